@@ -45,7 +45,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _line(result: harness.Result) -> str:
     verdict = "holds" if result.holds else "FAILS"
-    head = f"{result.name:<40} {result.value:>12.6g} {result.unit:<12} {result.bar:<18} {verdict}  {result.seconds:.1f} s"
+    value = f"{result.value:>12.6g} {result.unit:<12} {result.bar:<18}"
+    head = f"{result.name:<40} {value} {verdict}  {result.seconds:.1f} s"
     note = f"\n    {result.note}" if result.note else ""
     return f"{head}\n    {result.command}{note}"
 
