@@ -1,0 +1,206 @@
+"""Own exp, log, power, expit: branch-free, vectorised by LLVM, the same bits on every x86-64 machine.
+
+libm's functions differ between versions and break vectorisation; these use only +, -, *, / and explicit fma.
+Errors: exp and log below 1 ulp on normal results, expm1 of negative arguments below 2 ulp.
+Sources: argument reduction of Cody & Waite (1980); log polynomial of fdlibm `e_log.c` (Sun, 1993).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pkpd.kernels.intrinsics import bits_of, float_of, fma, inlined, kernel
+
+F64 = NDArray[np.float64]
+
+_SHIFT = 6755399441055744.0  # 1.5 * 2^52: adding it rounds to the nearest integer, which sits in the low bits
+_SHIFT_BITS = 0x4338000000000000
+_INV_LN2 = 1.4426950408889634
+_LN2_HI = 6.93147180369123816490e-01
+_LN2_LO = 1.90821492927058770002e-10
+_SQRT_HALF_BITS = 0x3FE6A09E667F3BCD
+_EXPONENT_MASK = -4503599627370496  # 0xFFF0000000000000 as int64
+_TINY = 2.2250738585072014e-308
+_TWO54 = 18014398509481984.0
+
+
+@inlined
+def exp(x: float) -> float:
+    """e^x for any x; NaN in, NaN out; overflow gives inf, underflow is gradual."""
+    x = 710.0 if x > 710.0 else x
+    x = -746.0 if x < -746.0 else x
+    shifted = fma(x, _INV_LN2, _SHIFT)
+    k = shifted - _SHIFT
+    r = fma(k, -_LN2_HI, x)
+    low = k * _LN2_LO
+    s = r - low
+    tail = (r - s) - low
+    q = fma(s, 1.0 / 6227020800.0, 1.0 / 479001600.0)
+    q = fma(q, s, 1.0 / 39916800.0)
+    q = fma(q, s, 1.0 / 3628800.0)
+    q = fma(q, s, 1.0 / 362880.0)
+    q = fma(q, s, 1.0 / 40320.0)
+    q = fma(q, s, 1.0 / 5040.0)
+    q = fma(q, s, 1.0 / 720.0)
+    q = fma(q, s, 1.0 / 120.0)
+    q = fma(q, s, 1.0 / 24.0)
+    q = fma(q, s, 1.0 / 6.0)
+    q = fma(q, s, 0.5)
+    p = 1.0 + (s + fma(q, s * s, tail))
+    n = bits_of(shifted) - _SHIFT_BITS
+    half = n >> 1
+    return p * float_of((half + 1023) << 52) * float_of((n - half + 1023) << 52)
+
+
+@inlined
+def log(x: float) -> float:
+    """Natural logarithm; log(0) = -inf, log of a negative number or NaN is NaN, log(inf) = inf."""
+    small = x < _TINY
+    scaled = x * _TWO54 if small else x
+    bits = bits_of(scaled)
+    offset = bits - _SQRT_HALF_BITS
+    e = float_of((offset >> 52) + _SHIFT_BITS) - _SHIFT
+    e = e - 54.0 if small else e
+    f = float_of(bits - (offset & _EXPONENT_MASK)) - 1.0
+    s = f / (2.0 + f)
+    z = s * s
+    r = fma(z, 1.479819860511658591e-01, 1.531383769920937332e-01)
+    r = fma(r, z, 1.818357216161805012e-01)
+    r = fma(r, z, 2.222219843214978396e-01)
+    r = fma(r, z, 2.857142874366239149e-01)
+    r = fma(r, z, 3.999999999940941908e-01)
+    r = fma(r, z, 6.666666666666735130e-01) * z
+    h = 0.5 * f * f
+    y = e * _LN2_HI - ((h - (s * (h + r) + e * _LN2_LO)) - f)
+    y = np.inf if x == np.inf else y
+    y = -np.inf if x == 0.0 else y
+    return y if x >= 0.0 else np.nan
+
+
+@inlined
+def one_minus_exp(x: float) -> float:
+    """1 - e^(-x) for x >= 0 without cancellation: x * phi(x) below 1, the difference above."""
+    return x * relative_decay(x)
+
+
+@inlined
+def relative_decay(x: float) -> float:
+    """phi(x) = (1 - e^(-x))/x for x >= 0, 1 at 0: Taylor series below 1, the quotient above."""
+    s = 1.0 if x > 1.0 else x
+    p = fma(s, 1.0 / 6402373705728000.0, -1.0 / 355687428096000.0)
+    p = fma(p, s, 1.0 / 20922789888000.0)
+    p = fma(p, s, -1.0 / 1307674368000.0)
+    p = fma(p, s, 1.0 / 87178291200.0)
+    p = fma(p, s, -1.0 / 6227020800.0)
+    p = fma(p, s, 1.0 / 479001600.0)
+    p = fma(p, s, -1.0 / 39916800.0)
+    p = fma(p, s, 1.0 / 3628800.0)
+    p = fma(p, s, -1.0 / 362880.0)
+    p = fma(p, s, 1.0 / 40320.0)
+    p = fma(p, s, -1.0 / 5040.0)
+    p = fma(p, s, 1.0 / 720.0)
+    p = fma(p, s, -1.0 / 120.0)
+    p = fma(p, s, 1.0 / 24.0)
+    p = fma(p, s, -1.0 / 6.0)
+    p = fma(p, s, 0.5)
+    series = fma(-p, s, 1.0)
+    large = 1.0 if x <= 1.0 else x
+    return series if x <= 1.0 else (1.0 - exp(-large)) / large
+
+
+@inlined
+def power(x: float, y: float) -> float:
+    """x^y with the conventions of C's pow; error about |y log x| ulp."""
+    magnitude = x if x >= 0.0 else -x
+    value = exp(y * log(magnitude))
+    whole = y == np.floor(y)
+    odd = whole and y - 2.0 * np.floor(0.5 * y) == 1.0 and -9007199254740992.0 < y < 9007199254740992.0
+    negative = (-value if odd else value) if whole else np.nan
+    value = negative if x < 0.0 else value
+    value = x + y if (x != x or y != y) else value
+    return 1.0 if (y == 0.0 or x == 1.0) else value
+
+
+@inlined
+def expit(x: float) -> float:
+    """1/(1 + e^(-x)), accurate in both tails."""
+    z = exp(-x if x >= 0.0 else x)
+    return (1.0 if x >= 0.0 else z) / (1.0 + z)
+
+
+@kernel
+def _exp_fill(x: F64, out: F64) -> None:
+    for i in range(x.size):
+        out[i] = exp(x[i])
+
+
+@kernel
+def _log_fill(x: F64, out: F64) -> None:
+    for i in range(x.size):
+        out[i] = log(x[i])
+
+
+@kernel
+def _expit_fill(x: F64, out: F64) -> None:
+    for i in range(x.size):
+        out[i] = expit(x[i])
+
+
+@kernel
+def _power_fill(x: F64, y: F64, out: F64) -> None:
+    for i in range(x.size):
+        out[i] = power(x[i], y[i])
+
+
+def _flat(x: ArrayLike) -> tuple[F64, tuple[int, ...]]:
+    array = np.ascontiguousarray(x, dtype=np.float64)
+    return array.reshape(-1), np.shape(x)
+
+
+def exp_array(x: ArrayLike) -> F64:
+    """e^x element by element, any shape, float64.
+
+    >>> exp_array([0.0, 1.0]).tolist()
+    [1.0, 2.718281828459045]
+    """
+    flat, shape = _flat(x)
+    out = np.empty_like(flat)
+    _exp_fill(flat, out)
+    return out.reshape(shape)
+
+
+def log_array(x: ArrayLike) -> F64:
+    """Natural logarithm element by element, any shape, float64; log 0 = -inf, negative gives NaN.
+
+    >>> log_array([1.0, 0.0]).tolist()
+    [0.0, -inf]
+    """
+    flat, shape = _flat(x)
+    out = np.empty_like(flat)
+    _log_fill(flat, out)
+    return out.reshape(shape)
+
+
+def expit_array(x: ArrayLike) -> F64:
+    """1/(1 + e^(-x)) element by element, any shape, float64.
+
+    >>> expit_array([0.0]).tolist()
+    [0.5]
+    """
+    flat, shape = _flat(x)
+    out = np.empty_like(flat)
+    _expit_fill(flat, out)
+    return out.reshape(shape)
+
+
+def power_array(x: ArrayLike, y: ArrayLike) -> F64:
+    """x^y with NumPy broadcasting, float64; conventions of C's pow.
+
+    >>> power_array([4.0, -2.0], [0.5, 3.0]).round(12).tolist()
+    [2.0, -8.0]
+    """
+    left, right = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
+    out = np.empty(left.size)
+    _power_fill(np.ascontiguousarray(left).reshape(-1), np.ascontiguousarray(right).reshape(-1), out)
+    return out.reshape(left.shape)

@@ -1,0 +1,58 @@
+"""Bit casts and fused multiply-add as LLVM instructions, so that loops that use them still vectorise.
+
+The contraction a*b+c happens only where :func:`fma` is written: no fast-math anywhere, hence the same bits
+in scalar, AVX2 and AVX-512 code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "cache": True}
+
+
+def kernel[F: Callable[..., Any]](function: F) -> F:
+    """Compile `function` with the one set of options every kernel of the project uses."""
+    compiled: F = njit(**OPTIONS)(function)
+    return compiled
+
+
+def inlined[F: Callable[..., Any]](function: F) -> F:
+    """Like :func:`kernel` for small helpers: LLVM inlines them into the calling loop."""
+    compiled: F = njit(error_model="numpy", nogil=True)(function)
+    return compiled
+
+
+@intrinsic
+def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """a*b + c with one rounding."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        return builder.fma(*args)
+
+    return types.float64(types.float64, types.float64, types.float64), codegen
+
+
+@intrinsic
+def bits_of(typingctx: Any, x: Any) -> Any:
+    """The 64 bits of a float64 as int64."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(64))
+
+    return types.int64(types.float64), codegen
+
+
+@intrinsic
+def float_of(typingctx: Any, bits: Any) -> Any:
+    """The float64 with the given 64 bits."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.DoubleType())
+
+    return types.float64(types.int64), codegen
