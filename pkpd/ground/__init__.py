@@ -1,0 +1,1 @@
+"""What everything stands on: errors, the YAML door, units, chance by address, digests, files."""

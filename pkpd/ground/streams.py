@@ -1,0 +1,97 @@
+"""Chance has an address: Philox4x32-10, key from (seed, purpose), counter (subject, replicate, index, slot).
+
+No state, no generator passed around. The same address gives the same number whatever the block, worker or design; no
+arm is in it, so subject s of replicate r is the same person under every arm. Salmon et al., SC11 (2011).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum, unique
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pkpd.ground.errors import InputError
+
+__all__ = ["Purpose", "key", "normals", "uniforms"]
+
+Floats = NDArray[np.float64]
+
+
+@unique
+class Purpose(StrEnum):
+    """Every use of chance. Two uses never share a purpose; what slot and index mean is said beside each."""
+
+    POPULATION_DRAW = "population_draw"  # which posterior draw a replicate takes
+    PARAMETER_UNCERTAINTY = "parameter_uncertainty"  # published typical values; subject = draw, slot = parameter
+    COVARIATES = "covariates"  # index = attempt at enrolment, slot = covariate
+    OVERRIDE = "override"  # covariates set by the protocol; index = attempt
+    GENOTYPE = "genotype"
+    IIV = "iiv"  # slot = random effect
+    IOV = "iov"  # index = occasion, slot = random effect
+    RESIDUAL = "residual"  # index = visit, slot = output
+    ADHERENCE = "adherence"  # index = dose
+    ALLOCATION = "allocation"  # slot = stratum, index = block
+    DROPOUT = "dropout"  # index = visit
+    EVENT = "event"  # index = visit, slot = event
+    EVENT_GRADE = "event_grade"
+    EVENT_TIME = "event_time"
+    MISSED_VISIT = "missed_visit"  # index = visit
+    VISIT_TIME = "visit_time"
+    ENROLMENT = "enrolment"
+    IMPUTATION = "imputation"  # slot = imputation
+    BOOTSTRAP = "bootstrap"
+    KEPT_CURVES = "kept_curves"
+    PREDICTIVE_IIV = "predictive_iiv"  # VPC: replicate = simulated data set
+    PREDICTIVE_RESIDUAL = "predictive_residual"
+    FIT = "fit"  # seeds of the sampler's chains
+    PARAMETER_MAPPING = "parameter_mapping"  # which row of a fit joins which row of published values
+    SUMMARY_TRIAL = "summary_trial"  # summary-level replicates of the bench
+
+
+def key(seed: int, purpose: Purpose) -> tuple[np.uint32, np.uint32]:
+    """The 64-bit Philox key: BLAKE2b-64 of 'vtrial/1', seed, purpose as two little-endian words."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= int(seed) < 2**63:
+        raise InputError("must be a whole number from 0 to 2^63 - 1", field="seed", value=seed)
+    text = b"vtrial/1\x00%d\x00%s" % (int(seed), Purpose(purpose).value.encode())
+    words = np.frombuffer(hashlib.blake2b(text, digest_size=8).digest(), "<u4")
+    return np.uint32(words[0]), np.uint32(words[1])
+
+
+def uniforms(
+    seed: int, purpose: Purpose, *, subject: ArrayLike, replicate: ArrayLike, index: ArrayLike = 0, slot: ArrayLike = 0
+) -> Floats:
+    """Uniforms in (0, 1), one per address; the four parts of the address broadcast against each other."""
+    from pkpd.kernels.philox import uniform_array  # numba is loaded at the first number, not with the room
+
+    first, second = key(seed, purpose)
+    return uniform_array((int(first), int(second)), **_address(subject, replicate, index, slot))
+
+
+def normals(
+    seed: int, purpose: Purpose, *, subject: ArrayLike, replicate: ArrayLike, index: ArrayLike = 0, slot: ArrayLike = 0
+) -> Floats:
+    """Standard normals (inverse CDF of the uniform at the same address)."""
+    from pkpd.kernels.philox import quantile_array
+
+    return quantile_array(uniforms(seed, purpose, subject=subject, replicate=replicate, index=index, slot=slot))
+
+
+def _address(
+    subject: ArrayLike, replicate: ArrayLike, index: ArrayLike, slot: ArrayLike
+) -> dict[str, NDArray[np.uint32]]:
+    parts = {"subject": subject, "replicate": replicate, "index": index, "slot": slot}
+    return {name: _counter(part) for name, part in parts.items()}
+
+
+def _counter(part: ArrayLike) -> NDArray[np.uint32]:
+    """A part of an address as 32-bit words; ValueError when it is not a whole number that fits."""
+    array = np.asarray(part)
+    if array.dtype == np.uint32:
+        return array
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"an address is made of whole numbers, not {array.dtype}")
+    if array.size and (int(array.min()) < 0 or int(array.max()) >= 2**32):
+        raise ValueError("an address must fit 32 bits")
+    return array.astype(np.uint32)
