@@ -11,6 +11,7 @@ packages, versions and platforms only, and any index that has them gives the sam
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -97,7 +98,8 @@ def with_pins(text: str, lists: dict[str, list[str]]) -> str:
 
 
 def _uv(arguments: Sequence[str], given: str | None = None) -> str:
-    done = subprocess.run(["uv", *arguments], cwd=ROOT, input=given, capture_output=True, text=True, check=False)
+    command = os.environ.get("UV", "uv")  # uv names itself to what it runs
+    done = subprocess.run([command, *arguments], cwd=ROOT, input=given, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"uv {arguments[0]} failed:\n{done.stderr}")
     return done.stdout

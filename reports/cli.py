@@ -1,0 +1,241 @@
+"""The command `vtrial`: a list of commands. Each one's work is in `reports.desk`, loaded only when it is called."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["app", "main"]
+
+ABOUT = """Virtual clinical trials: Bayesian PK/PD models, virtual patients, trial designs, one report.
+
+Start with: vtrial demo
+"""
+app = typer.Typer(
+    name="vtrial", help=ABOUT, no_args_is_help=True, add_completion=False,
+    rich_markup_mode=None, pretty_exceptions_enable=False,
+)  # fmt: skip
+library = typer.Typer(help="The models of the library.", rich_markup_mode=None, invoke_without_command=True)
+app.add_typer(library, name="models")
+
+Protocol = Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol file (YAML).")]
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the run and its report are written.")]
+Machine = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout, for machines.")]
+Workers = Annotated[int | None, typer.Option(metavar="N", help="Spread the blocks over N processes of this machine.")]
+Scheduler = Annotated[str | None, typer.Option(metavar="ADDR", help="Spread the blocks over a Dask cluster.")]
+Serial = Annotated[bool, typer.Option("--serial", help="One block after the other, without Dask.")]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Allow plain TCP to a scheduler on another machine.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same protocol.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the run that DIR holds.")]
+BlockSize = Annotated[int | None, typer.Option(metavar="N", help="Replicates a block; results do not depend on it.")]
+
+
+class Text(StrEnum):
+    """The texts a user writes."""
+
+    MODEL = "model"
+    PROTOCOL = "protocol"
+
+
+def guarded[**P](command: Callable[P, int]) -> Callable[P, None]:
+    """The command with every error turned into one message and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        from reports.desk.guard import exit_code
+
+        out, machine = kwargs.get("out", kwargs.get("directory")), bool(kwargs.get("machine", False))
+        call = functools.partial(command, *args, **kwargs)
+        raise typer.Exit(exit_code(call, out=out if isinstance(out, Path) else None, machine=machine))
+
+    return run
+
+
+@app.command()
+@guarded
+def demo(
+    *,
+    out: Out = Path("out"),
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    serial: Serial = False,
+    insecure: Insecure = False,
+    resume: Resume = False,
+    force: Force = False,
+    block_size: BlockSize = None,
+    machine: Machine = False,
+) -> int:
+    """Run the demonstration trial (theophylline in chronic airways obstruction) and write its report."""
+    from reports.desk import trial
+
+    place = trial.Place(workers=workers, scheduler=scheduler, serial=serial, insecure=insecure)
+    return trial.demo(
+        trial.Order(out=out, place=place, resume=resume, force=force, block_size=block_size, machine=machine)
+    )
+
+
+@app.command()
+@guarded
+def run(
+    protocol: Protocol,
+    *,
+    out: Out = Path("out"),
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    serial: Serial = False,
+    insecure: Insecure = False,
+    resume: Resume = False,
+    force: Force = False,
+    block_size: BlockSize = None,
+    machine: Machine = False,
+) -> int:
+    """Simulate the trial of a protocol and write its report."""
+    from reports.desk import trial
+
+    place = trial.Place(workers=workers, scheduler=scheduler, serial=serial, insecure=insecure)
+    order = trial.Order(out=out, place=place, resume=resume, force=force, block_size=block_size, machine=machine)
+    return trial.run(protocol, order)
+
+
+@app.command()
+@guarded
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Protocol, model (YAML) or data (CSV) file.")],
+    *,
+    machine: Machine = False,
+) -> int:
+    """Read a protocol, model or data file and say what is wrong with it; nothing is run."""
+    from reports.desk import texts
+
+    return texts.check(file, machine=machine)
+
+
+@app.command()
+@guarded
+def plan(protocol: Protocol, *, block_size: BlockSize = None, machine: Machine = False) -> int:
+    """Show subjects, blocks, memory, time and every default of a protocol; nothing is run."""
+    from reports.desk import plan
+
+    return plan.plan(protocol, block_size=block_size, machine=machine)
+
+
+@app.command()
+@guarded
+def fit(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model file (YAML), or a name of the library.")],
+    *,
+    data: Annotated[str, typer.Option(metavar="CSV", help="Data file, or a name of the library.")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the posterior here.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the sampler.")] = 20261121,
+    draws: Annotated[int, typer.Option(metavar="N", min=1, help="Draws a chain.")] = 1000,
+    tune: Annotated[int, typer.Option(metavar="N", min=1, help="Tuning steps a chain.")] = 1000,
+    chains: Annotated[int, typer.Option(metavar="N", min=1, help="Chains.")] = 2,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Sample again although the same fit is stored.")] = False,
+    machine: Machine = False,
+) -> int:
+    """Fit a model to data: posterior summaries and diagnostics."""
+    from reports.desk import model as desk
+
+    return desk.fit(
+        model, data, desk.Sampling(seed=seed, draws=draws, tune=tune, chains=chains, fresh=fresh),
+        desk.Answer(out=out, machine=machine),
+    )  # fmt: skip
+
+
+@app.command()
+@guarded
+def report(directory: Directory, *, machine: Machine = False) -> int:
+    """Write the report of a finished run again."""
+    from reports.desk import result
+
+    return result.report(directory, machine=machine)
+
+
+@app.command()
+@guarded
+def verify(
+    directory: Directory,
+    *,
+    blocks: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only N blocks, evenly spread.")] = None,
+    machine: Machine = False,
+) -> int:
+    """Simulate the blocks of a run again and compare their hashes."""
+    from reports.desk import result
+
+    return result.verify(directory, blocks=blocks, machine=machine)
+
+
+@app.command()
+@guarded
+def schema(kind: Annotated[Text, typer.Argument(metavar="model|protocol", help="Which text.")]) -> int:
+    """Print the JSON Schema of a model or protocol text."""
+    from reports.desk import texts
+
+    return texts.schema(kind.value)
+
+
+@library.callback()
+def models(context: typer.Context, *, machine: Machine = False) -> None:
+    """List the models of the library; `show NAME` prints one."""
+    if context.invoked_subcommand is None:
+        _list(machine=machine)
+
+
+@guarded
+def _list(*, machine: bool) -> int:
+    from reports.desk import model as desk
+
+    return desk.models(machine=machine)
+
+
+@library.command()
+@guarded
+def show(name: Annotated[str, typer.Argument(metavar="NAME")], *, machine: Machine = False) -> int:
+    """Print the text of a model of the library."""
+    from reports.desk import model as desk
+
+    return desk.show(name, machine=machine)
+
+
+@app.command()
+@guarded
+def doctor(*, machine: Machine = False) -> int:
+    """Look at this installation: Python, packages, cores, memory, cache, whose rooms these are."""
+    from reports.desk import doctor as desk
+
+    return desk.doctor(machine=machine)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code: 0 ok, 2 bad input, 3 failed, 4 partial, 130 interrupted.
+
+    >>> main(["schema", "nothing"])
+    2
+    """
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="vtrial")
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    if code == 130 and arguments is None:
+        _leave(code)
+    return code
+
+
+def _leave(code: int) -> None:
+    """End now: blocks under way in threads are abandoned; what is written was written whole."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
