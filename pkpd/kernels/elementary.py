@@ -202,5 +202,6 @@ def power_array(x: ArrayLike, y: ArrayLike) -> F64:
     """
     left, right = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
     out = np.empty(left.size)
-    _power_fill(np.ascontiguousarray(left).reshape(-1), np.ascontiguousarray(right).reshape(-1), out)
+    x, y = (np.array(part, order="C").reshape(-1) for part in (left, right))  # a broadcast view is not writeable
+    _power_fill(x, y, out)
     return out.reshape(left.shape)
