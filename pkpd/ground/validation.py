@@ -155,5 +155,5 @@ def _field_names(kind: Any) -> list[str]:
 
 
 def _alias(hint: Any) -> str | None:
-    found = [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, FieldInfo)]
-    return next((m.validation_alias or m.alias for m in found if m.alias), None)
+    found = [m.alias for m in getattr(hint, "__metadata__", ()) if isinstance(m, FieldInfo)]
+    return next((alias for alias in found if alias), None)
