@@ -1,0 +1,1 @@
+"""Analyses of trials, batched over replicates; import the modules directly."""
