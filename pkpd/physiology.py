@@ -11,8 +11,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pkpd.kernels.elementary import exp_array, log_array, power_array
-
 __all__ = [
     "allometry_clearance",
     "bmi",
@@ -48,9 +46,9 @@ def ckd_epi_2021(sex: ArrayLike, age: ArrayLike, creatinine: ArrayLike) -> F64:
     """
     years, scr = _at_least(age, ADULT), _positive(creatinine)
     ratio = scr / _by_sex(sex, 0.9, 0.7)
-    low = power_array(np.minimum(ratio, 1.0), _by_sex(sex, -0.302, -0.241))
-    high = power_array(np.maximum(ratio, 1.0), -1.2)
-    return 142.0 * low * high * power_array(0.9938, years) * _by_sex(sex, 1.0, 1.012)
+    low = _power(np.minimum(ratio, 1.0), _by_sex(sex, -0.302, -0.241))
+    high = _power(np.maximum(ratio, 1.0), -1.2)
+    return 142.0 * low * high * _power(0.9938, years) * _by_sex(sex, 1.0, 1.012)
 
 
 def mdrd4_idms(sex: ArrayLike, age: ArrayLike, creatinine: ArrayLike) -> F64:
@@ -62,7 +60,7 @@ def mdrd4_idms(sex: ArrayLike, age: ArrayLike, creatinine: ArrayLike) -> F64:
     73.166
     """
     years, scr = _at_least(age, ADULT), _positive(creatinine)
-    return 175.0 * power_array(scr, -1.154) * power_array(years, -0.203) * _by_sex(sex, 1.0, 0.742)
+    return 175.0 * _power(scr, -1.154) * _power(years, -0.203) * _by_sex(sex, 1.0, 0.742)
 
 
 def cockcroft_gault(sex: ArrayLike, age: ArrayLike, weight: ArrayLike, creatinine: ArrayLike) -> F64:
@@ -105,7 +103,7 @@ def bsa_dubois(weight: ArrayLike, height: ArrayLike) -> F64:
     >>> round(float(bsa_dubois(80, 180)), 4)
     1.9964
     """
-    return 0.007184 * power_array(_positive(weight), 0.425) * power_array(_positive(height), 0.725)
+    return 0.007184 * _power(_positive(weight), 0.425) * _power(_positive(height), 0.725)
 
 
 def bsa_mosteller(weight: ArrayLike, height: ArrayLike) -> F64:
@@ -123,7 +121,7 @@ def bsa_haycock(weight: ArrayLike, height: ArrayLike) -> F64:
     >>> round(float(bsa_haycock(80, 180)), 3)
     2.007
     """
-    return 0.024265 * power_array(_positive(weight), 0.5378) * power_array(_positive(height), 0.3964)
+    return 0.024265 * _power(_positive(weight), 0.5378) * _power(_positive(height), 0.3964)
 
 
 def lbm_james(sex: ArrayLike, weight: ArrayLike, height: ArrayLike) -> F64:
@@ -161,7 +159,7 @@ def ffm_al_sallami(sex: ArrayLike, age: ArrayLike, weight: ArrayLike, height: Ar
     23.93
     """
     young = _by_sex(sex, 0.88, 1.11)
-    slope = power_array(_positive(age) / _by_sex(sex, 13.4, 7.1), _by_sex(sex, -12.7, -1.1))
+    slope = _power(_positive(age) / _by_sex(sex, 13.4, 7.1), _by_sex(sex, -12.7, -1.1))
     return (young + (1.0 - young) / (1.0 + slope)) * ffm_janmahasatian(sex, weight, height)
 
 
@@ -192,7 +190,7 @@ def allometry_clearance(weight: ArrayLike, exponent: ArrayLike = 0.75, reference
     >>> round(float(allometry_clearance(12)), 4)
     0.2664
     """
-    return power_array(_positive(weight) / _positive(reference), exponent)
+    return _power(_positive(weight) / _positive(reference), exponent)
 
 
 def gfr_maturation(postmenstrual_weeks: ArrayLike) -> F64:
@@ -203,7 +201,7 @@ def gfr_maturation(postmenstrual_weeks: ArrayLike) -> F64:
     >>> round(float(gfr_maturation(40)), 5)
     0.35467
     """
-    return 1.0 / (1.0 + power_array(_positive(postmenstrual_weeks) / 47.7, -3.4))
+    return 1.0 / (1.0 + _power(_positive(postmenstrual_weeks) / 47.7, -3.4))
 
 
 def scr_child(age: ArrayLike) -> F64:
@@ -215,7 +213,7 @@ def scr_child(age: ArrayLike) -> F64:
     43.58
     """
     years = _positive(age)
-    return -2.37330 - 12.91367 * log_array(years) + 23.93581 * np.sqrt(years)
+    return -2.37330 - 12.91367 * _log(years) + 23.93581 * np.sqrt(years)
 
 
 def lms_value(skew: ArrayLike, median: ArrayLike, variation: ArrayLike, z: ArrayLike) -> F64:
@@ -229,8 +227,8 @@ def lms_value(skew: ArrayLike, median: ArrayLike, variation: ArrayLike, z: Array
     shape, middle, spread, score = (np.asarray(x, dtype=np.float64) for x in (skew, median, variation, z))
     flat = shape == 0.0
     base = 1.0 + shape * spread * score
-    curved = power_array(np.where(base > 0.0, base, np.nan), 1.0 / np.where(flat, 1.0, shape))
-    return _positive(middle) * np.where(flat, exp_array(spread * score), curved)
+    curved = _power(np.where(base > 0.0, base, np.nan), 1.0 / np.where(flat, 1.0, shape))
+    return _positive(middle) * np.where(flat, _exp(spread * score), curved)
 
 
 def _by_sex(sex: ArrayLike, male: float, female: float) -> F64:
@@ -246,3 +244,21 @@ def _positive(x: ArrayLike) -> F64:
 def _at_least(x: ArrayLike, lowest: float) -> F64:
     value = np.asarray(x, dtype=np.float64)
     return np.where(value >= lowest, value, np.nan)
+
+
+def _power(x: ArrayLike, y: ArrayLike) -> F64:
+    from pkpd.kernels.elementary import power_array  # numba is loaded at the first number, not with the room
+
+    return power_array(x, y)
+
+
+def _exp(x: ArrayLike) -> F64:
+    from pkpd.kernels.elementary import exp_array
+
+    return exp_array(x)
+
+
+def _log(x: ArrayLike) -> F64:
+    from pkpd.kernels.elementary import log_array
+
+    return log_array(x)

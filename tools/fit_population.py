@@ -11,6 +11,7 @@ maximum likelihood). Categories are chains of yes/no steps with thresholds that 
 from __future__ import annotations
 
 import argparse
+import gzip
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -52,7 +53,8 @@ YES_NO = {"0": "no", "1": "yes"}
 CATEGORIES: dict[str, tuple[str, dict[Any, int], dict[str, str], str]] = {
     "SMOKING": (
         "smoking", {"never": 0, "former": 1, "some_days": 2, "daily": 2},
-        {"0": "never", "1": "former", "2": "current"}, "never: fewer than 100 cigarettes in life; current: daily or some days",
+        {"0": "never", "1": "former", "2": "current"},
+        "never: fewer than 100 cigarettes in life; current: daily or some days",
     ),
     "DIABETES": ("diabetes", {"no": 0, "borderline": 0, "yes": 1}, YES_NO, "told by a doctor; borderline counts as no"),
     "HYPERTENSION": ("hypertension_told", {0.0: 0, 1.0: 1}, YES_NO, "told by a doctor"),
@@ -86,7 +88,8 @@ def text_of(law: Mapping[str, Any]) -> str:
 
 def digest_of(data: Path) -> str:
     """SHA-256 of the data file's plain text (the compressed file's bytes may differ)."""
-    return hashlib.sha256(pd.read_csv(data).to_csv(index=False).encode()).hexdigest()
+    with gzip.open(data) as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def adults(data: Path) -> pd.DataFrame:
@@ -167,7 +170,7 @@ def hats(age: F64) -> F64:
 
 
 def _ages(age: F64, weight: F64) -> F64:
-    """Cumulative probability of each year of age, 18 to 80: five-year weighted shares spread evenly over their years."""
+    """Cumulative probability of each year of age, 18 to 80: five-year weighted shares, spread evenly."""
     years = np.arange(ADULT, TOP + 1)
     band = np.minimum(years // 5, TOP // 5)
     shares = np.array([weight[np.minimum(age // 5, TOP // 5) == b].sum() / (band == b).sum() for b in band])
@@ -216,7 +219,8 @@ def normal_scores(x: F64, weight: F64) -> F64:
 def quantiles(x: F64, weight: F64) -> F64:
     """Weighted quantiles at PROBABILITIES: the mid-distribution function, inverted linearly (rounding is smoothed)."""
     values, middle = _middle(x, weight)
-    return np.interp(PROBABILITIES, middle, values)
+    inverted: F64 = np.interp(PROBABILITIES, middle, values)
+    return inverted
 
 
 def _same(x: Any) -> Any:
@@ -287,7 +291,8 @@ def correlation(a: Latent, b: Latent, weight: F64) -> float:
     if a.name.split(".")[0] == b.name.split(".")[0]:
         return 0.0
     first, second = (x.score if x.score is not None else x.step for x in (a, b))
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     both = ~np.isnan(first) & ~np.isnan(second)
     x, y, w = first[both], second[both], weight[both]
     if a.score is not None and b.score is not None:
@@ -320,7 +325,7 @@ def tetrachoric(rho: float, x: F64, cut_x: F64, y: F64, cut_y: F64) -> F64:
 
 
 def nearest_correlation(matrix: F64) -> F64:
-    """The matrix itself where its least eigenvalue allows, else with eigenvalues raised and the diagonal set back to 1."""
+    """The matrix itself where its least eigenvalue allows, else with raised eigenvalues and 1 on the diagonal."""
     values, vectors = np.linalg.eigh(matrix)
     if values[0] >= LEAST_EIGENVALUE:
         return matrix

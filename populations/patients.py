@@ -1,0 +1,91 @@
+"""Virtual patients: a cohort, one draw of the population parameters per replicate, and each subject's own effects."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pkpd.ground.streams import Purpose, normals, uniforms
+from populations.cohort import Cohort
+
+if TYPE_CHECKING:
+    from pkpd.model.spec import Model
+    from pkpd.model.variability import PopulationDraws
+
+__all__ = ["Patients", "patients"]
+
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patients:
+    """`parameters` (R, N, P), in the order of the model's; `draw` (R,): the population draw of each replicate."""
+
+    parameters: F64
+    draw: NDArray[np.int64]
+
+
+def patients(model: Model, draws: PopulationDraws, cohort: Cohort, *, seed: int) -> Patients:
+    """Give each subject of a cohort its parameters: typical values of its replicate's draw, covariates, random effects.
+
+    Two levels of chance stay apart: one population draw per replicate (at its own address; a single row serves all),
+    one vector of standard normals per subject (slot = number of the random effect), scaled by that draw's IIV.
+    """
+    from pkpd.model.variability import individual
+
+    draw = population_draw(seed, cohort.replicate, len(draws.typical))
+    effects = len(draws.eta_names)
+    z = normals(
+        seed, Purpose.IIV, subject=cohort.subject[None, :, None], replicate=cohort.replicate[:, None, None],
+        slot=np.arange(effects),
+    )  # fmt: skip
+    roots = lower_roots(np.asarray(draws.omega)[draw])
+    parameters = individual(model, np.asarray(draws.typical)[draw], roots, cohort.covariates, z)
+    return Patients(parameters=parameters, draw=draw)
+
+
+def population_draw(seed: int, replicates: NDArray[np.uint32], rows: int) -> NDArray[np.int64]:
+    """Which of `rows` population draws each replicate takes, (R,): uniform, with replacement.
+
+    >>> population_draw(1, np.arange(3, dtype=np.uint32), 1).tolist()
+    [0, 0, 0]
+    """
+    u = uniforms(seed, Purpose.POPULATION_DRAW, subject=0, replicate=replicates)
+    return np.minimum(np.floor(u * rows), rows - 1).astype(np.int64)
+
+
+def lower_roots(omega: F64) -> F64:
+    """Lower Cholesky factors of covariance matrices (R, q, q), sums in a fixed order.
+
+    A random effect may have variance 0. Errors: ValueError where a matrix is not positive semidefinite.
+
+    >>> lower_roots(np.array([[[4.0, 0.0], [0.0, 0.0]]])).tolist()
+    [[[2.0, 0.0], [0.0, 0.0]]]
+    """
+    root = np.zeros_like(omega)
+    for i in range(omega.shape[-1]):
+        for j in range(i + 1):
+            left = omega[:, i, j].copy()
+            for k in range(j):
+                left -= root[:, i, k] * root[:, j, k]
+            root[:, i, j] = _pivot(left, omega[:, i, i]) if i == j else _share(left, root[:, j, j])
+    return root
+
+
+def _pivot(left: F64, variance: F64) -> F64:
+    """Square root of what is left of a variance; rounding below 0 is 0."""
+    slack = 1e-12 * np.abs(variance)
+    if not (np.isfinite(left).all() and (left >= -slack).all() and (variance >= 0.0).all()):
+        raise ValueError("the covariance matrix of the random effects is not positive semidefinite")
+    return np.sqrt(np.where(left > slack, left, 0.0))
+
+
+def _share(left: F64, pivot: F64) -> F64:
+    nothing = pivot == 0.0
+    if (nothing & (np.abs(left) > math.sqrt(1e-12))).any():
+        raise ValueError("the covariance matrix of the random effects is not positive semidefinite")
+    return np.where(nothing, 0.0, left / np.where(nothing, 1.0, pivot))
