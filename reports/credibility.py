@@ -1,0 +1,207 @@
+"""How far the report can be trusted: limits that gate it, evidence with its witness, and what a report should contain
+but this one does not.
+
+Limits, witnesses and the criteria of agreement are fixed here, before any run.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from reports import results, rounding
+from reports.study import Arm, FitEvidence, Published, Study
+
+MOST_RHAT: Final = 1.01
+LEAST_ESS: Final = 400.0
+MOST_DIVERGENCES: Final = 0
+MOST_MCSE: Final = 0.05  # of a probability
+type Verdict = Literal["agrees", "disagrees", "not assessed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """A diagnostic with the limit it must keep."""
+
+    name: str
+    shown: str
+    bar: str
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """A claim of the model set against a witness from outside. `kind` keeps calibration apart from validation."""
+
+    claim: str
+    witness: str
+    ours: str
+    theirs: str
+    tolerance: str
+    verdict: Verdict
+    kind: Literal["validation", "calibration"]
+
+
+def fit_limits(fit: FitEvidence) -> tuple[Limit, ...]:
+    """R-hat, effective sample sizes and divergences against their limits; a diagnostic that is missing does not hold."""
+    d = fit.diagnostics
+    rhat, bulk, tail = (d.get(key, math.nan) for key in ("max_rhat", "min_ess_bulk", "min_ess_tail"))
+    divergences = d.get("divergences", math.nan)
+    return (
+        Limit(name="R-hat", shown=rounding.fixed(rhat, 3), bar=f"≤ {MOST_RHAT}", holds=rhat <= MOST_RHAT),
+        _ess("Effective sample size, bulk", bulk),
+        _ess("Effective sample size, tails", tail),
+        Limit(
+            name="Divergent transitions", shown=rounding.count(divergences), bar=str(MOST_DIVERGENCES),
+            holds=divergences <= MOST_DIVERGENCES,
+        ),
+    )  # fmt: skip
+
+
+def _ess(name: str, value: float) -> Limit:
+    return Limit(name=name, shown=rounding.count(value), bar=f"≥ {LEAST_ESS:.0f}", holds=value >= LEAST_ESS)
+
+
+def run_limits(study: Study) -> tuple[Limit, ...]:
+    """Completeness of the run, failed solves, failed analyses, and whether replicates suffice."""
+    done = int(study.outcomes["replicate"].nunique())
+    failed = int((study.outcomes["status"] != 0).sum())
+    primary = study.analyses[study.analyses["analysis"] == study.primary.key]
+    lost = int((~np.isfinite(np.asarray(primary["estimate"], dtype=np.float64))).sum())
+    worst = max((e.assurance.mcse for e in results.effects(study)), default=math.nan)
+    return (
+        Limit(
+            name="Replicates finished", shown=f"{rounding.count(done)} of {rounding.count(study.planned)}", bar="all",
+            holds=done == study.planned,
+        ),
+        Limit(name="Blocks that failed", shown=rounding.count(study.failed_blocks), bar="0", holds=study.failed_blocks == 0),
+        Limit(name="Subjects whose equations could not be solved", shown=rounding.count(failed), bar="0", holds=failed == 0),
+        Limit(name="Primary comparisons that could not be estimated", shown=rounding.count(lost), bar="0", holds=lost == 0),
+        Limit(
+            name="Largest MCSE of an assurance", shown=rounding.number(worst, 2), bar=f"≤ {MOST_MCSE}",
+            holds=worst <= MOST_MCSE,
+        ),
+    )  # fmt: skip
+
+
+def breaches(study: Study) -> tuple[str, ...]:
+    """Every limit that does not hold, in words; these come first in the report."""
+    limits = (*(fit_limits(study.fit) if study.fit else ()), *run_limits(study))
+    return tuple(f"{limit.name}: {limit.shown} (limit {limit.bar})" for limit in limits if not limit.holds)
+
+
+def nearest(study: Study, level: float) -> Arm:
+    """The treated arm whose expected average level is closest to a given one."""
+    grid = results.cells(study.outcomes, len(study.arms))
+    means = grid.mean(study.outcomes[f"{study.average}@{study.primary.visit}"].to_numpy(dtype=np.float64))
+    return min(study.treated, key=lambda arm: abs(float(np.nanmean(means[:, arm.index])) - level))
+
+
+def evidence(study: Study) -> tuple[Evidence, ...]:
+    """Published results against what this run gives, in the order of the published list."""
+    makers = {"mean_difference": _difference, "risk_ratio": _ratio, "levels": _levels}
+    return tuple(item for published in study.published for item in makers[published.what](study, published))
+
+
+def _verdict(inside: bool) -> Verdict:
+    return "agrees" if inside else "disagrees"
+
+
+def _difference(study: Study, published: Published) -> tuple[Evidence, ...]:
+    arm = nearest(study, published.at_level)
+    effect = next(e for e in results.effects(study) if e.arm.index == arm.index)
+    low, high = published.interval
+    ours = rounding.with_mcse(effect.expected.value, effect.expected.mcse, published.unit)
+    spread = rounding.interval(*effect.spread, 2)
+    return (
+        Evidence(
+            claim=f"{published.claim} ({arm.label}, the arm whose average level is closest to {rounding.plain(published.at_level)} "
+            f"{study.exposure_unit})",
+            witness=published.witness,
+            ours=f"{ours}; 95 % of replicates {spread}",
+            theirs=rounding.with_interval(published.value, low, high, 2, published.unit),
+            tolerance="the expected value lies inside the published 95 % interval",
+            verdict=_verdict(low <= effect.expected.value <= high),
+            kind=published.kind,
+        ),
+    )  # fmt: skip
+
+
+def _ratio(study: Study, published: Published) -> tuple[Evidence, ...]:
+    arm = nearest(study, published.at_level)
+    ratio = results.risk_ratio(study, (published.event,), arm)
+    low, high = published.interval
+    return (
+        Evidence(
+            claim=f"{published.claim} ({arm.label})",
+            witness=published.witness,
+            ours=f"{rounding.with_mcse(ratio.value, ratio.mcse)}; one trial reports {rounding.interval(*ratio.one, 1)}",
+            theirs=rounding.with_interval(published.value, low, high, 1),
+            tolerance="the expected ratio lies inside the published 95 % interval",
+            verdict=_verdict(low <= ratio.value <= high),
+            kind=published.kind,
+        ),
+    )
+
+
+def _levels(study: Study, published: Published) -> tuple[Evidence, ...]:
+    found = []
+    for time, observed in zip(published.times, published.values, strict=True):
+        level = study.levels.get((published.key, time))
+        shown = "not computed" if level is None else rounding.with_interval(level.median, level.low, level.high, 1, published.unit)
+        verdict: Verdict = "not assessed"
+        if level is not None:
+            verdict = _verdict(level.low <= observed <= level.high)
+        found.append(
+            Evidence(
+                claim=f"{published.claim}, {rounding.plain(time)} h after the dose",
+                witness=published.witness, ours=shown, theirs=f"{rounding.fixed(observed, 1)} {published.unit}",
+                tolerance=f"the observed mean lies inside the 95 % range of simulated means of {published.people} people",
+                verdict=verdict, kind=published.kind,
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """One item of the checklist: what it asks, whether this report has it, and where or why not."""
+
+    item: str
+    state: Literal["covered", "partly", "not covered", "not applicable"]
+    where: str
+
+
+def coverage(study: Study) -> tuple[Coverage, ...]:
+    """What guidance on simulation reports asks for, item by item, and what is missing here."""
+    fitted = study.fit is not None
+    rows: Sequence[tuple[str, Literal["covered", "partly", "not covered", "not applicable"], str]] = (
+        ("Question, context of use", "covered" if study.question and study.context else "partly", "Question and context of use"),
+        ("Model risk: influence and decision consequence", "not covered", "to be argued by the user; only the context of use is printed"),
+        ("Acceptance limits fixed before the results", "partly", "limits of sampler and run; no limits on the decision"),
+        ("Estimands with intercurrent events", "covered", "Question and context of use"),
+        ("Design: arms, allocation, randomisation", "covered", "Design"),
+        ("Adaptive features and interims", "not applicable", "the design has no interim look"),
+        ("Data model and parameters with source and status", "covered", "Data and model; Assumptions"),
+        ("Assumptions with impact", "partly", "listed with status; only the sensitivity runs shown measure an impact"),
+        ("Data used, exclusions, relevance", "partly", "source named; relevance to be argued by the user"),
+        ("Verification of code and numerical error", "partly", "tests of the software; numerical tolerance is not propagated"),
+        ("Calibration apart from validation", "covered", "Validation"),
+        ("Validation against external data", "partly" if study.published else "not covered", "Validation"),
+        ("Uncertainty by source", "partly", "Efficacy, last table; structural uncertainty only by sensitivity runs"),
+        ("Scenarios: null, harmful, optimistic", "not covered", "one scenario is simulated"),
+        ("Type I error over a null grid", "not covered", "not simulated in this run; the analysis has its own tests"),
+        ("Power and assurance with MCSE", "covered" if study.median is not None else "partly", "Operating characteristics"),
+        ("Bias and interval coverage of the estimator", "partly", "bias in Efficacy; coverage is not shown"),
+        ("Priors justified; prior sensitivity", "partly" if fitted else "not applicable", "priors are shown; no sensitivity to them"),
+        ("MCMC evidence", "covered" if fitted else "not applicable", "Data and model"),
+        ("Missing data: mechanism, tipping point", "partly", "missing at random by design; no tipping point"),
+        ("Multiplicity", "covered", "Dunnett adjustment of the primary comparisons; none for adverse events"),
+        ("Safety: risks per arm with bounds", "partly", "risks with intervals; no exposure-adjusted rates"),
+        ("Trial integrity at interims", "not applicable", "no interim look"),
+        ("External control or twin", "not applicable", "not used"),
+        ("Reproducibility: seed, versions, hashes, command", "covered", "Provenance"),
+    )  # fmt: skip
+    return tuple(Coverage(item=item, state=state, where=where) for item, state, where in rows)

@@ -1,0 +1,1 @@
+"""Figures of a report: matplotlib Figure objects turned into inline SVG."""

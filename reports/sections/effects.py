@@ -1,0 +1,393 @@
+"""Sections on exposure, efficacy, adverse events and what one trial would find."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from reports import captions, results, rounding
+from reports.figures import effects as drawing
+from reports.figures import exposure as curves
+from reports.results import Effect, Risk
+from reports.sections.people import marks
+from reports.study import Arm, Study
+from reports.tables import Block, Heading, Plots, Section, Table, Text, columns
+
+Array = NDArray[np.float64]
+_POINTS = 500
+
+
+def concentrations(study: Study) -> Section:
+    """Concentration-time bands by arm and the exposures at the final visit."""
+    blocks: list[Block] = []
+    series = _series(study)
+    if series:
+        top = max(float(np.nanmax(band.upper)) for band in series) * 1.05
+        y = f"Concentration ({study.exposure_unit})"
+        panels = tuple(curves.arm_band(band, y_label=y, top=top, name=f"pk{k}") for k, band in enumerate(series))
+        blocks.append(
+            Plots(
+                caption="Concentration over the trial: median of subjects (line) and their middle 90 % (band), missed doses, "
+                "titration and stopped treatment included; one scale for all arms." + captions.dose_key(study),
+                panels=panels,
+            )
+        )
+    else:
+        blocks.append(Text(text="The protocol kept no concentration curves.", tone="note"))
+    blocks.append(_exposures(study))
+    return Section(key="exposure", title="Exposure", blocks=tuple(blocks))
+
+
+def _series(study: Study) -> list[curves.Band]:
+    if study.curves is None or study.curves.empty:
+        return []
+    found = []
+    for arm in study.treated:
+        rows = study.curves[study.curves["arm"] == arm.index].sort_values("time")
+        if len(rows):
+            low, mid, high = (rows[c].to_numpy(dtype=np.float64) for c in ("p5", "p50", "p95"))
+            days = rows["time"].to_numpy(dtype=np.float64) / 24.0
+            found.append(curves.Band(label=arm.label, look=arm.look, time=days, lower=low, median=mid, upper=high))
+    return found
+
+
+def _exposures(study: Study) -> Table:
+    grid = results.cells(study.outcomes, len(study.arms))
+    rows = []
+    for arm in study.treated:
+        row = [arm.label]
+        for summary in (study.average, study.peak):
+            row += _exposure(study, grid, summary, arm)
+        rows.append(tuple(row))
+    return Table(
+        caption=f"Exposure in the week before the final visit ({study.exposure_unit}), all randomised subjects.",
+        columns=columns(
+            "Arm", "Average level|mean", "MCSE", "Subjects|5th to 95th percentile",
+            "Peak level|mean", "MCSE", "Subjects|5th to 95th percentile",
+        ),
+        rows=tuple(rows),
+        marks=tuple(mark for mark, arm in zip(marks(study), study.arms, strict=True) if not arm.control),
+        notes=(captions.MCSE, "Subjects who stopped treatment count with the levels they have, zero among them."),
+    )  # fmt: skip
+
+
+def _exposure(study: Study, grid: results.Cells, summary: str, arm: Arm) -> list[str]:
+    values = study.outcomes[f"{summary}@{study.primary.visit}"].to_numpy(dtype=np.float64)
+    estimate = results.mean(grid.mean(values)[:, arm.index])
+    of_arm = values[study.outcomes["arm"].to_numpy() == arm.index]
+    low, high = results.middle(of_arm, 0.9)
+    shown, error = rounding.value_and_mcse(estimate.value, estimate.mcse)
+    return [shown, error, rounding.interval(low, high, 1)]
+
+
+def efficacy(study: Study) -> Section:
+    """Expected arm values apart from what one trial would report."""
+    found = results.effects(study)
+    unit, output = study.primary.unit, study.primary.output
+    rows = [
+        drawing.Row(
+            label=e.arm.label, look=e.arm.look, value=e.expected.value, outer=e.spread,
+            inner=results.monte_carlo(e.expected),
+        )
+        for e in found
+    ]  # fmt: skip
+    single = [drawing.Row(label=e.arm.label, look=e.arm.look, value=e.one[0], outer=e.one[1:]) for e in found]
+    label = f"Difference from {study.control.label} in change of {output} at {study.primary.visit} ({unit})"
+    blocks: tuple[Block, ...] = (
+        Text(
+            text=f"Estimand: {study.primary.output} change from {study.primary.baseline} to {study.primary.visit}, all randomised "
+            "subjects whether or not treatment went on (treatment policy)."
+        ),
+        Heading(text="(a) Expected values"),
+        Plots(caption=_course_caption(study), panels=(_courses(study),)),
+        _expected(study, found),
+        Plots(
+            caption=f"Expected difference from {study.control.label}. "
+            + captions.interval_key("middle 95 % of replicates' true differences"),
+            panels=(drawing.forest(rows, x_label=label, name="expected"),),
+        ),
+        Heading(text="(b) What one trial would report"),
+        _single(study, found),
+        Plots(
+            caption="The estimate and interval a single trial of this size would typically report: mean estimate, median limits "
+            "of the multiplicity-adjusted intervals.",
+            panels=(drawing.forest(single, x_label=label, name="single"),),
+        ),
+        _budget(study, found),
+    )
+    return Section(key="efficacy", title="Efficacy", blocks=blocks)
+
+
+def _course_caption(study: Study) -> str:
+    return (
+        f"Mean true change of {study.primary.output} from {study.primary.baseline}, over {captions.replicates(study)}; "
+        "bars: middle 95 % of replicates." + captions.dose_key(study)
+    )
+
+
+def _courses(study: Study) -> str:
+    visits = [v for v in study.visits if f"{study.primary.output}.true@{v}" in study.outcomes.columns]
+    means = {visit: results.true_means(study, study.outcomes, visit) for visit in visits}
+    days = np.array([study.visits[v] for v in visits], dtype=np.float64)
+    series = []
+    for arm in study.arms:
+        limits = np.array([results.middle(means[v][:, arm.index]) for v in visits])
+        centre = np.array([np.nanmean(means[v][:, arm.index]) for v in visits])
+        series.append(
+            drawing.Course(label=arm.label, look=arm.look, day=days, mean=centre, lower=limits[:, 0], upper=limits[:, 1])
+        )
+    y = f"Change of {study.primary.output} ({study.primary.unit})"
+    return drawing.courses(series, y_label=y, name="courses")
+
+
+def _expected(study: Study, found: tuple[Effect, ...]) -> Table:
+    means = results.true_means(study, study.outcomes, study.primary.visit)
+    by_arm = {e.arm.index: e for e in found}
+    rows = []
+    for arm in study.arms:
+        change = rounding.value_and_mcse(*_pair(results.mean(means[:, arm.index])))
+        effect = by_arm.get(arm.index)
+        if effect is None:
+            rows.append((arm.label, *change, "–", "–", "–"))
+            continue
+        places = _places(effect.expected.mcse)
+        difference = rounding.value_and_mcse(*_pair(effect.expected))
+        rows.append((arm.label, *change, *difference, rounding.interval(*effect.spread, places)))
+    return Table(
+        caption=f"Expected change of {study.primary.output} at {study.primary.visit} and its difference from "
+        f"{study.control.label} ({study.primary.unit}).",
+        columns=columns("Arm", "Change|expected", "MCSE", "Difference|expected", "MCSE", "95 % of replicates"),
+        rows=tuple(rows),
+        marks=marks(study),
+        notes=(captions.MCSE, captions.SPREAD),
+    )
+
+
+def _single(study: Study, found: tuple[Effect, ...]) -> Table:
+    rows = tuple(
+        (
+            e.arm.label,
+            rounding.fixed(e.one[0], 2),
+            rounding.interval(e.one[1], e.one[2], 2),
+            rounding.interval(*e.trials, 2),
+            rounding.with_mcse(e.bias.value, e.bias.mcse),
+        )
+        for e in found
+    )
+    level = f"{rounding.plain(100 * (1 - study.alpha))} % simultaneous interval"
+    return Table(
+        caption=f"One trial's report of the difference from {study.control.label} in {study.primary.output} ({study.primary.unit}).",
+        columns=columns("Arm", "Estimate|mean", f"{level}|median limits", "Estimates|95 % of trials", "Bias|estimate - true (MCSE)"),
+        rows=rows,
+        marks=_treated_marks(study),
+        notes=(captions.ONE_TRIAL,),
+    )
+
+
+def _budget(study: Study, found: tuple[Effect, ...]) -> Table:
+    rows = []
+    for effect in found:
+        b = results.budget(study, effect)
+        parts = (b.parameters, b.subjects, b.residual, b.total)
+        rows.append((effect.arm.label, *(rounding.fixed(x, 3) for x in parts), rounding.number(b.monte_carlo, 1)))
+    return Table(
+        caption=f"Where the uncertainty of one trial's estimate comes from: standard deviations ({study.primary.unit}).",
+        columns=columns(
+            "Arm", "Population|parameters", "Subjects|enrolled", "Measurement,|missing data, analysis", "Estimate|all together",
+            "Monte Carlo|of the mean shown",
+        ),
+        rows=tuple(rows),
+        marks=_treated_marks(study),
+        notes=("Structural uncertainty (the form of the model) is not in these numbers; see the sensitivity runs.",),
+    )  # fmt: skip
+
+
+def _treated_marks(study: Study) -> tuple[str, ...]:
+    return tuple("flagged" if arm.flag else "" for arm in study.treated)
+
+
+def _pair(estimate: results.Estimate) -> tuple[float, float]:
+    return estimate.value, estimate.mcse
+
+
+def _places(mcse: float) -> int:
+    places = rounding.decimals(mcse)
+    return 3 if places is None else max(places, 0)
+
+
+def adverse_events(study: Study) -> Section:
+    """Incidence by term, arm and grade, and risk differences with their intervals."""
+    events = results.term_keys(study)
+    found = {name: [results.risks(study, keys, g) for g in range(1, grades + 1)] for name, keys, grades in events}
+    top = 108 * max((max(r.incidence.value, _finite(r.spread[1])) for by in found.values() for r in by[0]), default=1.0)
+    panels = tuple(
+        drawing.incidences(name, _bars(by), top=max(top, 1.0), name=f"ae{k}") for k, (name, by) in enumerate(found.items())
+    )
+    period = sorted({rounding.plain(term.per) for term in study.terms})
+    blocks: tuple[Block, ...] = (
+        Text(
+            text=f"Incidence is the share of randomised subjects with at least one event during the whole trial (risks in the model "
+            f"text refer to {' or '.join(period)} days at constant exposure), by worst grade (CTCAE v5), whether or not treatment "
+            "went on."
+        ),
+        Plots(
+            caption="Incidence by arm: light = any grade, darker = grade 2 or more, full = grade 3. Bars: middle 95 % of replicates.",
+            panels=panels,
+        ),
+        _incidence_table(study, found),
+        *(_difference_blocks(study, found)),
+    )
+    return Section(key="safety", title="Adverse events", blocks=blocks)
+
+
+def _finite(value: float) -> float:
+    return value if np.isfinite(value) else 0.0
+
+
+def _bars(by_grade: list[tuple[Risk, ...]]) -> list[drawing.Incidence]:
+    return [
+        drawing.Incidence(
+            label=risk.arm.label, look=risk.arm.look,
+            at_least=np.array([100 * by_grade[g][k].incidence.value for g in range(len(by_grade))]),
+            lower=100 * risk.spread[0], upper=100 * risk.spread[1],
+        )
+        for k, risk in enumerate(by_grade[0])
+    ]  # fmt: skip
+
+
+def _grade(grade: int) -> str:
+    return "any grade" if grade == 1 else f"grade ≥ {grade}"
+
+
+def _incidence_table(study: Study, found: dict[str, list[tuple[Risk, ...]]]) -> Table:
+    rows = tuple(
+        (name, _grade(g + 1), *(_share(risk) for risk in risks))
+        for name, by_grade in found.items()
+        for g, risks in enumerate(by_grade)
+    )
+    return Table(
+        caption="Expected incidence by term and grade, per cent (MCSE).",
+        columns=columns("Term", "Grade", *(arm.label for arm in study.arms), text=2),
+        rows=rows,
+        marks=tuple("group" if row[1] == "any grade" else "" for row in rows),
+        notes=(captions.MCSE, "Grades are cumulative: a grade 3 event counts as any grade and as grade ≥ 2 too."),
+    )
+
+
+def _share(risk: Risk) -> str:
+    value, error = rounding.value_and_mcse(100 * risk.incidence.value, 100 * risk.incidence.mcse)
+    return f"{value} ({error})"
+
+
+def _difference_blocks(study: Study, found: dict[str, list[tuple[Risk, ...]]]) -> list[Block]:
+    rows: list[tuple[str, ...]] = []
+    for name, by_grade in found.items():
+        for g, risks in enumerate(by_grade):
+            rows += [(name, _grade(g + 1), *_difference(r)) for r in risks if not r.arm.control]
+    panels = tuple(
+        drawing.forest(
+            [_risk_row(r) for r in by_grade[0] if not r.arm.control],
+            x_label="Risk difference (percentage points)", title=name, name=f"rd{k}", wide=False,
+        )
+        for k, (name, by_grade) in enumerate(found.items())
+    )  # fmt: skip
+    table = Table(
+        caption=f"Risk difference from {study.control.label}, percentage points.",
+        columns=columns(
+            "Term", "Grade", "Arm", "Difference|expected", "MCSE", "95 % of replicates", "One trial reports|95 % Miettinen-Nurminen",
+            text=3,
+        ),
+        rows=tuple(rows),
+        marks=tuple("group" if row[1] == "any grade" and row[2] == study.treated[0].label else "" for row in rows),
+        notes=(captions.ONE_TRIAL, "Not adjusted for the number of terms and grades."),
+    )  # fmt: skip
+    caption = (
+        f"Risk difference from {study.control.label}, any grade. Marker: expected. Thick line: 95 % Monte Carlo interval. "
+        "Thin line: the Miettinen-Nurminen interval one trial would typically report."
+    )
+    return [Plots(caption=caption, panels=panels), table]
+
+
+def _difference(risk: Risk) -> tuple[str, ...]:
+    expected = risk.difference
+    if expected is None:
+        return ()
+    value, error = rounding.value_and_mcse(100 * expected.value, 100 * expected.mcse)
+    spread = results.middle(risk.differences)
+    return (
+        risk.arm.label, value, error, rounding.interval(100 * spread[0], 100 * spread[1], 0),
+        rounding.interval(100 * risk.one[1], 100 * risk.one[2], 0),
+    )  # fmt: skip
+
+
+def _risk_row(risk: Risk) -> drawing.Row:
+    expected = risk.difference
+    value = np.nan if expected is None else 100 * expected.value
+    inner = (np.nan, np.nan) if expected is None else tuple(100 * x for x in results.monte_carlo(expected))
+    return drawing.Row(
+        label=risk.arm.label, look=risk.arm.look, value=value, outer=(100 * risk.one[1], 100 * risk.one[2]),
+        inner=(inner[0], inner[1]),
+    )  # fmt: skip
+
+
+def exposure_response(study: Study) -> Section:
+    """Benefit against average level, risk against peak level."""
+    markers = {s: _markers(study, s) for s in (study.average, study.peak)}
+    panels = [_benefit_panel(study, markers[study.average])]
+    for k, (name, keys, _) in enumerate(results.term_keys(study)):
+        panels.append(_risk_panel(study, name, keys, markers[study.peak], k))
+    caption = (
+        f"Response against exposure in the week before the final visit. Dots: bins of equal numbers of subjects, all arms, with 95 % "
+        "Monte Carlo intervals. Shaded: 95 % range due to the uncertainty of the population parameters. Triangles above: median "
+        f"exposure of each arm. Efficacy: grey points are {_POINTS} single subjects, dotted lines the middle 80 % of subjects. Adverse events "
+        "are set against the highest weekly peak a subject had at any visit."
+    )
+    legend = tuple((arm.label, arm.look.colour, arm.look.open_marker) for arm in study.treated)
+    return Section(
+        key="response", title="Exposure and response",
+        blocks=(Plots(caption=caption, panels=tuple(panels), legend=legend),),
+    )  # fmt: skip
+
+
+def _markers(study: Study, summary: str) -> tuple[tuple[float, str, drawing.Look], ...]:
+    values = study.outcomes[f"{summary}@{study.primary.visit}"].to_numpy(dtype=np.float64)
+    arms = study.outcomes["arm"].to_numpy()
+    return tuple((float(np.nanmedian(values[arms == a.index])), a.label, a.look) for a in study.treated)
+
+
+def _benefit_panel(study: Study, markers: tuple[tuple[float, str, drawing.Look], ...]) -> str:
+    x = study.outcomes[f"{study.average}@{study.primary.visit}"].to_numpy(dtype=np.float64)
+    y = results.change(study.outcomes, study.primary, study.primary.visit, true=True)
+    found = results.binned(x, y, study.outcomes["replicate"].to_numpy().astype(np.int64))
+    rows = results.thinned(x.size, _POINTS)
+    data = _response(found, markers, np.stack([x[rows], y[rows]], axis=1), np.stack([found.low, found.high]))
+    labels = (f"Average level {study.average} ({study.exposure_unit})", f"Change of {study.primary.output} ({study.primary.unit})")
+    return curves.response(data, title="Efficacy", labels=labels, percent=False, name="er0")
+
+
+def _risk_panel(
+    study: Study, name: str, keys: tuple[str, ...], markers: tuple[tuple[float, str, drawing.Look], ...], k: int
+) -> str:
+    x = _highest_peak(study)
+    y = (results.grades(study.outcomes, keys) >= 1).astype(np.float64)
+    found = results.binned(x, y, study.outcomes["replicate"].to_numpy().astype(np.int64))
+    data = _response(found, markers, np.zeros((0, 2)), np.zeros((2, 0)))
+    labels = (f"Peak level {study.peak} ({study.exposure_unit})", "Subjects with event (%)")
+    return curves.response(data, title=name, labels=labels, percent=True, name=f"er{k + 1}")
+
+
+def _highest_peak(study: Study) -> Array:
+    """Highest weekly peak seen at any visit: what the subject was exposed to before treatment may have stopped."""
+    names = [f"{study.peak}@{visit}" for visit in study.visits if f"{study.peak}@{visit}" in study.outcomes.columns]
+    frame: pd.DataFrame = study.outcomes[names]
+    return frame.max(axis=1).to_numpy(dtype=np.float64)
+
+
+def _response(
+    found: results.Binned, markers: tuple[tuple[float, str, drawing.Look], ...], points: Array, people: Array
+) -> curves.Response:
+    return curves.Response(
+        exposure=found.exposure, mean=found.mean,
+        error=np.stack([found.mean - 1.96 * found.mcse, found.mean + 1.96 * found.mcse]),
+        spread=np.stack([found.mean - 1.96 * found.spread, found.mean + 1.96 * found.spread]),
+        points=points, people=people, markers=markers,
+    )  # fmt: skip

@@ -1,0 +1,113 @@
+"""The first box of the report: what is wrong first, then the answer with its interval, then how far it can be trusted."""
+
+from dataclasses import dataclass
+
+from reports import captions, credibility, results, rounding
+from reports.results import Effect, Risk
+from reports.sections.people import marks
+from reports.study import Study
+from reports.tables import Table, columns, sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headline:
+    """`breaches` (limits that do not hold), `answer` and `trust` (sentences), `table` (one row per arm)."""
+
+    breaches: tuple[str, ...]
+    answer: tuple[str, ...]
+    trust: tuple[str, ...]
+    table: Table
+
+
+def headline(study: Study) -> Headline:
+    """The headline of a study."""
+    found = results.effects(study)
+    keys = study.composite or tuple(term.key for term in study.terms)
+    harms = tuple(r for r in results.risks(study, keys, 1) if not r.arm.control) if keys else ()
+    return Headline(
+        breaches=credibility.breaches(study),
+        answer=_answer(study, found, harms),
+        trust=_trust(study),
+        table=_table(study, found, harms),
+    )
+
+
+def _answer(study: Study, found: tuple[Effect, ...], harms: tuple[Risk, ...]) -> tuple[str, ...]:
+    best = max(found, key=lambda e: e.expected.value)
+    sentences = [f"Largest expected effect: {_benefit(study, best)}{_harm(harms, best)}."]
+    allowed = [e for e in found if _expected_risk(harms, e) <= (study.most_risk or 1.0) and not e.arm.flag]
+    usual = max(allowed, key=lambda e: e.expected.value, default=None)
+    if usual is not None and usual is not best:
+        why = "within usual dosing" if best.arm.flag else "within the risk the protocol accepts"
+        sentences.append(f"Largest {why}: {_benefit(study, usual)}{_harm(harms, usual)}.")
+    weak = [e.arm.label for e in found if e.one[1] <= 0 <= e.one[2]]
+    if weak:
+        sentences.append(
+            f"A single trial of {rounding.count(study.subjects)} subjects would typically report an interval that includes no effect "
+            f"for {sentence(weak)}."
+        )
+    return tuple(sentences)
+
+
+def _benefit(study: Study, effect: Effect) -> str:
+    value = rounding.with_mcse(effect.expected.value, effect.expected.mcse, study.primary.unit)
+    flag = f" ({effect.arm.flag})" if effect.arm.flag else ""
+    one = rounding.interval(effect.one[1], effect.one[2], 2)
+    return (
+        f"{effect.arm.label}{flag}, {study.primary.output} {value} above {study.control.label} at {study.primary.visit}; "
+        f"one trial would report an interval of about {one} {study.primary.unit}"
+    )
+
+
+def _harm(harms: tuple[Risk, ...], effect: Effect) -> str:
+    harm = next((r for r in harms if r.arm.index == effect.arm.index), None)
+    if harm is None or harm.difference is None:
+        return ""
+    value = rounding.with_mcse(100 * harm.difference.value, 100 * harm.difference.mcse)
+    limits = rounding.interval(100 * harm.one[1], 100 * harm.one[2], 0)
+    return f"; subjects with any adverse event {value} percentage points above control, one trial's interval about {limits}"
+
+
+def _expected_risk(harms: tuple[Risk, ...], effect: Effect) -> float:
+    harm = next((r for r in harms if r.arm.index == effect.arm.index), None)
+    return harm.difference.value if harm is not None and harm.difference is not None else 0.0
+
+
+def _trust(study: Study) -> tuple[str, ...]:
+    assumed = [p for p in study.parameters if p.status not in ("verified", "copied")]
+    items = credibility.evidence(study)
+    found = [f"{len(assumed)} of {len(study.parameters)} values of the model are assumed, first of all {assumed[0].name}."] if assumed else []
+    for kind in ("validation", "calibration"):
+        chosen = [e for e in items if e.kind == kind]
+        agreed = sum(e.verdict == "agrees" for e in chosen)
+        if chosen:
+            found.append(f"{kind.capitalize()}: {agreed} of {len(chosen)} published results are met.")
+    if not any(e.kind == "validation" for e in items):
+        found.append("Nothing here was validated against results that did not enter the model.")
+    found.append(f"All numbers stand on {captions.replicates(study)}.")
+    return tuple(found)
+
+
+def _table(study: Study, found: tuple[Effect, ...], harms: tuple[Risk, ...]) -> Table:
+    unit = study.primary.unit
+    rows = []
+    for effect in found:
+        harm = next((r for r in harms if r.arm.index == effect.arm.index), None)
+        rows.append((
+            effect.arm.label,
+            rounding.with_mcse(effect.expected.value, effect.expected.mcse),
+            rounding.interval(effect.one[1], effect.one[2], 2),
+            "–" if harm is None or harm.difference is None
+            else rounding.with_mcse(100 * harm.difference.value, 100 * harm.difference.mcse),
+            "–" if harm is None else rounding.interval(100 * harm.one[1], 100 * harm.one[2], 0),
+            rounding.proportion(effect.assurance.value, effect.assurance.mcse, effect.assurance.n),
+        ))  # fmt: skip
+    return Table(
+        caption=f"Differences from {study.control.label}.",
+        columns=columns(
+            "Arm", f"{study.primary.output}|{unit}, expected", f"One trial reports|{unit}, adjusted interval",
+            "Any adverse event|percentage points, expected", "One trial reports|95 % interval", "Assurance|probability of significance",
+        ),
+        rows=tuple(rows),
+        marks=tuple(m for m, arm in zip(marks(study), study.arms, strict=True) if not arm.control),
+    )  # fmt: skip

@@ -1,0 +1,160 @@
+"""Sections on data, model, fit and the check of the fit on its own data."""
+
+import math
+
+import numpy as np
+from markupsafe import Markup
+
+from reports import rounding
+from reports.credibility import fit_limits
+from reports.figures import fit as drawing
+from reports.study import FitEvidence, Parameter, Study
+from reports.tables import Block, Plots, Section, Table, Text, columns
+
+_STATUS_ORDER = {"assumed": 0, "copied": 1, "verified": 2}
+
+
+def model(study: Study) -> Section:
+    """Data, fit with priors and posteriors, sampler diagnostics."""
+    blocks: list[Block] = []
+    if study.fit is None:
+        blocks.append(Text(text="No model was fitted for this run: parameters come from the model text (table below)."))
+    else:
+        blocks += _fit(study.fit)
+    blocks.append(_values(study))
+    return Section(key="model", title="Data and model", blocks=tuple(blocks))
+
+
+def _fit(fit: FitEvidence) -> list[Block]:
+    intro = (
+        f"Model {fit.name}, fitted to {fit.data} by Hamiltonian Monte Carlo. The posterior draws feed the trial: each "
+        "replicate uses one draw of the population parameters, so that their uncertainty reaches every result."
+    )
+    blocks: list[Block] = [Text(text=intro), _diagnostics(fit), _priors(fit)]
+    panels = _panels(fit)
+    if panels:
+        caption = "Posterior draws (bars) and prior density (dashed line). A prior far wider than the bars left the data to decide."
+        blocks.append(Plots(caption=caption, panels=panels))
+    return blocks
+
+
+def _diagnostics(fit: FitEvidence) -> Table:
+    limits = fit_limits(fit)
+    rows = tuple((limit.name, limit.shown, limit.bar, "holds" if limit.holds else "BREACHED") for limit in limits)
+    return Table(
+        caption="Sampler diagnostics against limits fixed in advance.",
+        columns=columns("Diagnostic", "Worst value", "Limit", "Verdict"),
+        rows=rows,
+        marks=tuple("" if limit.holds else "breach" for limit in limits),
+    )
+
+
+def _priors(fit: FitEvidence) -> Table:
+    return Table(
+        caption="Priors and posteriors of the population parameters: median (central 95 %).",
+        columns=columns("Parameter", "Unit", "Prior", "Posterior", "R-hat", "Bulk ESS", text=2),
+        rows=tuple(_prior_row(dict(row)) for row in fit.table.to_dict("records")),
+    )
+
+
+def _prior_row(row: dict[str, object]) -> tuple[str, ...]:
+    def value(key: str) -> float:
+        found = row.get(key, math.nan)
+        return float(found) if isinstance(found, int | float) else math.nan
+
+    return (
+        str(row["parameter"]),
+        str(row.get("unit", "")),
+        _summary(value("prior_median"), value("prior_low"), value("prior_high")),
+        _summary(value("median"), value("low"), value("high")),
+        rounding.fixed(value("rhat"), 3),
+        rounding.count(value("ess")) if math.isfinite(value("ess")) else "",
+    )
+
+
+def _summary(median: float, low: float, high: float) -> str:
+    if not math.isfinite(median):
+        return "fixed" if not math.isfinite(low) else rounding.NOT_ESTIMABLE
+    return f"{rounding.number(median)} ({rounding.number(low)} to {rounding.number(high)})"
+
+
+def _panels(fit: FitEvidence) -> tuple[Markup, ...]:
+    panels = []
+    for k, row in enumerate(fit.table.to_dict("records")):
+        name = str(row["parameter"])
+        draws = fit.draws.get(name)
+        if draws is None or draws.size < 20 or float(np.ptp(draws)) == 0:
+            continue
+        unit = str(row.get("unit", ""))
+        label = f"{name}, {unit}" if unit and unit != "1" else name
+        density = row.get("density")
+        prior = density if isinstance(density, drawing.Density) else None
+        panels.append(drawing.prior_posterior(label, prior, draws, name=f"prior{k}"))
+    return tuple(panels)
+
+
+def _values(study: Study) -> Table:
+    rows = sorted(study.parameters, key=lambda p: (_STATUS_ORDER.get(p.status, 3),))
+    return Table(
+        caption="Parameters of the simulation model.",
+        columns=columns("Parameter", "Value", "Unit", "Uncertainty|standard error", "Between subjects|standard deviation", "Effects", "Status", text=1),
+        rows=tuple(_value_row(p) for p in rows),
+        notes=(
+            "Standard errors and standard deviations are on the parameter's scale (log unless said otherwise). Values marked "
+            "“from the fit” are typical values of the text; the run used the posterior draws.",
+        ),
+    )  # fmt: skip
+
+
+def _value_row(p: Parameter) -> tuple[str, ...]:
+    def shown(x: float) -> str:
+        return rounding.plain(x) if math.isfinite(x) and x > 0 else "–"
+
+    scale = f" ({p.scale})" if p.scale not in ("log", "") else ""
+    return p.name, rounding.plain(p.typical), p.unit, shown(p.se) + scale, shown(p.iiv), p.effects or "–", p.status
+
+
+def predictive_check(study: Study) -> Section:
+    """The visual predictive check on the data of the fit."""
+    title = "Visual predictive check on the real data"
+    if study.fit is None or not study.fit.check:
+        text = "No predictive check is shown: the run used published parameters, and no data were fitted."
+        return Section(key="vpc", title=title, blocks=(Text(text=text, tone="note"),))
+    check = _check(study.fit)
+    inside = _inside(check)
+    caption = (
+        "Observed concentrations, and their 5th, 50th and 95th percentiles (lines), over the 95 % bands in which the fitted "
+        "model puts these percentiles when it simulates the same study (shaded)."
+    )
+    panel = drawing.predictive_check(check, name="vpc")
+    reading = (
+        f"{inside[0]} of {inside[1]} observed percentiles lie inside their simulated 95 % band. This uses the data of the fit: "
+        "it is a check of calibration, not validation."
+    )
+    return Section(key="vpc", title=title, blocks=(Plots(caption=caption, panels=(panel,)), Text(text=reading)))
+
+
+def _check(fit: FitEvidence) -> drawing.Check:
+    bands, points = fit.check["bands"], fit.check["points"]
+    levels = sorted(bands["percentile"].unique())
+    parts = {level: bands[bands["percentile"] == level].sort_values("time") for level in levels}
+
+    def stack(column: str) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+        return np.stack([parts[level][column].to_numpy(dtype=np.float64) for level in levels], axis=1)
+
+    return drawing.Check(
+        time=parts[levels[0]]["time"].to_numpy(dtype=np.float64),
+        observed=stack("observed"),
+        lower=stack("lower"),
+        median=stack("median"),
+        upper=stack("upper"),
+        points=points[["time", "value"]].to_numpy(dtype=np.float64),
+        x_label="Time since dose (h)",
+        y_label="Concentration (mg/L)",
+    )
+
+
+def _inside(check: drawing.Check) -> tuple[int, int]:
+    usable = np.isfinite(check.observed)
+    inside = usable & (check.observed >= check.lower) & (check.observed <= check.upper)
+    return int(inside.sum()), int(usable.sum())
