@@ -51,7 +51,7 @@ class ConcentrationPullback(Op):  # type: ignore[misc]
         for cell, value in zip(storage, pulled_back(slope, cotangent, subject, like.shape[0]), strict=True):
             cell[0] = value
 
-    def infer_shape(self, graph: Any, node: Apply, shapes: list[Any]) -> list[Any]:
+    def infer_shape(self, node: Apply, shapes: list[Any]) -> list[Any]:
         return [shapes[3]] * PARAMETERS
 
 
@@ -69,7 +69,7 @@ class Concentration(Op):  # type: ignore[misc]
     def perform(self, node: Apply, inputs: list[Any], storage: list[list[Any]]) -> None:
         storage[0][0], storage[1][0] = observed_concentration(*inputs)
 
-    def infer_shape(self, graph: Any, node: Apply, shapes: list[Any]) -> list[Any]:
+    def infer_shape(self, node: Apply, shapes: list[Any]) -> list[Any]:
         (rows,) = shapes[10]
         return [(rows,), (rows, PARAMETERS)]
 
