@@ -44,16 +44,10 @@ def doctor(*, machine: bool) -> int:
 
 def examine() -> tuple[Finding, ...]:
     """All findings, in a fixed order; loads no room but the ground floor."""
-    return (
-        _python(),
-        *(_room(name) for name in ROOMS),
-        _script(),
-        *_packages(),
-        _cores(),
-        _memory(),
-        _cache(),
-        _cluster(),
-    )
+    rooms = [_room(name) for name in ROOMS]
+    if not all(room.ok for room in rooms):
+        return (_python(), *rooms, _script())  # what is not ours cannot be asked
+    return (_python(), *rooms, _script(), *_packages(), _cores(), _memory(), _cache(), _cluster())
 
 
 def _python() -> Finding:

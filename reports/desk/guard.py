@@ -7,8 +7,12 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reports.desk import say
+
+if TYPE_CHECKING:
+    from pkpd.ground.errors import VtrialError
 
 __all__ = ["BAD_INPUT", "FAILED", "INTERRUPTED", "OK", "PARTIAL", "exit_code"]
 
@@ -20,11 +24,9 @@ def exit_code(command: Callable[[], int], *, out: Path | None, machine: bool) ->
 
     out: directory of the run, where an unexpected error leaves `error.txt`; machine: say errors as JSON.
     """
-    from pkpd.ground.errors import VtrialError
-
     try:
         return command()
-    except VtrialError as error:
+    except _ours() as error:
         return _ended(error.exit_code, str(error), machine=machine, error=error)
     except KeyboardInterrupt:
         return _ended(INTERRUPTED, _interrupted(out), machine=machine)
@@ -32,6 +34,15 @@ def exit_code(command: Callable[[], int], *, out: Path | None, machine: bool) ->
         raise
     except Exception as error:
         return _ended(FAILED, _unexpected(error, out), machine=machine)
+
+
+def _ours() -> tuple[type[VtrialError], ...]:
+    """Errors raised on purpose; none where another package took the name `pkpd` (`doctor` must still be able to say so)."""
+    try:
+        from pkpd.ground.errors import VtrialError
+    except ImportError:
+        return ()
+    return (VtrialError,)
 
 
 def _ended(code: int, message: str, *, machine: bool, error: object = None) -> int:

@@ -52,3 +52,9 @@ def test_positional_arguments(tmp_path: Path, text: str, said: int) -> None:
 
 def test_kernels_take_many_arrays(tmp_path: Path) -> None:
     assert not list(breaches(_written(tmp_path, "def f(a, b, c, d, e, g): ...", "kernels/linear.py")))
+
+
+def test_pytest_passes_by_name(tmp_path: Path) -> None:
+    text = "def test_it(a, b, c, d, e): ...\n\n\ndef helper(a, b, c, d, e): ...\n"
+    (breach,) = breaches(_written(tmp_path, text, "test_module.py"))
+    assert "helper: 5 positional" in breach
