@@ -15,13 +15,43 @@ from typing import Final
 
 from pkpd.ground.errors import InputError, Where
 
-__all__ = ["factor", "number", "same_dimension", "split"]
+__all__ = ["Quantity", "factor", "number", "same_dimension", "split"]
 
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _ATOM: Final = re.compile(r"([A-Za-z]+|1)(?:\^(-?[0-9]{1,2}))?")
 _DAY: Final = 24.0
 
 Dimension = tuple[tuple[str, int], ...]
+
+
+class Quantity(float):
+    """A number that remembers the unit it was given in; `str()` writes text that reads back the same.
+
+    >>> dose = Quantity(200.0, "mg"); str(dose), dose.to("g")
+    ('200 mg', 0.2)
+    """
+
+    __slots__ = ("unit",)
+    unit: str
+
+    def __new__(cls, value: float, unit: str) -> Quantity:
+        made = super().__new__(cls, value)
+        made.unit = unit
+        return made
+
+    def __reduce__(self) -> tuple[type[Quantity], tuple[float, str]]:
+        return Quantity, (float(self), self.unit)
+
+    def __str__(self) -> str:
+        value = float(self)
+        return f"{int(value) if value == int(value) and abs(value) < 1e15 else value!r} {self.unit}"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def to(self, unit: str) -> float:
+        """The number in another unit; InputError on another dimension."""
+        return float(self) if unit == self.unit else float(self) * factor(self.unit, unit)
 
 
 @dataclass(frozen=True, slots=True)

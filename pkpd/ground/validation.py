@@ -85,6 +85,8 @@ def _words(error: Any, alike: Sequence[Any], kinds: list[Any], last: str) -> tup
         expected = [e["ctx"]["expected"] for e in alike if "expected" in e.get("ctx", {})]
         choices = [w.strip(" '") for text in expected for w in text.replace(" or ", ", ").split(",")]
         return f"must be {' or '.join(expected)}", nearest(str(error["input"]), choices)
+    if error["type"] == "vtrial":
+        return error["ctx"]["problem"], error["ctx"]["remedy"]
     if error["type"] in _MAPPING:
         return "must be a mapping (key: value)", None
     message = " or ".join(dict.fromkeys(e["msg"].removeprefix("Value error, ") for e in alike))

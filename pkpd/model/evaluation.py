@@ -1,6 +1,6 @@
 """Evaluation of an expression over NumPy arrays; no `eval`.
 
-exp, log and powers come from `pkpd.kernels.elementary`, the rest is IEEE arithmetic, so a value's bits depend neither on
+exp, log and powers come from `pkpd.kernels.elementary`, the rest is IEEE arithmetic, so the bits depend neither on
 the length nor on the split of the arrays. Conditions follow Kleene's three values: a comparison with NaN is unknown,
 `if` of an unknown condition is NaN.
 """
