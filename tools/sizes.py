@@ -1,8 +1,8 @@
 """The size gate: files <= 600 lines, functions <= 60 code lines, <= 4 positional arguments besides self.
 
 `python tools/sizes.py [PATH ...]`, exit 1 with one line for each breach, or where it saw no file.
-Kernels (any file in a folder named `kernels`) are exempt from the argument count: they take arrays, many of them; so are
-test functions, which pytest calls by name.
+Kernels (any file in a folder named `kernels`) are exempt from the argument count: they take arrays, many of them;
+so are test functions, which pytest calls by name.
 """
 
 from __future__ import annotations
