@@ -74,7 +74,17 @@ def _unit(value: str) -> str:
 Real = Annotated[float, BeforeValidator(real, json_schema_input_type=float | str)]
 """A finite number without a unit."""
 
-Hours = Annotated[float, BeforeValidator(_hours, json_schema_input_type=str), Field(examples=["12 h", "84 d"])]
+
+def _hours_text(value: float) -> str:
+    return f"{value!r} h"
+
+
+Hours = Annotated[
+    float,
+    BeforeValidator(_hours, json_schema_input_type=str),
+    PlainSerializer(_hours_text, return_type=str, when_used="json"),
+    Field(examples=["12 h", "84 d"]),
+]
 """A time, in hours inside; text carries its unit."""
 
 Measured = Annotated[

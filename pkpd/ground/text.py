@@ -17,7 +17,19 @@ import yaml
 
 from pkpd.ground.errors import InputError, Where
 
-__all__ = ["Listing", "Mapping", "Node", "Scalar", "locate", "nearest", "parse", "read", "read_text", "validated"]
+__all__ = [
+    "Listing",
+    "Mapping",
+    "Node",
+    "Scalar",
+    "from_plain",
+    "locate",
+    "nearest",
+    "parse",
+    "read",
+    "read_text",
+    "validated",
+]
 
 MAX_BYTES: Final = 1_000_000
 MAX_DEPTH: Final = 50
@@ -224,6 +236,20 @@ def _plain_problem(text: str) -> tuple[str, str] | None:
     if _NOT_A_NUMBER.fullmatch(text):
         return "is not a finite number", "give a finite number"
     return None
+
+
+def from_plain(value: Any, file: str = "<values>") -> Node:
+    """The tree of plain dicts, lists, texts and numbers (such as `to_dict` makes); places are unknown."""
+    where = Where(file, 0, 0)
+    made: Node
+    if isinstance(value, dict):
+        made = Mapping({Scalar(str(k), where): from_plain(v, file) for k, v in value.items()})
+    elif isinstance(value, (list, tuple)):
+        made = Listing(from_plain(v, file) for v in value)
+    else:
+        return Scalar(str(value).lower() if isinstance(value, bool) else str(value), where)
+    made.where = where
+    return made
 
 
 def locate(node: Node, path: Iterable[str | int]) -> Where:

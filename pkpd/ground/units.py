@@ -11,11 +11,11 @@ import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from pkpd.ground.errors import InputError, Where
 
-__all__ = ["Quantity", "factor", "number", "same_dimension", "split"]
+__all__ = ["Dimension", "Quantity", "describe", "factor", "number", "parsed", "same_dimension", "split"]
 
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _ATOM: Final = re.compile(r"([A-Za-z]+|1)(?:\^(-?[0-9]{1,2}))?")
@@ -136,6 +136,37 @@ def factor(a: str, b: str) -> float:
     return near if math.isclose(near, ratio, rel_tol=4e-15) else ratio
 
 
+def parsed(unit: str) -> tuple[float, Dimension]:
+    """Factor to the base units (g, dm, h, mol, IU) and dimension of a unit."""
+    known = _parsed(unit)
+    return known.factor, known.dimension
+
+
+_SPOKEN: Final = (
+    "1", "percent", "mg", "g", "ug", "ng", "mg/L", "ug/L", "ng/L", "g/L", "mg/h", "g/h", "mg/L/h", "mg/kg", "L", "mL",
+    "L/h", "mL/h", "1/h", "h", "L/mg", "kg", "kg/h", "kg/L", "mmol", "umol", "nmol", "mmol/L", "umol/L", "nmol/L",
+    "nmol/h", "umol/h", "nmol/L/h", "IU", "IU/L", "IU/h", "percent/h", "1/percent", "cm", "L/kg", "L/h/kg", "1/L",
+    "mg*h/L",
+)  # fmt: skip
+
+
+def describe(size: float, dimension: Dimension) -> str:
+    """A readable unit of a factor and dimension: `mg/L` where we have a word, else base units with the factor.
+
+    >>> describe(*parsed("mg/L")), describe(3.0, (("time", 2),))
+    ('mg/L', '3 h^2')
+    """
+    for unit in _SPOKEN:
+        known = _parsed(unit)
+        if known.dimension == dimension and math.isclose(known.factor, size, rel_tol=1e-9):
+            return unit
+    symbols = {"mass": "g", "length": "dm", "time": "h", "amount": "mol", "activity": "IU"}
+    powers = [(symbols.get(name, name), p) for name, p in dimension]
+    body = "*".join(name + (f"^{p}" if p != 1 else "") for name, p in powers if p > 0) or "1"
+    body += "".join(f"/{name}" + (f"^{-p}" if p != -1 else "") for name, p in powers if p < 0)
+    return body if size == 1 else f"{size:.6g} {body}"
+
+
 def _known(unit: str, text: str, where: Where | None, field: str | None) -> None:
     try:
         _parsed(unit)
@@ -203,7 +234,7 @@ def _registry_quantity(atom: str) -> tuple[float, list[tuple[str, float]]]:
 
 
 @lru_cache(maxsize=1)
-def _registry():  # type: ignore[no-untyped-def]
+def _registry() -> Any:
     import pint
 
     return pint.UnitRegistry(cache_folder=None)
