@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pkpd.ground import store
+from reports import results
 from reports.sections import sections
 from reports.sections.headline import headline
 from reports.study import Study
@@ -32,7 +33,10 @@ def write(record: Any, out: str | Path) -> Path:
     path = Path(out)
     target = path if path.suffix == ".html" else path / "report.html"
     target.parent.mkdir(parents=True, exist_ok=True)
-    store.write_atomic(target, render(study(record)).encode("utf-8"))
+    try:
+        store.write_atomic(target, render(study(record)).encode("utf-8"))
+    finally:
+        results.forget()
     return target
 
 

@@ -6,6 +6,7 @@ Arrays are (replicate, arm) unless said otherwise; sums run per replicate.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from trials.operating import Estimate
 Array = NDArray[np.float64]
 Range = tuple[float, float]
 NONE: Range = (np.nan, np.nan)
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)  # finer where responses are steep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,7 @@ def true_means(study: Study, outcomes: pd.DataFrame, visit: str) -> Array:
     return cells(outcomes, len(study.arms)).mean(change(outcomes, study.primary, visit, true=True))
 
 
+@lru_cache(maxsize=2)
 def effects(study: Study) -> tuple[Effect, ...]:
     """The primary comparison of every treated arm."""
     means = true_means(study, study.outcomes, study.primary.visit)
@@ -152,6 +155,7 @@ class Risk:
     difference: Estimate | None
     one: tuple[float, float, float]
     differences: Array
+    subjects: int
 
 
 def grades(outcomes: pd.DataFrame, keys: Sequence[str]) -> NDArray[np.int64]:
@@ -160,33 +164,28 @@ def grades(outcomes: pd.DataFrame, keys: Sequence[str]) -> NDArray[np.int64]:
     return np.asarray(found.max(axis=0), dtype=np.int64)
 
 
-def risks(study: Study, keys: Sequence[str], grade: int) -> tuple[Risk, ...]:
+@lru_cache(maxsize=64)
+def risks(study: Study, keys: tuple[str, ...], grade: int) -> tuple[Risk, ...]:
     """Risk of an event (any of `keys`) of at least `grade` in every arm, in protocol order."""
     sorted_rows = cells(study.outcomes, len(study.arms))
-    events = sorted_rows.total(grades(study.outcomes, keys) >= grade)
-    return tuple(_risk(study, arm, events, sorted_rows.sizes) for arm in study.arms)
+    events, sizes = sorted_rows.total(grades(study.outcomes, keys) >= grade), sorted_rows.sizes
+    control = [study.control.index]
+    found = binary.miettinen_nurminen(events, sizes, events[:, control], sizes[:, control])
+    return tuple(_risk(study, arm, events / sizes, found, sizes) for arm in study.arms)
 
 
-def _risk(study: Study, arm: Arm, events: Array, sizes: Array) -> Risk:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = events / sizes
+def _risk(study: Study, arm: Arm, share: Array, found: binary.Interval, sizes: Array) -> Risk:
     differences = share[:, arm.index] - share[:, study.control.index]
+    one = (_mean(found.estimate[:, arm.index]), _median(found.lower[:, arm.index]), _median(found.upper[:, arm.index]))
     return Risk(
         arm=arm,
         incidence=mean(share[:, arm.index]),
         spread=middle(share[:, arm.index]),
         difference=None if arm.control else mean(differences),
-        one=_one_trial(events, sizes, arm.index, study.control.index),
+        one=(np.nan, np.nan, np.nan) if arm.control else one,
         differences=differences,
+        subjects=int(sizes[:, arm.index].sum()),
     )
-
-
-def _one_trial(events: Array, sizes: Array, arm: int, control: int) -> tuple[float, float, float]:
-    """What one trial reports: mean difference and the median Miettinen-Nurminen limits over replicates."""
-    if arm == control:
-        return (np.nan, np.nan, np.nan)
-    found = binary.miettinen_nurminen(events[:, arm], sizes[:, arm], events[:, control], sizes[:, control])
-    return _mean(found.estimate), _median(found.lower), _median(found.upper)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,15 +225,15 @@ class Binned:
     high: Array
 
 
-def binned(exposure: Array, response: Array, replicate: NDArray[np.int64], bins: int = 10) -> Binned:
-    """Mean response in equally filled bins of exposure (n,), errors clustered by replicate.
+def binned(exposure: Array, response: Array, replicate: NDArray[np.int64]) -> Binned:
+    """Mean response in bins of exposure (n,) cut at the quantiles `SHARES`, errors clustered by replicate.
 
     With d_r = sum_r (y - mean) over a replicate's n_r subjects in the bin: MCSE = sqrt(sum d_r^2) / n, and the variance of
     the replicate's own mean is (sum d_r^2 - sum (y - mean)^2) / sum n_r (n_r - 1), zero if negative.
     """
     kept = np.isfinite(exposure) & np.isfinite(response)
     x, y, r = exposure[kept], response[kept], replicate[kept]
-    edges = np.unique(np.quantile(x, np.linspace(0, 1, bins + 1)[1:-1])) if x.size else np.zeros(0)
+    edges = np.unique(np.quantile(x, SHARES)) if x.size else np.zeros(0)
     place = np.searchsorted(edges, x, side="right")
     found = [_bin(x[place == b], y[place == b], r[place == b]) for b in range(edges.size + 1) if np.any(place == b)]
     columns = np.array(found).reshape(-1, 6).T
@@ -321,3 +320,9 @@ def _mean(values: Array) -> float:
 def _median(values: Array) -> float:
     usable = values[~np.isnan(values)]
     return float(np.median(usable)) if usable.size else np.nan
+
+
+def forget() -> None:
+    """Let go of the studies whose numbers are remembered."""
+    effects.cache_clear()
+    risks.cache_clear()

@@ -145,9 +145,9 @@ class Published:
     every: float = math.nan
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Study:
-    """A finished run in the words of the report."""
+    """A finished run in the words of the report; two studies are the same when they are one object."""
 
     name: str
     question: str

@@ -51,11 +51,8 @@ class Plots:
     caption: str
     panels: tuple[Markup, ...]
     legend: tuple[tuple[str, str, bool], ...] = ()  # label, colour, open marker
+    across: int = 1  # panels side by side where there is room: 1, 2 or 3
     kind: Literal["plots"] = "plots"
-
-    @property
-    def small(self) -> bool:
-        return len(self.panels) > 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,14 +100,14 @@ class Section:
     blocks: tuple[Block, ...]
 
 
-def columns(*titles: str, text: int = 1) -> tuple[Column, ...]:
-    """Columns from `title|second line`; the first `text` of them hold words, the others numbers.
+def columns(*titles: str, text: int = 1, words: Sequence[str] = ()) -> tuple[Column, ...]:
+    """Columns from `title|second line`; the first `text` of them and those in `words` hold words, the others numbers.
 
     >>> [c.numeric for c in columns("Arm", "Mean|L")]
     [False, True]
     """
     split = [title.partition("|") for title in titles]
-    return tuple(Column(title=head, under=under, numeric=i >= text) for i, (head, _, under) in enumerate(split))
+    return tuple(Column(title=head, under=under, numeric=i >= text and head not in words) for i, (head, _, under) in enumerate(split))
 
 
 def to_csv(table: Table) -> str:

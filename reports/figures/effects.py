@@ -161,8 +161,8 @@ def plane(
         drawn, (axis,) = svg.figure(7.4, 4.3)
         for cloud in clouds:
             axis.plot(
-                cloud.points[:, 0], cloud.points[:, 1], linestyle="", marker=".", markersize=3,
-                color=cloud.look.colour, alpha=0.28, markeredgewidth=0,
+                cloud.points[:, 0], cloud.points[:, 1], linestyle="", marker="o", markersize=2.6,
+                color=cloud.look.colour, alpha=0.35, markeredgewidth=0,
             )  # fmt: skip
         for cloud in clouds:
             _cross(axis, cloud)

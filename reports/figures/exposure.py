@@ -46,7 +46,7 @@ def bands(series: Sequence[Band], *, x_label: str, y_label: str, name: str) -> M
 def arm_band(band: Band, *, y_label: str, top: float, name: str) -> Markup:
     """One arm alone, on the scale all arms share."""
     with svg.style():
-        drawn, (axis,) = svg.figure(2.6, 1.9)
+        drawn, (axis,) = svg.figure(3.7, 2.2)
         axis.fill_between(band.time, band.lower, band.upper, color=band.look.colour, alpha=0.22, linewidth=0)
         axis.plot(band.time, band.median, color=band.look.colour, linestyle=band.look.dash)
         axis.set_ylim(0, top)
@@ -69,6 +69,7 @@ class Response:
     spread: Array  # (2, b): lower, upper of the parameter range
     points: Array
     people: Array
+    top: float  # largest exposure shown
     markers: tuple[tuple[float, str, Look], ...]  # median exposure of each arm: value, label, look
 
 
@@ -76,7 +77,7 @@ def response(data: Response, *, title: str, labels: tuple[str, str], percent: bo
     """Response against exposure: dots are bin means, the band is parameter uncertainty, ticks mark the arms."""
     scale = 100.0 if percent else 1.0
     with svg.style():
-        drawn, (axis,) = svg.figure(3.7, 2.9)
+        drawn, (axis,) = svg.figure(2.7, 2.4)
         if data.points.size:
             axis.plot(
                 data.points[:, 0], scale * data.points[:, 1], linestyle="", marker=".", markersize=1.8,
@@ -93,7 +94,8 @@ def response(data: Response, *, title: str, labels: tuple[str, str], percent: bo
             elinewidth=1.0,
         )  # fmt: skip
         _mark_arms(axis, data.markers)
-        axis.set_title(svg.plain(title, 46))
+        axis.set_xlim(-0.02 * data.top, data.top)
+        axis.set_title(svg.plain(title, 30), pad=11)
         axis.set_xlabel(svg.plain(labels[0], 60))
         axis.set_ylabel(svg.plain(labels[1], 44))
         if percent:

@@ -29,6 +29,7 @@ def concentrations(study: Study) -> Section:
                 caption="Concentration over the trial: median of subjects (line) and their middle 90 % (band), missed doses, "
                 "titration and stopped treatment included; one scale for all arms." + captions.dose_key(study),
                 panels=panels,
+                across=2,
             )
         )
     else:
@@ -232,6 +233,7 @@ def adverse_events(study: Study) -> Section:
         Plots(
             caption="Incidence by arm: light = any grade, darker = grade 2 or more, full = grade 3. Bars: middle 95 % of replicates.",
             panels=panels,
+            across=2,
         ),
         _incidence_table(study, found),
         *(_difference_blocks(study, found)),
@@ -274,15 +276,18 @@ def _incidence_table(study: Study, found: dict[str, list[tuple[Risk, ...]]]) -> 
 
 
 def _share(risk: Risk) -> str:
+    if risk.incidence.value == 0:
+        return f"0 of {rounding.count(risk.subjects)}"
     value, error = rounding.value_and_mcse(100 * risk.incidence.value, 100 * risk.incidence.mcse)
     return f"{value} ({error})"
 
 
 def _difference_blocks(study: Study, found: dict[str, list[tuple[Risk, ...]]]) -> list[Block]:
-    rows: list[tuple[str, ...]] = []
-    for name, by_grade in found.items():
-        for g, risks in enumerate(by_grade):
-            rows += [(name, _grade(g + 1), *_difference(r)) for r in risks if not r.arm.control]
+    rows = tuple(
+        (name, _grade(g + 1), *(_difference(risk) for risk in risks if not risk.arm.control))
+        for name, by_grade in found.items()
+        for g, risks in enumerate(by_grade)
+    )
     panels = tuple(
         drawing.forest(
             [_risk_row(r) for r in by_grade[0] if not r.arm.control],
@@ -291,32 +296,28 @@ def _difference_blocks(study: Study, found: dict[str, list[tuple[Risk, ...]]]) -
         for k, (name, by_grade) in enumerate(found.items())
     )  # fmt: skip
     table = Table(
-        caption=f"Risk difference from {study.control.label}, percentage points.",
-        columns=columns(
-            "Term", "Grade", "Arm", "Difference|expected", "MCSE", "95 % of replicates", "One trial reports|95 % Miettinen-Nurminen",
-            text=3,
-        ),
-        rows=tuple(rows),
-        marks=tuple("group" if row[1] == "any grade" and row[2] == study.treated[0].label else "" for row in rows),
+        caption=f"Risk difference from {study.control.label}, percentage points: expected (MCSE); below it the 95 % "
+        "Miettinen-Nurminen interval one trial would report.",
+        columns=columns("Term", "Grade", *(arm.label for arm in study.treated), text=2),
+        rows=rows,
+        marks=tuple("group" if row[1] == "any grade" else "" for row in rows),
         notes=(captions.ONE_TRIAL, "Not adjusted for the number of terms and grades."),
-    )  # fmt: skip
+    )
     caption = (
         f"Risk difference from {study.control.label}, any grade. Marker: expected. Thick line: 95 % Monte Carlo interval. "
         "Thin line: the Miettinen-Nurminen interval one trial would typically report."
     )
-    return [Plots(caption=caption, panels=panels), table]
+    return [Plots(caption=caption, panels=panels, across=2), table]
 
 
-def _difference(risk: Risk) -> tuple[str, ...]:
+def _difference(risk: Risk) -> str:
+    """Expected difference with its MCSE, and one trial's interval on a second line."""
     expected = risk.difference
-    if expected is None:
-        return ()
+    limits = rounding.interval(100 * risk.one[1], 100 * risk.one[2], 0)
+    if expected is None or expected.mcse == 0:
+        return f"no events\n{limits}"
     value, error = rounding.value_and_mcse(100 * expected.value, 100 * expected.mcse)
-    spread = results.middle(risk.differences)
-    return (
-        risk.arm.label, value, error, rounding.interval(100 * spread[0], 100 * spread[1], 0),
-        rounding.interval(100 * risk.one[1], 100 * risk.one[2], 0),
-    )  # fmt: skip
+    return f"{value} ({error})\n{limits}"
 
 
 def _risk_row(risk: Risk) -> drawing.Row:
@@ -336,7 +337,7 @@ def exposure_response(study: Study) -> Section:
     for k, (name, keys, _) in enumerate(results.term_keys(study)):
         panels.append(_risk_panel(study, name, keys, markers[study.peak], k))
     caption = (
-        f"Response against exposure in the week before the final visit. Dots: bins of equal numbers of subjects, all arms, with 95 % "
+        f"Response against exposure in the week before the final visit. Dots: tenths of the subjects by exposure, all arms (the highest tenth in three parts), with 95 % "
         "Monte Carlo intervals. Shaded: 95 % range due to the uncertainty of the population parameters. Triangles above: median "
         f"exposure of each arm. Efficacy: grey points are {_POINTS} single subjects, dotted lines the middle 80 % of subjects. Adverse events "
         "are set against the highest weekly peak a subject had at any visit."
@@ -344,7 +345,7 @@ def exposure_response(study: Study) -> Section:
     legend = tuple((arm.label, arm.look.colour, arm.look.open_marker) for arm in study.treated)
     return Section(
         key="response", title="Exposure and response",
-        blocks=(Plots(caption=caption, panels=tuple(panels), legend=legend),),
+        blocks=(Plots(caption=caption, panels=tuple(panels), legend=legend, across=3),),
     )  # fmt: skip
 
 
@@ -389,5 +390,5 @@ def _response(
         exposure=found.exposure, mean=found.mean,
         error=np.stack([found.mean - 1.96 * found.mcse, found.mean + 1.96 * found.mcse]),
         spread=np.stack([found.mean - 1.96 * found.spread, found.mean + 1.96 * found.spread]),
-        points=points, people=people, markers=markers,
+        points=points, people=people, top=1.08 * float(found.exposure.max()), markers=markers,
     )  # fmt: skip

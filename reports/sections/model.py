@@ -34,7 +34,7 @@ def _fit(fit: FitEvidence) -> list[Block]:
     panels = _panels(fit)
     if panels:
         caption = "Posterior draws (bars) and prior density (dashed line). A prior far wider than the bars left the data to decide."
-        blocks.append(Plots(caption=caption, panels=panels))
+        blocks.append(Plots(caption=caption, panels=panels, across=3))
     return blocks
 
 
@@ -43,7 +43,7 @@ def _diagnostics(fit: FitEvidence) -> Table:
     rows = tuple((limit.name, limit.shown, limit.bar, "holds" if limit.holds else "BREACHED") for limit in limits)
     return Table(
         caption="Sampler diagnostics against limits fixed in advance.",
-        columns=columns("Diagnostic", "Worst value", "Limit", "Verdict"),
+        columns=columns("Diagnostic", "Worst value", "Limit", "Verdict", words=("Verdict",)),
         rows=rows,
         marks=tuple("" if limit.holds else "breach" for limit in limits),
     )
@@ -97,7 +97,7 @@ def _values(study: Study) -> Table:
     rows = sorted(study.parameters, key=lambda p: (_STATUS_ORDER.get(p.status, 3),))
     return Table(
         caption="Parameters of the simulation model.",
-        columns=columns("Parameter", "Value", "Unit", "Uncertainty|standard error", "Between subjects|standard deviation", "Effects", "Status", text=1),
+        columns=columns("Parameter", "Value", "Unit", "Uncertainty|standard error", "Between subjects|standard deviation", "Effects", "Status", words=("Unit", "Effects", "Status")),
         rows=tuple(_value_row(p) for p in rows),
         notes=(
             "Standard errors and standard deviations are on the parameter's scale (log unless said otherwise). Values marked "

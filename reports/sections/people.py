@@ -131,7 +131,8 @@ def _shares(name: str, values: pd.Series, found: Cells, study: Study) -> list[tu
     labels = study.labels.get(name) or {1: "yes"}
     title = name.replace("_", " ").lower()
     rows = []
-    for code, label in list(labels.items())[:_MOST_LABELS]:
+    shown = list(labels.items())[1:] if len(labels) == 2 else list(labels.items())[:_MOST_LABELS]
+    for code, label in shown:
         share = found.mean(np.where(np.isfinite(x), (x == code) * 1.0, np.nan))
         estimates = [results.mean(share[:, arm.index]) for arm in study.arms]
         rows.append((f"{title}: {label}", *(rounding.percent(e.value, e.mcse) for e in estimates)))

@@ -116,7 +116,7 @@ def _limits(estimate: results.Estimate) -> tuple[float, float, float]:
     """Wilson limits: the plug-in interval has no width at 0 and 1."""
     from trials.analysis import binary
 
-    found = binary.wilson(np.array([estimate.value * estimate.n]), np.array([estimate.n]))
+    found = binary.wilson(np.array([round(estimate.value * estimate.n)]), np.array([estimate.n]))
     return estimate.value, float(found.lower[0]), float(found.upper[0])
 
 
@@ -236,7 +236,7 @@ def computation(study: Study) -> Section:
     limits = (*(credibility.fit_limits(study.fit) if study.fit else ()), *credibility.run_limits(study))
     table = Table(
         caption="Limits of the computation.",
-        columns=columns("What", "Found", "Limit", "Verdict"),
+        columns=columns("What", "Found", "Limit", "Verdict", words=("Verdict",)),
         rows=tuple((limit.name, limit.shown, limit.bar, "holds" if limit.holds else "BREACHED") for limit in limits),
         marks=tuple("" if limit.holds else "breach" for limit in limits),
     )
