@@ -65,7 +65,7 @@ class Screening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cohort:
-    """Enrolled subjects: covariates {name: (R, N)}, replicate (R,) and subject (N,) numbers, attempt enrolled (R, N)."""
+    """Enrolled subjects: covariates {name: (R, N)}, numbers of replicates (R,) and subjects (N,), attempts (R, N)."""
 
     covariates: Mapping[str, F64]
     replicate: U32
