@@ -82,19 +82,19 @@ def nearest(name: str, valid: Iterable[str]) -> str | None:
     return f"valid here: {', '.join(names)}" if 0 < len(names) <= 30 else None
 
 
-def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file of at most 1 MB with lines ended by a newline; a byte-order mark is dropped."""
+def read_text(path: str | Path, limit: int = MAX_BYTES) -> str:
+    """The text of a UTF-8 file of at most `limit` bytes, lines ended by a newline; a byte-order mark is dropped."""
     path = Path(path)
     try:
         size = path.stat().st_size
-        raw = path.read_bytes() if size <= MAX_BYTES and not path.is_dir() else b""
+        raw = path.read_bytes() if size <= limit and not path.is_dir() else b""
     except (OSError, ValueError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
         raise InputError(reason, file=path, remedy="check the path; it is relative to the file that names it") from None
     if path.is_dir():
         raise InputError("is a directory, not a file", file=path, remedy="name the file inside it")
-    if size > MAX_BYTES:
-        raise InputError(f"is larger than {MAX_BYTES} bytes", file=path, value=size, remedy="split the text")
+    if size > limit:
+        raise InputError(f"is larger than {limit} bytes", file=path, value=size, remedy="split the text")
     return _decoded(raw, str(path))
 
 
@@ -121,16 +121,20 @@ def parse(text: str, file: str = "<text>") -> Node:
     {'a': ['1e-3', 'no']}
     """
     if len(text) > MAX_BYTES:
-        raise InputError(f"is larger than {MAX_BYTES} characters", file=file, value=len(text))
+        raise InputError(f"is larger than {MAX_BYTES} characters", file=file, value=len(text), remedy="split the text")
     try:
         return _Builder(file, text.split("\n")).build(yaml.parse(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Where(file, mark.line + 1, mark.column + 1) if mark else None
         problem = " ".join(str(p) for p in (error.context, error.problem) if p)
-        raise InputError(f"is not valid YAML: {problem}", where=place, file=file) from None
+        if place and "\t" in text.split("\n")[place.line - 1][: place.column]:
+            raise InputError("a tab indents this line", where=place, file=file, remedy="indent with spaces") from None
+        remedy = "close every bracket and quote, and indent what belongs together alike"
+        raise InputError(f"is not valid YAML: {problem}", where=place, file=file, remedy=remedy) from None
     except yaml.YAMLError as error:
-        raise InputError(f"is not valid YAML: {' '.join(str(error).split())}", file=file) from None
+        problem, remedy = " ".join(str(error).split()), "write plain text without control characters"
+        raise InputError(f"is not valid YAML: {problem}", file=file, remedy=remedy) from None
 
 
 class _Builder:
@@ -160,7 +164,7 @@ class _Builder:
             self.stack.append(made)
             self.keys.append(None)
             if len(self.stack) > MAX_DEPTH:
-                raise InputError(f"is nested deeper than {MAX_DEPTH}", where=made.where)
+                raise InputError(f"is nested deeper than {MAX_DEPTH}", where=made.where, remedy="write it flatter")
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             self.stack.pop()
             self.keys.pop()
@@ -182,7 +186,7 @@ class _Builder:
 
     def _key(self, node: Node, top: Mapping) -> Scalar:
         if not isinstance(node, Scalar):
-            raise InputError("a key must be plain text", where=node.where)
+            raise InputError("a key must be plain text", where=node.where, remedy="write a name before the colon")
         if node == "<<":
             raise InputError("merge keys are refused", where=node.where, remedy="write the keys out")
         if node in top:
@@ -191,7 +195,7 @@ class _Builder:
             remedy = f"keep one; the first is on line {line}"
             raise InputError("the key is written twice", where=node.where, field=str(node), remedy=remedy)
         if not node:
-            raise InputError("a key is empty", where=node.where)
+            raise InputError("a key is empty", where=node.where, remedy="write a name before the colon")
         return node
 
     def _scalar(self, event: Any) -> Scalar:
@@ -243,7 +247,7 @@ def from_plain(value: Any, file: str = "<values>") -> Node:
     where = Where(file, 0, 0)
     made: Node
     if isinstance(value, dict):
-        made = Mapping({Scalar(str(k), where): from_plain(v, file) for k, v in value.items()})
+        made = Mapping({Scalar(str(k), where): from_plain(v, file) for k, v in value.items() if v is not None})
     elif isinstance(value, (list, tuple)):
         made = Listing(from_plain(v, file) for v in value)
     else:

@@ -71,7 +71,19 @@ def _first(kind: Any, node: Node, errors: Sequence[Any], file: str | None) -> In
     alike = [e for (p, _), e in resolved if p == path]
     problem, remedy = _words(error, alike, _kinds_at(kind, path[:-1]), str(path[-1]) if path else "")
     value = error["input"] if isinstance(error["input"], str) and error["type"] not in _UNKNOWN else None
+    remedy = remedy or _fallback(
+        error["type"], problem, [name for k in _kinds_at(kind, path[:-1]) for name in _field_names(k)]
+    )
     return InputError(problem, file=file, field=shown_path(path) or None, value=value, remedy=remedy, where=here)
+
+
+def _fallback(kind: str, problem: str, names: Sequence[str]) -> str:
+    """The remedy where nothing nearer is known."""
+    if kind in _UNKNOWN:
+        return f"the keys here are {', '.join(names)}" if names else "remove it"
+    if kind.startswith(("greater_than", "less_than")):
+        return f"write a number that is {problem.removeprefix('must be ')}"
+    return "`vtrial schema model` or `vtrial schema protocol` shows what may stand here"
 
 
 def _words(error: Any, alike: Sequence[Any], kinds: list[Any], last: str) -> tuple[str, str | None]:

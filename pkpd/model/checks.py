@@ -75,9 +75,9 @@ def _names(model: Model, find: Finder) -> None:
 def _parameter(model: Model, find: Finder, name: str, p: Parameter) -> None:
     here: Path = ("parameters", name)
     if p.scale == "log" and not p.typical > 0:
-        find.fail((*here, "typical"), "must be > 0 on the log scale", str(p.typical), "write scale: identity")
+        find.fail((*here, "typical"), "must be > 0 on the log scale", str(p.typical), "write a value above 0")
     if p.scale == "logit" and not 0 < p.value < 1:
-        find.fail((*here, "typical"), "must be between 0 and 1 on the logit scale", str(p.typical))
+        find.fail((*here, "typical"), "must be between 0 and 1 on the logit scale", str(p.typical), "write 0.5 1")
     if p.cite is not None:
         find.known((*here, "cite"), p.cite, model.cite, "key under cite")
     elif p.status != "assumed":

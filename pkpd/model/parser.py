@@ -259,7 +259,7 @@ class _Parser:
             self.take(")", "expected )")
             return inner
         problem = "a value is missing here" if token.kind in ("end", "newline") else "a value is expected here"
-        return self.fail_here(problem)
+        return self.fail_here(problem, "write a number, a name or a bracket")
 
     def _number(self) -> Expr:
         token = self.advance()

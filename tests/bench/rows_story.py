@@ -1,4 +1,4 @@
-"""The demonstration as a visitor meets it: seconds and memory of the first and the second run, and of the small commands."""
+"""The demonstration as a visitor meets it: seconds and memory of the first and second run, and of small commands."""
 
 from __future__ import annotations
 
