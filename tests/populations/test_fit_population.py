@@ -42,7 +42,7 @@ def test_the_shipped_law_is_a_fresh_fit(tool: ModuleType) -> None:
 @needs_nhanes
 @pytest.mark.witness
 def test_the_artefact_holds_no_extreme_person(tool: ModuleType) -> None:
-    """At least 3 people of the sex lie beyond (or 10 at) each end of the written quantiles; the size is that of margins."""
+    """At least 3 people of the sex lie beyond (or 10 at) each end of the quantiles; the size is that of margins."""
     law, people = json.loads(ARTEFACT.read_text(encoding="utf-8")), tool.adults(NHANES)
     for name in tool.CONTINUOUS:
         for sex, code in (("male", 1.0), ("female", 0.0)):
