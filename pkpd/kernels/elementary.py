@@ -7,6 +7,8 @@ Sources: argument reduction of Cody & Waite (1980); log polynomial of fdlibm `e_
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -26,7 +28,7 @@ _TWO54 = 18014398509481984.0
 
 
 @inlined
-def exp(x: float) -> float:
+def exp(x: float) -> Any:
     """e^x for any x; NaN in, NaN out; overflow gives inf, underflow is gradual."""
     x = 710.0 if x > 710.0 else x
     x = -746.0 if x < -746.0 else x
@@ -127,6 +129,15 @@ def expit(x: float) -> float:
     """1/(1 + e^(-x)), accurate in both tails."""
     z = exp(-x if x >= 0.0 else x)
     return (1.0 if x >= 0.0 else z) / (1.0 + z)
+
+
+@inlined
+def tanh(x: float) -> float:
+    """Hyperbolic tangent by 1 - e^(-2|x|) without cancellation, odd."""
+    a = x if x >= 0.0 else -x
+    e = one_minus_exp(2.0 * a)
+    y = e / (2.0 - e)
+    return y if x >= 0.0 else -y
 
 
 @kernel

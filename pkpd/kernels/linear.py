@@ -12,7 +12,8 @@ where phi_k are the functions of exponential integrators, phi1(x) = (1 - e^-x)/x
 D_k(a, b) = (phi_k(a) - phi_k(b))/(b - a), phi_0 = e^-x. Every term is positive and every D_k is evaluated without
 cancellation, so the result is smooth through ka = ke and does not drift over many doses.
 
-Actions of subject i are rows offsets[i]:offsets[i+1] of `time` (ascending), `kind`, `target` (0 depot, 1 central), `amount`:
+Actions of subject i are rows offsets[i]:offsets[i+1] of `time` (ascending), `kind`, `target`
+(0 depot, 1 central) and `amount`:
 
     ADD     add amount to the compartment (bolus)
     RATE    add amount to its input rate (an infusion is +rate, later -rate)
@@ -79,7 +80,8 @@ def chi(x: float) -> float:
 
 @inlined
 def _divided_series(lo: float, hi: float, first: float) -> float:
-    """Sum of (-1)^n h_n(lo, hi) first/((k+1)...(k+n)) with h_n the complete symmetric polynomial, k = 2 or 3 by `first`."""
+    """Sum of (-1)^n h_n(lo, hi) first/((k+1)...(k+n)) with h_n the complete
+    symmetric polynomial and k = 2 or 3 by `first` = 1/k!."""
     k = 2.0 if first == 0.5 else 3.0
     h, p, weight, total = 1.0, 1.0, first, first
     for n in range(1, 20):
@@ -187,18 +189,6 @@ def time_of_extremum(a: float, c: float, ra: float, rc: float, ka: float, ke: fl
 
 
 @inlined
-def highest(a: float, c: float, ra: float, rc: float, ka: float, ke: float, dt: float) -> float:
-    """Maximum of the central amount over the next `dt` hours, both ends included."""
-    _, end = propagate(a, c, ra, rc, ka, ke, dt)
-    top = end if end > c else c
-    s = time_of_extremum(a, c, ra, rc, ka, ke)
-    if 0.0 < s < dt:
-        _, inside = propagate(a, c, ra, rc, ka, ke, s)
-        top = inside if inside > top else top
-    return top if end == end else end
-
-
-@inlined
 def _cycle(
     a: float, c: float, target: int, row: F64, ka: float, ke: float, length: float
 ) -> tuple[float, float, float, float]:
@@ -252,7 +242,7 @@ def steady_state(target: int, row: F64, ka: float, ke: float) -> tuple[float, fl
 def walk(
     ka: float, ke: float, first: int, last: int, time: F64, kind: I8, target: I32, amount: F64, steady: F64, knots: F64
 ) -> int:
-    """Fill `knots` (5, >= actions): time, depot, central, rate into depot, rate into central just after each action time."""
+    """Fill `knots` (5, >= actions) with time, both amounts and both input rates just after each action time."""
     a = c = ra = rc = t = 0.0
     count = 0
     ea = ec = g = 1.0
@@ -339,37 +329,54 @@ def amounts(
         out[i, :, j:] = np.nan
 
 
+@inlined
+def _window(knots: F64, count: int, ka: float, ke: float, lo: float, hi: float) -> tuple[float, float, float]:
+    """Average, maximum and minimum of the central amount over [lo, hi]; lo = hi gives the value there."""
+    total, top, low = 0.0, -np.inf, np.inf
+    first = np.searchsorted(knots[0, :count], lo, side="right") - 1
+    if lo == hi and first >= 0 and knots[0, first] == hi:
+        first -= 1
+    if first < 0:
+        top = low = 0.0
+    for k in range(max(first, 0), count):
+        t, a, c, ra, rc = knots[0, k], knots[1, k], knots[2, k], knots[3, k], knots[4, k]
+        if t >= hi:
+            break
+        if lo > t:
+            a, c = propagate(a, c, ra, rc, ka, ke, lo - t)
+            t = lo
+        length = (knots[0, k + 1] if (k + 1 < count and knots[0, k + 1] < hi) else hi) - t
+        total += area(a, c, ra, rc, ka, ke, length)
+        _, end = propagate(a, c, ra, rc, ka, ke, length)
+        s = time_of_extremum(a, c, ra, rc, ka, ke)
+        turn = propagate(a, c, ra, rc, ka, ke, s)[1] if 0.0 < s < length else end
+        top = max(top, c, end, turn)
+        low = min(low, c, end, turn)
+        total = total if end == end else np.nan
+    if hi == lo:
+        return top, top, top
+    valid = total == total
+    return total / (hi - lo), (top if valid else np.nan), (low if valid else np.nan)
+
+
 @kernel
 def windows(
     ka: F64, ke: F64, offsets: I64, time: F64, kind: I8, target: I32, amount: F64, steady: F64,
-    start: F64, end: F64, areas: F64, maxima: F64,
+    start: F64, end: F64, out: F64,
 ) -> None:  # fmt: skip
-    """Integral [mg h] and maximum [mg] of the central amount over [start, end], arrays (n, K).
+    """Statistics of the central amount over [start, end] (n, K); out (n, 3, K): average, maximum, minimum.
 
-    An action at `end` is not seen; one at `start` is. Bounds that are NaN or enclose nothing give NaN.
+    An action at `end` is not seen; one at `start` is; zero width gives the value there. NaN bounds give NaN.
     """
     knots = np.empty((5, _longest(offsets)))
     for i in range(ka.size):
         count = walk(ka[i], ke[i], offsets[i], offsets[i + 1], time, kind, target, amount, steady, knots)
         for w in range(start.shape[1]):
             lo, hi = start[i, w], end[i, w]
-            if not (lo < hi):
-                areas[i, w] = maxima[i, w] = np.nan
-                continue
-            k = max(np.searchsorted(knots[0, :count], lo, side="right") - 1, 0)
-            total, top = 0.0, 0.0
-            while k < count and knots[0, k] < hi:
-                t, a, c, ra, rc = knots[0, k], knots[1, k], knots[2, k], knots[3, k], knots[4, k]
-                if lo > t:
-                    a, c = propagate(a, c, ra, rc, ka[i], ke[i], lo - t)
-                    t = lo
-                stop = knots[0, k + 1] if (k + 1 < count and knots[0, k + 1] < hi) else hi
-                total += area(a, c, ra, rc, ka[i], ke[i], stop - t)
-                peak = highest(a, c, ra, rc, ka[i], ke[i], stop - t)
-                top = peak if not (peak <= top) else top
-                k += 1
-            areas[i, w] = total
-            maxima[i, w] = top
+            if lo <= hi:
+                out[i, 0, w], out[i, 1, w], out[i, 2, w] = _window(knots, count, ka[i], ke[i], lo, hi)
+            else:
+                out[i, :, w] = np.nan
 
 
 @inlined

@@ -7,6 +7,8 @@ Sources: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011);
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,7 @@ from pkpd.kernels.intrinsics import fma, inlined, kernel
 
 F64 = NDArray[np.float64]
 U32 = NDArray[np.uint32]
+Word = Any  # 32 bits in a numba uint64
 
 _M0 = np.uint64(0xD2511F53)
 _M1 = np.uint64(0xCD9E8D57)
@@ -27,7 +30,7 @@ _26 = np.uint64(26)
 
 
 @inlined
-def philox(c0: int, c1: int, c2: int, c3: int, k0: int, k1: int) -> tuple[int, int, int, int]:
+def philox(c0: Word, c1: Word, c2: Word, c3: Word, k0: Word, k1: Word) -> tuple[Word, Word, Word, Word]:
     """Ten rounds of Philox4x32; every word is a uint64 holding 32 bits."""
     for _ in range(10):
         p0 = _M0 * c0
@@ -42,7 +45,7 @@ def philox(c0: int, c1: int, c2: int, c3: int, k0: int, k1: int) -> tuple[int, i
 
 
 @inlined
-def uniform(w0: int, w1: int) -> float:
+def uniform(w0: Word, w1: Word) -> Any:
     """((w0 >> 6) 2^26 + (w1 >> 6) + 1/2) 2^-52: strictly inside (0, 1), symmetric about 1/2."""
     return (np.float64(np.int64(((w0 >> _6) << _26) + (w1 >> _6))) + 0.5) * 2.220446049250313e-16
 
@@ -102,7 +105,7 @@ def fill_words(key: U32, counters: U32, out: U32) -> None:
 
 
 @kernel
-def fill_uniforms(k0: int, k1: int, subject: U32, replicate: U32, index: U32, slot: U32, out: F64) -> None:
+def fill_uniforms(k0: Word, k1: Word, subject: U32, replicate: U32, index: U32, slot: U32, out: F64) -> None:
     """Uniforms in (0, 1), one address per element; all arrays flat and of one length (see `uniform_array`)."""
     for i in range(out.size):
         w0, w1, _, _ = philox(

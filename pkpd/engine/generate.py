@@ -1,0 +1,193 @@
+"""Dynamics -> Python source of its eight-lane Tsit5 solver."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pkpd.engine import tsit5
+from pkpd.engine.dynamics import TIME, Dynamics
+from pkpd.engine.graph import Graph
+from pkpd.engine.printer import Block, fixed_nodes, statements
+from pkpd.engine.template import DRIVER, HEADER
+
+__all__ = ["source"]
+
+_FIRST_ROW = 16  # kernels.lanes.FIRST_FREE_ROW, repeated so that generating needs no numba
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """Numbered nodes of one model: derivatives, outputs, initial values, and what is computed once per subject."""
+
+    graph: Graph
+    states: tuple[int, ...]
+    time: int
+    parameters: tuple[int, ...]
+    derivative: tuple[int, ...]
+    outputs: tuple[int, ...]
+    initial: tuple[int, ...]
+    fixed: tuple[int, ...]
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """First row of each block of the workspace."""
+        n, row, found = len(self.states), _FIRST_ROW, {}
+        for name in ("Y", "K1", "YN", "K7", "D2", "D3", "D4", "R", "YP", "C"):
+            found[name], row = row, row + n
+        found["end"] = found["C"] + len(self.fixed) + n
+        return found
+
+
+def _plan(dynamics: Dynamics) -> _Plan:
+    graph = Graph(frozenset({*dynamics.states, TIME}))
+    names = {n: graph.symbol(n) for n in (*dynamics.parameters, TIME, *dynamics.states)}
+    leaves = dict(names)
+    for name, expr in dynamics.assigned.items():
+        names[name] = graph.of(expr, names)
+    derivative = tuple(graph.of(dynamics.derivative[s], names) for s in dynamics.states)
+    outputs = tuple(graph.of(e, names) for e in dynamics.wanted().values())
+    initial = tuple(graph.of(dynamics.initial_of(s), names) for s in dynamics.states)
+    return _Plan(
+        graph=graph,
+        states=tuple(leaves[s] for s in dynamics.states),
+        time=leaves[TIME],
+        parameters=tuple(leaves[p] for p in dynamics.parameters),
+        derivative=derivative,
+        outputs=outputs,
+        initial=initial,
+        fixed=tuple(fixed_nodes(graph, (*derivative, *outputs))),
+    )
+
+
+def source(dynamics: Dynamics) -> str:
+    """The module's text; only generated names and numbers occur in it, never the user's words."""
+    plan = _plan(dynamics)
+    rows = plan.rows
+    header = HEADER.format(
+        digest=dynamics.digest(),
+        ns=len(plan.states),
+        no=len(plan.outputs),
+        rows=rows["end"],
+        layout=", ".join(str(rows[k]) for k in ("Y", "K1", "YN", "K7", "D2", "D3", "D4", "R", "YP", "C")),
+    )
+    parts = [header, _prepare(plan), _initial(plan), _outputs(plan), _restart(plan), _step(plan), _commit(plan)]
+    return "\n".join([*parts, DRIVER.replace("{signature}", _SIGNATURE)])
+
+
+_SIGNATURE = (
+    "(float64[:, ::1], int64[::1], float64[::1], int8[::1], int32[::1], float64[::1], float64[:, ::1], int32[::1], "
+    "float64[::1], float64[:, ::1], boolean, int64[::1], float64[:, :, ::1], float64[:, :, ::1], float64, float64, "
+    "int64, float64[:, :, ::1], float64[:, :, :, ::1], int8[::1])"
+)
+
+
+def _function(head: str, body: Sequence[str]) -> str:
+    lines = "\n".join(f"    {line}" for line in body) or "    pass"
+    return f"\n@inline\ndef {head}:\n{lines}\n"
+
+
+def _at(row: int | str, offset: int = 0) -> str:
+    return f"W[({row} + {offset}) * 8 + lane]"
+
+
+def _prepare(plan: _Plan) -> str:
+    """Constants of a subject and its initial state, from its row of parameters."""
+    given = {node: f"p[{k}]" for k, node in enumerate(plan.parameters)}
+    block = statements(plan.graph, (*plan.fixed, *plan.initial), given, "x")
+    n = len(plan.fixed)
+    stores = [f"{_at('C', k)} = {text}" for k, text in enumerate(block.roots[:n])]
+    stores += [f"{_at('C', n + k)} = {text}" for k, text in enumerate(block.roots[n:])]
+    return _function("prepare(p, W, lane)", [*block.lines, *stores])
+
+
+def _initial(plan: _Plan) -> str:
+    n = len(plan.fixed)
+    return _function("initial(W, lane)", [f"{_at('Y', k)} = {_at('C', n + k)}" for k in range(len(plan.states))])
+
+
+def _fixed_given(plan: _Plan) -> dict[int, str]:
+    return {node: f"c{k}" for k, node in enumerate(plan.fixed)}
+
+
+def _load_fixed(plan: _Plan, roots: Sequence[int]) -> list[str]:
+    used = set(plan.graph.needed(roots))
+    return [f"c{k} = {_at('C', k)}" for k, node in enumerate(plan.fixed) if node in used]
+
+
+def _outputs(plan: _Plan) -> str:
+    given = _fixed_given(plan) | {s: f"state[{k}]" for k, s in enumerate(plan.states)} | {plan.time: "t"}
+    block = statements(plan.graph, plan.outputs, given, "x")
+    stores = [f"out[{k}] = {text}" for k, text in enumerate(block.roots)]
+    return _function("outputs(state, t, W, lane, out)", [*_load_fixed(plan, plan.outputs), *block.lines, *stores])
+
+
+def _slopes(plan: _Plan, states: Sequence[str], time: str, stage: int) -> list[str]:
+    """Statements for the derivatives at one stage, `k{stage}_{state}`."""
+    given = _fixed_given(plan) | dict(zip(plan.states, states, strict=True)) | {plan.time: time}
+    block: Block = statements(plan.graph, plan.derivative, given, f"x{stage}_")
+    return [*block.lines, *(f"k{stage}_{j} = {text} + r{j}" for j, text in enumerate(block.roots))]
+
+
+def _lane_loop(head: str, body: Sequence[str]) -> str:
+    return _function(head, ["for lane in range(8):", *(f"    {line}" for line in body)])
+
+
+def _loads(plan: _Plan, rows: Sequence[tuple[str, str]]) -> list[str]:
+    lines = ["t = W[lane]", "h = W[8 + lane]"]
+    lines += [f"{local}{j} = {_at(row, j)}" for row, local in rows for j in range(len(plan.states))]
+    return lines + _load_fixed(plan, plan.derivative)
+
+
+def _restart(plan: _Plan) -> str:
+    """First slope and first step of lanes flagged new; the other lanes keep theirs."""
+    n = range(len(plan.states))
+    body = [*_loads(plan, [("Y", "y"), ("R", "r")]), *_slopes(plan, [f"y{j}" for j in n], "t", 1)]
+    body += ["d0 = 0.0", "d1 = 0.0"]
+    for j in n:
+        body += [f"s{j} = 1.0 / (atol + rtol * abs(y{j}))", f"d0 += abs(y{j}) * s{j}", f"d1 += abs(k1_{j}) * s{j}"]
+    body += ["new = W[40 + lane] == 1.0", "W[8 + lane] = 0.01 * (d0 + 1e-6) / d1 if new else h"]
+    body += [f"{_at('K1', j)} = k1_{j} if new else {_at('K1', j)}" for j in n]
+    return _lane_loop("restart(W, rtol, atol)", body)
+
+
+def _combined(weights: Sequence[float], j: int) -> str:
+    """sum of weight * k_i of state j, by fused multiply-adds."""
+    text = ""
+    for i, weight in enumerate(weights, start=1):
+        if weight != 0.0:
+            text = f"fma({weight!r}, k{i}_{j}, {text})" if text else f"{weight!r} * k{i}_{j}"
+    return text
+
+
+def _step(plan: _Plan) -> str:
+    """All stages, the error norm and the dense coefficients of one step, for all lanes."""
+    n = range(len(plan.states))
+    body = _loads(plan, [("Y", "y"), ("K1", "k1_"), ("R", "r")])
+    for stage in range(2, 8):
+        body += [f"u{stage}_{j} = fma(h, {_combined(tsit5.A[stage - 1], j)}, y{j})" for j in n]
+        body.append(f"t{stage} = fma(h, {tsit5.C[stage - 1]!r}, t)")
+        body += _slopes(plan, [f"u{stage}_{j}" for j in n], f"t{stage}", stage)
+    body += ["total = 0.0", *(line for j in n for line in _error_lines(j))]
+    body += [f"W[16 + lane] = np.sqrt(total * {1.0 / len(plan.states)!r})"]
+    for j in n:
+        body += [f"{_at('YN', j)} = u7_{j}", f"{_at('K7', j)} = k7_{j}"]
+        body += [f"{_at(f'D{p}', j)} = h * ({_combined([b[p - 1] for b in tsit5.dense()], j)})" for p in (2, 3, 4)]
+    return _lane_loop("step(W, rtol, atol)", body)
+
+
+def _error_lines(j: int) -> list[str]:
+    return [
+        f"a{j} = abs(y{j})",
+        f"b{j} = abs(u7_{j})",
+        f"e{j} = h * ({_combined(tsit5.ERROR, j)}) / (atol + rtol * (a{j} if a{j} > b{j} else b{j}))",
+        f"total = fma(e{j}, e{j}, total)",
+    ]
+
+
+def _commit(plan: _Plan) -> str:
+    body = ["accepted = W[32 + lane] == 1.0"]
+    for j in range(len(plan.states)):
+        for old, new in (("Y", "YN"), ("K1", "K7")):
+            body.append(f"{_at(old, j)} = {_at(new, j)} if accepted else {_at(old, j)}")
+    return _lane_loop("commit(W)", body)

@@ -1,0 +1,130 @@
+"""The two ways to solve a chunk of subjects: closed form, generated ODE solver. Both fill a `Result` in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pkpd.engine.actions import Actions, actions_of
+from pkpd.engine.dynamics import TIME, Dynamics
+from pkpd.engine.request import Request, Result
+from pkpd.engine.status import SolveStatus
+from pkpd.engine.structure import OneCompartment, inlined
+from pkpd.model.equations import Expr, evaluate
+from pkpd.model.regimen import Events
+
+__all__ = ["closed_chunk", "ode_chunk"]
+
+F64 = NDArray[np.float64]
+
+
+def _named(dynamics: Dynamics, parameters: F64) -> dict[str, F64]:
+    return {name: parameters[:, k] for k, name in enumerate(dynamics.parameters)}
+
+
+def _per_subject(expr: Expr, values: Mapping[str, F64], dynamics: Dynamics, n: int) -> F64:
+    found = evaluate(inlined(expr, dynamics.assigned), values)
+    return np.ascontiguousarray(np.broadcast_to(found, (n,)), dtype=np.float64)
+
+
+def _dose_table(given: Mapping[str, Expr], default: float, dynamics: Dynamics, parameters: F64) -> F64:
+    values = _named(dynamics, parameters)
+    table = np.full((len(parameters), len(dynamics.states)), default)
+    for state, expr in given.items():
+        table[:, dynamics.states.index(state)] = _per_subject(expr, values, dynamics, len(parameters))
+    return table
+
+
+def _part(events: Events, lo: int, hi: int) -> Events:
+    if lo == 0 and hi == len(events):
+        return events
+    first, last = events.offsets[lo], events.offsets[hi]
+    columns = ("time", "amount", "target", "duration", "interval", "steady")
+    return Events(events.offsets[lo : hi + 1] - first, *(getattr(events, c)[first:last] for c in columns))
+
+
+def _actions(request: Request, lo: int, hi: int) -> Actions:
+    dynamics, parameters = request.compiled.dynamics, request.parameters[lo:hi]
+    factor = _dose_table(dynamics.bioavailability, 1.0, dynamics, parameters)
+    lag = _dose_table(dynamics.lag, 0.0, dynamics, parameters)
+    return actions_of(_part(request.events, lo, hi), factor, lag)
+
+
+def _not_finite(request: Request, result: Result, lo: int, hi: int) -> NDArray[np.bool_]:
+    bad: NDArray[np.bool_] = ~np.isfinite(request.parameters[lo:hi]).all(axis=1)
+    result.status[lo:hi][bad] = SolveStatus.NOT_FINITE
+    return bad
+
+
+def ode_chunk(request: Request, result: Result, lo: int, hi: int) -> None:
+    """Subjects lo:hi by the generated solver."""
+    from pkpd.engine.load import solver
+
+    actions = _actions(request, lo, hi)
+    windows = request.windows
+    which = np.asarray([request.compiled.outputs.index(of) for of in windows.of], np.int64)
+    solver(request.compiled.source)(
+        request.parameters[lo:hi], actions.offsets, actions.time, actions.kind, actions.target, actions.amount,
+        actions.steady, actions.steady_target, request.start[lo:hi], request.times[lo:hi], request.after, which,
+        windows.lo[lo:hi], windows.hi[lo:hi], request.rtol, request.atol, request.max_steps,
+        result.values[lo:hi], result.stats[lo:hi], result.status[lo:hi],
+    )  # fmt: skip
+    _not_finite(request, result, lo, hi)
+
+
+def closed_chunk(request: Request, result: Result, lo: int, hi: int) -> None:
+    """Subjects lo:hi by the one-compartment closed form."""
+    form = request.compiled.form
+    if form is None:
+        raise TypeError("no closed form")
+    dynamics, parameters = request.compiled.dynamics, request.parameters[lo:hi]
+    values = _named(dynamics, parameters)
+    ka = _per_subject(form.ka, values, dynamics, hi - lo)
+    ke = _per_subject(form.ke, values, dynamics, hi - lo)
+    arguments = (ka, ke, *_kernel_actions(_actions(request, lo, hi), form, dynamics))
+    amounts = _closed_values(request, result, arguments, lo, hi)
+    _closed_windows(request, result, arguments, lo, hi)
+    lost = np.isnan(amounts).any(axis=1) & ~np.isnan(request.times[lo:hi])
+    bad = _not_finite(request, result, lo, hi) | lost.any(axis=1)
+    result.status[lo:hi][bad] = SolveStatus.NOT_FINITE
+
+
+def _kernel_actions(actions: Actions, form: OneCompartment, dynamics: Dynamics) -> tuple[NDArray[Any], ...]:
+    local = np.asarray([0 if state == form.depot else 1 for state in dynamics.states], np.int32)
+    return actions.offsets, actions.time, actions.kind, local[actions.target], actions.amount, actions.steady
+
+
+def _closed_values(request: Request, result: Result, arguments: tuple[Any, ...], lo: int, hi: int) -> F64:
+    from pkpd.kernels.linear import amounts
+
+    form, dynamics = request.compiled.form, request.compiled.dynamics
+    times = request.times[lo:hi]
+    out = np.empty((hi - lo, 2, times.shape[1]))
+    amounts(*arguments, times, request.after, out)
+    known = {name: column[:, None] for name, column in _named(dynamics, request.parameters[lo:hi]).items()}
+    known |= {TIME: times, form.central: out[:, 1]}  # type: ignore[union-attr]
+    if form is not None and form.depot is not None:
+        known[form.depot] = out[:, 0]
+    for k, expr in enumerate(dynamics.wanted().values()):
+        result.values[lo:hi, k] = evaluate(inlined(expr, dynamics.assigned), known)
+    return out
+
+
+def _closed_windows(request: Request, result: Result, arguments: tuple[Any, ...], lo: int, hi: int) -> None:
+    from pkpd.kernels.linear import windows
+
+    form, dynamics = request.compiled.form, request.compiled.dynamics
+    values = _named(dynamics, request.parameters[lo:hi])
+    for g, of in enumerate(request.windows.of):
+        left, right = (np.ascontiguousarray(side[lo:hi, g]) for side in (request.windows.lo, request.windows.hi))
+        out = np.empty((hi - lo, 3, left.shape[1]))
+        windows(*arguments, left, right, out)
+        scale = _per_subject(form.scale[of], values, dynamics, hi - lo)[:, None]  # type: ignore[union-attr]
+        scaled = out * scale[:, None]
+        turned = scale < 0.0
+        result.stats[lo:hi, g, 0] = scaled[:, 0]
+        result.stats[lo:hi, g, 1] = np.where(turned, scaled[:, 2], scaled[:, 1])
+        result.stats[lo:hi, g, 2] = np.where(turned, scaled[:, 1], scaled[:, 2])

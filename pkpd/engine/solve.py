@@ -1,0 +1,150 @@
+"""`solve`: one verb for the closed form and the generated ODE solver, any number of subjects, identical bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pkpd.engine.actions import start_times
+from pkpd.engine.build import Compiled
+from pkpd.engine.paths import closed_chunk, ode_chunk
+from pkpd.engine.request import Request, Result, Windows, windows_of
+from pkpd.engine.status import SolveStatus
+from pkpd.ground.errors import InputError
+from pkpd.model.regimen import Events
+
+__all__ = ["CHUNK", "Solution", "SolveStatus", "solve"]
+
+CHUNK = 4096
+F64 = NDArray[np.float64]
+Path = Literal["auto", "closed", "ode"]
+WindowTable = Mapping[str, tuple[ArrayLike, ArrayLike]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solution:
+    """values (n, output, T) in the order of `Compiled.outputs`; summaries {name: (n, K)}; status (n,) int8.
+
+    A subject whose status is not OK has NaN everywhere.
+    """
+
+    values: F64
+    summaries: dict[str, F64]
+    status: NDArray[np.int8]
+
+    def failures(self) -> dict[SolveStatus, int]:
+        """How many subjects ended with each status other than OK."""
+        codes, counts = np.unique(self.status, return_counts=True)
+        return {SolveStatus(int(c)): int(k) for c, k in zip(codes, counts, strict=True) if c != 0}
+
+
+def solve(
+    compiled: Compiled,
+    parameters: F64,
+    events: Events,
+    times: ArrayLike,
+    *,
+    windows: WindowTable | None = None,
+    after: bool = False,
+    rtol: float = 1e-6,
+    atol: float = 1e-8,
+    max_steps: int = 100_000,
+    path: Path = "auto",
+    threads: int = 1,
+) -> Solution:
+    """Outputs and summaries of n subjects.
+
+    parameters (n, P) in the order of the model; events of n subjects; times (n, T) or (T,) [h], NaN where nothing is
+    asked. Summaries of the model are computed at every time over [time - window, time] cut at the subject's start;
+    `windows={name: (start, end)}` (each (n, K) or (K,)) asks for these instead. A sample or window end at the time of a
+    dose comes before the dose; samples come after it with `after`. rtol, atol: tolerances per step of the ODE path
+    (RMS over states). threads: fixed chunks of 4,096 subjects on a thread pool; the bits are those of one thread.
+    Errors: InputError for shapes that do not fit or a path the model does not have.
+    """
+    values = _parameters(parameters, compiled)
+    if len(events) != len(values):
+        raise InputError(f"events of {len(events)} subjects for {len(values)} rows of parameters", field="events")
+    _tolerances(rtol, atol, max_steps)
+    asked = _times(times, len(values))
+    order = None if _ascending(asked) else np.argsort(asked, axis=1, kind="stable")
+    start = start_times(events)
+    request = Request(
+        compiled=compiled,
+        parameters=values,
+        events=events,
+        start=start,
+        times=asked if order is None else np.take_along_axis(asked, order, axis=1),
+        windows=windows_of(compiled, asked, start, windows),
+        after=after,
+        rtol=rtol,
+        atol=atol,
+        max_steps=max_steps,
+    )
+    result = _run(_chosen(compiled, request.windows, path), request, threads)
+    return _solution(request, result, order)
+
+
+def _run(chunk: Callable[[Request, Result, int, int], None], request: Request, threads: int) -> Result:
+    n = len(request.parameters)
+    result = Result.empty(request)
+    pieces = [(lo, min(lo + CHUNK, n)) for lo in range(0, n, CHUNK)]
+    if threads <= 1 or len(pieces) <= 1:
+        for lo, hi in pieces:
+            chunk(request, result, lo, hi)
+        return result
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda piece: chunk(request, result, *piece), pieces))
+    return result
+
+
+def _chosen(compiled: Compiled, windows: Windows, path: Path) -> Callable[[Request, Result, int, int], None]:
+    form = compiled.form
+    able = form is not None and all(of in form.scale for of in windows.of)
+    if path == "closed" and not able:
+        raise InputError("this model has no closed form for what is asked", field="path", value=path, remedy="use ode")
+    if path not in ("auto", "closed", "ode"):
+        raise InputError("must be auto, closed or ode", field="path", value=path)
+    return closed_chunk if able and path != "ode" else ode_chunk
+
+
+def _solution(request: Request, result: Result, order: NDArray[np.intp] | None) -> Solution:
+    failed = result.status != 0
+    result.values[failed] = np.nan
+    result.stats[failed] = np.nan
+    values = result.values
+    if order is not None:
+        back = np.argsort(order, axis=1, kind="stable")
+        values = np.take_along_axis(values, back[:, None, :], axis=2)
+    return Solution(values=values, summaries=request.windows.summaries(result.stats), status=result.status)
+
+
+def _parameters(parameters: Any, compiled: Compiled) -> F64:
+    values = np.ascontiguousarray(parameters, dtype=np.float64)
+    wanted = len(compiled.parameters)
+    if values.ndim != 2 or values.shape[1] != wanted:
+        raise InputError(f"must have shape (subjects, {wanted})", field="parameters", value=values.shape)
+    return values
+
+
+def _times(times: ArrayLike, n: int) -> F64:
+    array = np.asarray(times, dtype=np.float64)
+    if array.ndim not in (1, 2) or (array.ndim == 2 and array.shape[0] != n):
+        raise InputError(f"must have shape (times,) or ({n}, times)", field="times", value=array.shape)
+    if np.isinf(array).any():
+        raise InputError("must be finite (or NaN for nothing asked)", field="times")
+    return np.ascontiguousarray(np.broadcast_to(array, (n, array.shape[-1])))
+
+
+def _ascending(times: F64) -> bool:
+    return bool(((times[:, 1:] >= times[:, :-1]) | np.isnan(times[:, 1:])).all())
+
+
+def _tolerances(rtol: float, atol: float, max_steps: int) -> None:
+    for name, value, least in (("rtol", rtol, 1e-14), ("atol", atol, 0.0), ("max_steps", max_steps, 1)):
+        if not value >= least or not np.isfinite(value):
+            raise InputError(f"must be finite and >= {least:g}", field=name, value=value)

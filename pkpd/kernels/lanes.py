@@ -1,0 +1,103 @@
+"""What every generated solver shares: rows of the lane workspace, Tsit5, step control, dense-output statistics.
+
+The workspace is one flat array `W[row*8 + lane]`: eight subjects in lock step, each with its own time, step, events
+and samples. Sources: Tsitouras, Comput. Math. Appl. 2011;62:770-775 (pair and free interpolant); Hairer, Norsett &
+Wanner, Solving ODEs I, section II.4 (starting step, PI control).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pkpd.kernels.elementary import exp, log
+from pkpd.kernels.intrinsics import inlined
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+LANES = 8
+# rows of the workspace that every model has; the model's own rows follow
+T, H, ERR, ERR_OLD, ACCEPTED, NEW, STOP, LAST, NEXT_H, T_END, BASE, DELTA, WINDOW_FROM = range(13)
+FIRST_FREE_ROW = 16
+# rows of the integer workspace
+SUBJECT, ACTION, SAMPLE, STEPS, MODE, STEADY_ROW, CYCLES, FAILED = range(8)
+# modes of a lane
+NORMAL, CYCLE_FIRST, CYCLE_REST, FINAL_FIRST, FINAL_REST = range(5)
+# kinds of action (the same numbers as in kernels.linear)
+ADD, RATE, STEADY, RESET = range(4)
+# status of a subject (the same numbers as engine.status)
+OK, STEP_LIMIT, STEP_TOO_SMALL, NOT_FINITE, NOT_STEADY = range(5)
+# statistics of a window
+AVERAGE, MAXIMUM, MINIMUM = range(3)
+MAX_CYCLES = 20_000
+
+
+@inlined
+def choose(condition: bool, yes: float, no: float, unknown: float) -> float:
+    """`yes` or `no`; NaN where `unknown` is NaN."""
+    return (yes if condition else no) + unknown
+
+
+@inlined
+def missing(x: float) -> float:
+    """NaN for NaN, else 0 (infinities are known)."""
+    return 0.0 if x == x else x
+
+
+@inlined
+def least(a: float, b: float) -> float:
+    """Minimum; NaN if either is."""
+    return a if (a < b or a != a) else b
+
+
+@inlined
+def greatest(a: float, b: float) -> float:
+    """Maximum; NaN if either is."""
+    return a if (a > b or a != a) else b
+
+
+@inlined
+def control(W: F64) -> None:
+    """PI step control for all lanes: h <- h clip(0.9 err^-0.14 err_old^0.08, 0.2, 5); no growth after a rejection."""
+    for lane in range(8):
+        err = W[ERR * 8 + lane]
+        accepted = err <= 1.0
+        bounded = err if err > 1e-10 else (1e-10 if err == err else 1e10)
+        factor = 0.9 * exp(0.08 * log(W[ERR_OLD * 8 + lane]) - 0.14 * log(bounded))
+        factor = 5.0 if factor > 5.0 else factor
+        factor = factor if factor > 0.2 else 0.2
+        rejected = 0.9 if factor > 0.9 else factor
+        W[ACCEPTED * 8 + lane] = 1.0 if accepted else 0.0
+        W[NEXT_H * 8 + lane] = W[H * 8 + lane] * (factor if accepted else rejected)
+        kept = bounded if bounded > 1e-4 else 1e-4
+        W[ERR_OLD * 8 + lane] = kept if accepted else W[ERR_OLD * 8 + lane]
+
+
+@inlined
+def set_step(W: F64, lane: int, h: float) -> None:
+    """Take `h`, cut at the lane's next stop; the last two steps before a stop are made equal."""
+    rest = W[STOP * 8 + lane] - W[T * 8 + lane]
+    last = not (h < rest)
+    W[LAST * 8 + lane] = 1.0 if last else 0.0
+    W[H * 8 + lane] = rest if last else (0.5 * rest if h > 0.5 * rest else h)
+
+
+@inlined
+def vertex(x0: float, step: float, g0: float, g1: float, g2: float) -> float:
+    """Abscissa of the extremum of the parabola through three points, kept between the outer ones."""
+    bend = g0 - 2.0 * g1 + g2
+    shift = 0.5 * (g0 - g2) / bend if bend != 0.0 else 0.0
+    shift = 1.0 if shift > 1.0 else shift
+    shift = -1.0 if shift < -1.0 else shift
+    return x0 + step * (1.0 + shift)
+
+
+@inlined
+def latest(times: F64) -> float:
+    """Largest of a row that is not NaN, or -inf."""
+    top = -np.inf
+    for j in range(times.size):
+        if times[j] > top:
+            top = times[j]
+    return top
