@@ -1,7 +1,7 @@
 """Map a pure function over blocks: here, on threads, on processes of this machine, or on a cluster. The only Dask file.
 
-`run_blocks` keeps at most two blocks per thread under way, hands each result to the caller as it comes (only the caller
-writes) and releases it. What a block gives does not depend on where it ran; which blocks ran where is nobody's business.
+`run_blocks` keeps at most two blocks per thread under way, hands each result to the caller as it comes (only the
+caller writes) and releases it. What a block gives does not depend on where it ran.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pkpd.ground.errors import InputError, RunFailed, VtrialError
 __all__ = ["Mode", "run_blocks"]
 
 LOOPBACK: Final = ("localhost", "ip6-localhost")
-ONE_THREAD: Final = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 WAIT_FOR_WORKERS: Final = 30.0  # s
 
 
@@ -48,7 +48,8 @@ class Mode:
         Mode(kind='workers', count=2, address=None, insecure=False)
         """
         if serial + (workers is not None) + (scheduler is not None) > 1:
-            raise InputError("more than one place to run", field="mode", remedy="give one of serial, workers, scheduler")
+            remedy = "give one of serial, workers, scheduler"
+            raise InputError("more than one place to run", field="mode", remedy=remedy)
         if serial:
             return cls(kind="serial")
         if workers is not None:
@@ -199,9 +200,8 @@ def _cluster(mode: Mode) -> Any:
         shape = {"processes": True, "n_workers": count, "threads_per_worker": 1, "host": "127.0.0.1"}
     settings = {"distributed.nanny.pre-spawn-environ": ONE_THREAD, "distributed.worker.multiprocessing-method": "spawn"}
     with dask.config.set(settings):
-        return LocalCluster(
-            dashboard_address=None, worker_dashboard_address=None, memory_limit=0, silence_logs=logging.CRITICAL, **shape
-        )
+        quiet = {"dashboard_address": None, "worker_dashboard_address": None, "silence_logs": logging.CRITICAL}
+        return LocalCluster(memory_limit=0, **quiet, **shape)
 
 
 def _connected(address: str | None) -> Any:
@@ -253,7 +253,8 @@ def _refuse_open(address: str, insecure: bool) -> None:
             return
     if host not in LOOPBACK:
         problem = "is plain TCP to another machine"
-        raise InputError(problem, field="scheduler", value=address, remedy="use tls://, or --insecure on a closed network")
+        remedy = "use tls://, or --insecure on a closed network"
+        raise InputError(problem, field="scheduler", value=address, remedy=remedy)
 
 
 def _abandon(client: Any, cluster: Any) -> None:

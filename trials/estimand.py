@@ -13,11 +13,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
+from pkpd.ground.fields import Real
+
 __all__ = ["Analysis", "Endpoint", "Estimand", "Missing", "Names"]
 
 STRICT = ConfigDict(extra="forbid")
 
-Probability = Annotated[float, Field(gt=0, lt=1)]
+Probability = Annotated[Real, Field(gt=0, lt=1)]
 
 
 def _as_list(value: object) -> object:

@@ -1,0 +1,61 @@
+"""A block: a range of whole replicates, a pure function of (payload, block). Runs anywhere, returns Parquet bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pkpd.ground import digest
+from trials.record import Block, BlockResult, parquet
+from trials.setting import Payload, Setting, opened
+from trials.trial import Trial, curves, outcome_columns, potential, simulate_trial
+
+__all__ = ["Item", "simulate_block", "simulate_item"]
+
+Item = tuple[str, Block]
+
+
+def simulate_block(payload: Payload, block: Block) -> BlockResult:
+    """Simulate and analyse the replicates of a block.
+
+    Tables: outcomes, analyses, and where the block has them curves and truth; counts: screening and solver status.
+    """
+    import pandas as pd
+
+    setting = opened(payload)
+    trial = simulate_trial(setting, block.replicates)
+    outcomes = outcome_columns(setting, trial)
+    tables = {
+        "outcomes": outcomes, "analyses": trial.analyses, "curves": curves(setting, trial),
+        "truth": _truth(setting, trial),
+    }  # fmt: skip
+    counts = {"screening": trial.cohort.screening.to_dict(), "status": _statuses(outcomes["status"])}
+    return BlockResult(
+        tables={name: parquet(columns) for name, columns in tables.items() if columns},
+        counts=counts,
+        outcomes=digest.of_table(pd.DataFrame(outcomes, copy=False)),
+    )
+
+
+def simulate_item(payloads: Mapping[str, Payload], item: Item) -> BlockResult:
+    """One block of one of several runs that share their workers: item = (name of the run, block)."""
+    name, block = item
+    return simulate_block(payloads[name], block)
+
+
+def _truth(setting: Setting, trial: Trial) -> dict[str, Any] | None:
+    """The truth table of those replicates of the batch that are asked for."""
+    wanted = trial.cohort.replicate < setting.protocol.truth.replicates
+    if not wanted.any():
+        return None
+    if not wanted.all():
+        trial = simulate_trial(setting, trial.cohort.replicate[wanted].tolist())
+    return potential(setting, trial)
+
+
+def _statuses(status: Any) -> dict[str, int]:
+    """How many subjects ended with each status of the engine."""
+    codes, counts = np.unique(status, return_counts=True)
+    return {str(int(code)): int(count) for code, count in zip(codes, counts, strict=True)}

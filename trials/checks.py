@@ -1,0 +1,339 @@
+"""Cross-checks of a protocol: every name resolved, every number against the others; the first fault is an InputError.
+
+`inside` looks at the protocol alone, `against_files` also at the model, the data and the population law it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pkpd.ground import text
+from pkpd.ground.errors import InputError
+from pkpd.ground.text import Mapping, Node, nearest
+from pkpd.ground.validation import shown_path
+from pkpd.model import equations
+from trials.estimand import Analysis, Endpoint, Estimand
+from trials.protocol import HOURS_PER_DAY, Fitted, Protocol
+
+if TYPE_CHECKING:
+    from pkpd.model.spec import Model
+    from populations.covariates import PopulationLaw
+
+__all__ = ["against_files", "inside", "load_model"]
+
+Path_ = tuple[str | int, ...]
+FIELDS = ("estimate", "se", "df", "lower", "upper", "p", "reject")
+
+
+class _Fault:
+    """Raises InputErrors that know where in the text a field is."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    def __call__(self, problem: str, path: Path_, *, value: object = None, remedy: str | None = None) -> NoReturn:
+        found: Any = self.node
+        for part in path:
+            inside = isinstance(found, list) if isinstance(part, int) else isinstance(found, Mapping) and part in found
+            found = found[part] if inside else None
+        shown = value if value is not None else str(found) if isinstance(found, str) else None
+        where = text.locate(self.node, path)
+        raise InputError(problem, field=shown_path(path), value=shown, remedy=remedy, where=where)
+
+    def known(self, name: str, valid: Iterable[str], kind: str, path: Path_) -> None:
+        """`name` is one of the `valid` names of a `kind`."""
+        choices = tuple(valid)
+        if name not in choices:
+            remedy = nearest(name, choices) or f"the protocol has no {kind}"
+            self(f"unknown {kind}", path, value=name, remedy=remedy)
+
+    def distinct(self, names: Sequence[str], path: Path_) -> None:
+        """No name twice."""
+        twice = next((name for n, name in enumerate(names) if name in names[:n]), None)
+        if twice is not None:
+            self("named twice", path, value=twice, remedy="name it once")
+
+
+def inside(protocol: Protocol, node: Node) -> None:
+    """The checks that need no other file."""
+    fault = _Fault(node)
+    for check in (_arms, _visits, _allocation, _adherence, _population, _endpoints, _estimands, _analyses, _decisions):
+        check(protocol, fault)
+
+
+def _arms(protocol: Protocol, fault: _Fault) -> None:
+    if len(protocol.arms) < 2:
+        fault("needs at least two arms", ("arms",), value=len(protocol.arms), remedy="add a control arm")
+    for name, arm in protocol.arms.items():
+        for number, dose in enumerate(arm.regimen):
+            last = float(dose.dose_times()[-1])
+            if last > protocol.horizon:
+                remedy = f"end it by day {protocol.horizon / HOURS_PER_DAY:g}, or add a later visit"
+                path: Path_ = ("arms", name, "regimen", number)
+                fault("doses are given after the last visit", path, value=f"{last / HOURS_PER_DAY:g} d", remedy=remedy)
+
+
+def _visits(protocol: Protocol, fault: _Fault) -> None:
+    names = protocol.visit_names
+    if len(names) < 2:
+        fault("needs a baseline and at least one later visit", ("visits",), value=len(names), remedy="add a visit")
+    first = protocol.visits[names[0]]
+    if first.day != 0 or first.window or first.missed:
+        fault("the first visit must be on day 0 with no window and not missed", ("visits", names[0]), value=first.day,
+              remedy="baseline: {day: 0}")  # fmt: skip
+    for before, after in pairwise(names):
+        a, b = protocol.visits[before], protocol.visits[after]
+        if a.day == b.day:
+            fault(f"is on the same day as {before}", ("visits", after, "day"), remedy="give every visit its own day")
+        if a.day + a.window >= b.day - b.window:
+            fault(f"its window meets that of {before}", ("visits", after, "window"), value=b.window,
+                  remedy="make the windows smaller")  # fmt: skip
+
+
+def _allocation(protocol: Protocol, fault: _Fault) -> None:
+    plan, ratios = protocol.allocation, [arm.ratio for arm in protocol.arms.values()]
+    fault.distinct(plan.strata, ("allocation", "strata"))
+    if plan.method == "complete":
+        if plan.size is not None:
+            fault("complete randomisation has no blocks", ("allocation", "size"), remedy="leave size out")
+        return
+    if plan.size is None:
+        fault("is missing", ("allocation", "size"), remedy=f"add size: {2 * sum(ratios)}")
+    if plan.size % sum(ratios):
+        remedy = f"the ratios sum to {sum(ratios)}: use {sum(ratios)}, {2 * sum(ratios)} ..."
+        fault("must be a multiple of the sum of the ratios", ("allocation", "size"), remedy=remedy)
+
+
+def _adherence(protocol: Protocol, fault: _Fault) -> None:
+    habit = protocol.adherence
+    for name in ("miss_after_taken", "miss_after_missed"):
+        value = getattr(habit, name)
+        if habit.kind == "none" and value:
+            fault("means nothing where kind is none", ("adherence", name), remedy="kind: markov, or leave it out")
+        if value >= 1:
+            fault("must be < 1", ("adherence", name), remedy="for example 0.05")
+
+
+def _population(protocol: Protocol, fault: _Fault) -> None:
+    for name, shares in protocol.population.set_.items():
+        total = sum(shares.values())
+        if abs(total - 1) > 1e-9:
+            fault("probabilities must sum to 1", ("population", "set", name), value=f"{total:g}",
+                  remedy="change one of the shares")  # fmt: skip
+    for name, condition in protocol.population.eligible.items():
+        path = ("population", "eligible", name)
+        parsed = _parsed(condition, path, fault, dotted=False)
+        if not isinstance(parsed, equations.Compare | equations.Logic):
+            fault("must be a condition", path, remedy="for example 40 <= AGE <= 60")
+
+
+def _parsed(source: str, path: Path_, fault: _Fault, *, dotted: bool) -> equations.Expr:
+    with _at(fault, path):
+        return equations.expression(source, text.locate(fault.node, path), dotted=dotted)
+
+
+def _endpoints(protocol: Protocol, fault: _Fault) -> None:
+    for name, endpoint in protocol.endpoints.items():
+        path: Path_ = ("endpoints", name)
+        if (endpoint.output is None) == (endpoint.event is None):
+            fault("needs either an output or an event", path, remedy="output: FEV1, or event: nausea")
+        if (endpoint.as_ == "incidence") != (endpoint.event is not None):
+            remedy = "incidence for an event, change_from_baseline or value for an output"
+            fault("does not go with this endpoint", (*path, "as"), remedy=remedy)
+        if endpoint.event is not None:
+            fault.distinct(endpoint.event, (*path, "event"))
+            if endpoint.at is not None:
+                fault("an incidence is over the whole trial", (*path, "at"), remedy="leave at out")
+            continue
+        if endpoint.at is None:
+            fault("is missing", (*path, "at"), remedy=f"add at: {protocol.visit_names[-1]}")
+        fault.known(endpoint.at, protocol.visits, "visit", (*path, "at"))
+        if endpoint.at == protocol.visit_names[0]:
+            fault("must be after the baseline", (*path, "at"), remedy=f"at: {protocol.visit_names[-1]}")
+
+
+def _estimands(protocol: Protocol, fault: _Fault) -> None:
+    for name, estimand in protocol.estimands.items():
+        path: Path_ = ("estimands", name)
+        fault.distinct(estimand.compare, (*path, "compare"))
+        for arm in (*estimand.compare, estimand.against):
+            fault.known(arm, protocol.arms, "arm", (*path, "against" if arm == estimand.against else "compare"))
+        if estimand.against in estimand.compare:
+            fault("an arm cannot be compared with itself", (*path, "compare"), value=estimand.against)
+        for endpoint in estimand.endpoint:
+            fault.known(endpoint, protocol.endpoints, "endpoint", (*path, "endpoint"))
+            _matches(estimand, protocol.endpoints[endpoint], path, fault)
+        for event in estimand.strategies:
+            fault.known(event, protocol.intercurrent, "intercurrent event", (*path, "strategies", event))
+        if name not in protocol.analyses:
+            fault("has no analysis", path, value=name, remedy=f"add analyses: {{{name}: ...}}")
+
+
+def _matches(estimand: Estimand, endpoint: Endpoint, path: Path_, fault: _Fault) -> None:
+    is_event = endpoint.event is not None
+    wanted = "risk_difference" if is_event else "mean_difference"
+    if estimand.summary != wanted:
+        fault("does not go with the endpoint", (*path, "summary"), remedy=f"summary: {wanted}")
+    if not is_event and "while_on_treatment" in estimand.strategies.values():
+        fault("while_on_treatment is for events", (*path, "strategies"), value="while_on_treatment",
+              remedy="treatment_policy")  # fmt: skip
+
+
+def _analyses(protocol: Protocol, fault: _Fault) -> None:
+    for name, analysis in protocol.analyses.items():
+        path: Path_ = ("analyses", name)
+        fault.known(name, protocol.estimands, "estimand", path)
+        is_mean = protocol.estimands[name].summary == "mean_difference"
+        if (analysis.method == "ancova") != is_mean:
+            remedy = f"method: {'ancova' if is_mean else 'miettinen_nurminen'}"
+            fault("does not estimate this estimand", (*path, "method"), remedy=remedy)
+        _options(analysis, path, fault)
+        if is_mean and set(analysis.adjust) != {"baseline", *protocol.allocation.strata}:
+            wanted = ", ".join(("baseline", *protocol.allocation.strata))
+            fault("must be the baseline and the stratification factors", (*path, "adjust"),
+                  value=", ".join(analysis.adjust), remedy=f"adjust: [{wanted}]")  # fmt: skip
+
+
+def _options(analysis: Analysis, path: Path_, fault: _Fault) -> None:
+    """No option that the method would silently ignore."""
+    ignored = ("adjust", "multiplicity", "missing", "alpha", "side") if analysis.method != "ancova" else ("level",)
+    given: Any = fault.node
+    for part in path:
+        given = given[part]
+    for option in ignored:
+        if option in given:
+            fault(f"{analysis.method} does not use it", (*path, option), remedy=f"leave {option} out")
+
+
+def _decisions(protocol: Protocol, fault: _Fault) -> None:
+    for name, rule in protocol.decide.items():
+        path: Path_ = ("decide", name)
+        for used in sorted(equations.names(_parsed(rule, path, fault, dotted=True))):
+            parts = used.split(".")
+            if len(parts) != 3:
+                fault("must read ARM.ANALYSIS.FIELD", path, value=used, remedy="for example t300.primary.reject")
+            fault.known(parts[0], protocol.arms, "arm", path)
+            fault.known(parts[1], [*protocol.analyses, *protocol.endpoints], "analysis or endpoint", path)
+            fault.known(parts[2], FIELDS, "field", path)
+            _one_result(protocol, used, path, fault)
+
+
+def _one_result(protocol: Protocol, used: str, path: Path_, fault: _Fault) -> None:
+    """A dotted name stands for exactly one row of the analysis table."""
+    arm, name, _ = used.split(".")
+    rows = [(e, key) for key, e in protocol.estimands.items() if arm in e.compare
+            for endpoint in e.endpoint if name in (key, endpoint)]  # fmt: skip
+    if len(rows) != 1:
+        problem = "has no result" if not rows else "has several results"
+        remedy = "name one endpoint of an estimand that compares it"
+        fault(f"{name} of {arm} {problem}", path, value=used, remedy=remedy)
+
+
+def against_files(protocol: Protocol, node: Node, folder: Path) -> None:
+    """The checks that open the model, the data and the population law; paths are relative to `folder`."""
+    fault = _Fault(node)
+    model = load_model(protocol, folder, fault)
+    law = _law(protocol, fault)
+    _against_model(protocol, model, fault)
+    _against_law(protocol, (model, law), fault)
+    if protocol.model.parameters is not None:
+        _against_fit(protocol.model.parameters, (model, folder), fault)
+    for name, change in protocol.sensitivity.items():
+        if change.model is not None:
+            path: Path_ = ("sensitivity", name, "model", "file")
+            other = load_model(protocol.varied(change), folder, fault, path)
+            _against_model(protocol, other, fault)
+            _against_law(protocol, (other, law), fault)
+
+
+def load_model(protocol: Protocol, folder: Path, fault: _Fault | None = None, at: Path_ = ("model", "file")) -> Model:
+    """The protocol's model text, beside the protocol."""
+    from pkpd.model.spec import Model
+
+    path = folder / protocol.model.file
+    if fault is not None and not path.is_file():
+        fault("no such file", at, value=protocol.model.file, remedy=f"it is looked for as {path}")
+    return Model.read(path)
+
+
+@contextmanager
+def _at(fault: _Fault, path: Path_) -> Iterator[None]:
+    """Errors of what is opened inside learn which field of the protocol named it."""
+    try:
+        yield
+    except InputError as error:
+        raise error.within(field=shown_path(path), where=text.locate(fault.node, path)) from None
+
+
+def _law(protocol: Protocol, fault: _Fault) -> PopulationLaw:
+    from populations.covariates import PopulationLaw
+
+    with _at(fault, ("population", "law")):
+        return PopulationLaw.read(protocol.population.law)
+
+
+def _against_model(protocol: Protocol, model: Model, fault: _Fault) -> None:
+    for name, endpoint in protocol.endpoints.items():
+        if endpoint.output is not None:
+            fault.known(endpoint.output, model.outputs, "output of the model", ("endpoints", name, "output"))
+        for event in endpoint.events:
+            fault.known(event, model.events, "event of the model", ("endpoints", name, "event"))
+    for name, arm in protocol.arms.items():
+        for number, dose in enumerate(arm.regimen):
+            path: Path_ = ("arms", name, "regimen", number)
+            fault.known(dose.into, model.states, "state of the model", (*path, "into"))
+            _dose_unit(dose, (model, path), fault)
+
+
+def _dose_unit(dose: Any, at: tuple[Model, Path_], fault: _Fault) -> None:
+    from pkpd.ground import units
+
+    model, path = at
+    wanted = model.states[dose.into]
+    if not units.same_dimension(dose.amount.unit, wanted):
+        fault(f"is not an amount in {wanted}", (*path, "amount"), remedy=f"give it in {wanted}")
+
+
+def _against_law(protocol: Protocol, given: tuple[Model, PopulationLaw], fault: _Fault) -> None:
+    model, law = given
+    known = (*law.names,)
+    for name in protocol.population.set_:
+        fault.known(name, known, "covariate", ("population", "set", name))
+        _categories(name, law, protocol.population.set_[name], fault)
+    for name, condition in protocol.population.eligible.items():
+        path: Path_ = ("population", "eligible", name)
+        for used in sorted(equations.names(_parsed(condition, path, fault, dotted=False))):
+            fault.known(used, known, "covariate", path)
+    for name in protocol.allocation.strata:
+        fault.known(name, known, "covariate", ("allocation", "strata"))
+        if name not in law.labels:
+            fault("has no categories to stratify by", ("allocation", "strata"), value=name,
+                  remedy=f"one of {', '.join(law.labels)}")  # fmt: skip
+    for name in model.covariates:
+        fault.known(name, known, f"covariate of the law (needed by model {model.name})", ("population", "law"))
+
+
+def _categories(name: str, law: PopulationLaw, shares: dict[int, float], fault: _Fault) -> None:
+    labels = law.labels.get(name)
+    for code in shares:
+        if labels is not None and code not in labels:
+            fault("unknown category", ("population", "set", name), value=code,
+                  remedy=f"one of {', '.join(f'{k} ({v})' for k, v in labels.items())}")  # fmt: skip
+
+
+def _against_fit(fitted: Fitted, given: tuple[Model, Path], fault: _Fault) -> None:
+    from trials.run import data_file, fit_model
+
+    (model, folder), path = given, ("model", "parameters")
+    with _at(fault, (*path, "fit")):
+        theirs = fit_model(fitted.fit, folder)
+    with _at(fault, (*path, "data")):
+        data_file(fitted.data, folder)
+    fault.distinct(fitted.take, (*path, "take"))
+    for name in fitted.take:
+        fault.known(name, model.parameters, f"parameter of model {model.name}", (*path, "take"))
+        fault.known(name, theirs.parameters, f"parameter of the fitted model {theirs.name}", (*path, "take"))

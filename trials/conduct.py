@@ -1,0 +1,72 @@
+"""How subjects go through the trial: when they come, which visits they miss, when they leave. All by address.
+
+Times are hours since the first dose; arrays are (replicate, subject) or (replicate, subject, visit).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pkpd.ground.streams import Purpose, uniforms
+from trials.protocol import HOURS_PER_DAY, Dropout, Protocol
+
+__all__ = ["dropout_time", "missed_visits", "visit_times"]
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Words = NDArray[np.uint32]
+
+
+def visit_times(protocol: Protocol, *, replicate: Words, subject: Words) -> Floats:
+    """Time of each visit in order, h, shape (R, N, V): the planned day, uniform within its window."""
+    visits = [protocol.visits[name] for name in protocol.visit_names]
+    days = np.array([visit.day for visit in visits])
+    windows = np.array([visit.window for visit in visits])
+    shape = (len(replicate), len(subject), len(visits))
+    if not windows.any():
+        return np.broadcast_to(days * HOURS_PER_DAY, shape).copy()
+    u = _at_visits(protocol.seed, Purpose.VISIT_TIME, replicate, subject, len(visits))
+    return (days + windows * (2.0 * u - 1.0)) * HOURS_PER_DAY
+
+
+def missed_visits(protocol: Protocol, *, replicate: Words, subject: Words) -> Flags:
+    """Which visits are missed although the subject is in the trial, shape (R, N, V)."""
+    chance = np.array([protocol.visits[name].missed for name in protocol.visit_names])
+    shape = (len(replicate), len(subject), chance.size)
+    if not chance.any():
+        return np.zeros(shape, np.bool_)
+    return _at_visits(protocol.seed, Purpose.MISSED_VISIT, replicate, subject, chance.size) < chance
+
+
+def dropout_time(dropout: Dropout, stop: Floats, *, seed: int, replicate: Words, subject: Words) -> Floats:
+    """When each subject leaves the trial, h, shape (R, N); infinite where never.
+
+    The hazard is constant, and multiplied by `factor_after_stop` from `stop` (R, N; infinite: never stopped) on. The
+    time is where the cumulative hazard crosses a unit exponential, one number per subject.
+    """
+    if dropout.hazard == 0:
+        return np.full(stop.shape, np.inf)
+    from pkpd.kernels.elementary import log_array
+
+    u = uniforms(seed, Purpose.DROPOUT, subject=subject[None, :], replicate=replicate[:, None])
+    before = np.full(stop.shape, dropout.hazard)
+    return crossing(-log_array(u), before, stop, dropout.hazard * dropout.factor_after_stop)
+
+
+def crossing(threshold: Floats, hazard: Floats, change: Floats, after: Floats | float) -> Floats:
+    """Time at which a cumulative hazard, `hazard` until time `change` and `after` from then on, reaches `threshold`.
+
+    >>> crossing(np.array([2.0]), np.array([1.0]), np.array([1.0]), 0.5)
+    array([3.])
+    """
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        early = np.where(hazard > 0, threshold / hazard, np.inf)
+        used = np.where(np.isfinite(change), hazard * change, np.inf)
+        late = np.where(np.asarray(after) > 0, change + (threshold - used) / after, np.inf)
+    return np.where(early <= change, early, late)
+
+
+def _at_visits(seed: int, purpose: Purpose, replicate: Words, subject: Words, visits: int) -> Floats:
+    index = np.arange(visits, dtype=np.uint32)
+    return uniforms(seed, purpose, subject=subject[None, :, None], replicate=replicate[:, None, None], index=index)

@@ -1,0 +1,313 @@
+"""The protocol: what will be done to whom, as frozen nouns read from one YAML text.
+
+`Protocol.read(path)` types every value, refuses unknown keys and runs the cross-checks of `trials.checks`; whatever is
+wrong is an `InputError` with file, line, field, value and remedy. Times are hours inside; visits are given in days.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from pkpd.ground import text, units
+from pkpd.ground.errors import InputError
+from pkpd.ground.fields import Identifier, Real, problem
+from pkpd.model.regimen import Dose, Regimen
+from trials.estimand import Analysis, Endpoint, Estimand, Names
+
+__all__ = [
+    "Adherence", "Allocation", "Arm", "Dropout", "Fitted", "Intercurrent", "Keep", "ModelChoice", "ModelFile",
+    "PopulationChoice", "Protocol", "Sensitivity", "Truth", "Visit", "defaults", "json_schema",
+]  # fmt: skip
+
+HOURS_PER_DAY = 24.0
+STRICT = ConfigDict(extra="forbid")
+
+Share = Annotated[Real, Field(ge=0, le=1)]
+Days = Annotated[Real, Field(ge=0, le=36525)]
+
+
+def _per_hour(value: object) -> object:
+    try:
+        return units.number(value, "1/h") if isinstance(value, str) else value
+    except InputError as error:
+        raise problem(error.problem, error.remedy) from None
+
+
+def _published(value: object) -> object:
+    if isinstance(value, str) and value != "published":
+        raise problem("must be 'published' or {fit: ..., data: ..., take: [...]}", "write published")
+    return None if isinstance(value, str) else value
+
+
+def _grade(value: object) -> object:
+    """`grade 3` as 3."""
+    words = value.split() if isinstance(value, str) else []
+    if isinstance(value, str) and (len(words) != 2 or words[0] != "grade" or words[1] not in "12345"):
+        raise problem("must be a grade from 1 to 5", "write grade 3")
+    return int(words[1]) if words else value
+
+
+Hazard = Annotated[
+    float,
+    BeforeValidator(_per_hour, json_schema_input_type=str),
+    Field(ge=0, allow_inf_nan=False, examples=["0.0015 1/d"]),
+]
+Grade = Annotated[int, BeforeValidator(_grade, json_schema_input_type=str), Field(ge=1, le=5, examples=["grade 3"])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """Parameters taken from a posterior: model `fit` fitted to `data` (library names, or files beside the protocol).
+
+    take: names of the parameters the posterior gives (typical value and between-subject variability).
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    fit: str
+    data: str
+    take: Names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelChoice:
+    """The model `file` beside the protocol, and where its parameters come from: None (`published`) or a fit.
+
+    draws: how many draws of the population parameters the run keeps.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    file: str
+    parameters: Annotated[Fitted | None, BeforeValidator(_published, json_schema_input_type=Fitted | str)] = None
+    draws: Annotated[int, Field(ge=1, le=100_000)] = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PopulationChoice:
+    """The population law, who is eligible (name: condition on covariates), covariates whose distribution is set."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    law: str
+    eligible: dict[Identifier, str] = field(default_factory=dict)
+    set_: Annotated[dict[str, dict[int, Share]], Field(alias="set")] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One arm: `ratio` of allocation, `regimen` (doses; none for placebo), `label` and `flag` for the report."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    ratio: Annotated[int, Field(gt=0, le=100)] = 1
+    regimen: tuple[Dose, ...]
+    label: str | None = None
+    flag: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocation:
+    """`permuted_block` (blocks of `size` within the `strata`) or `complete` randomisation."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    method: Literal["permuted_block", "complete"] = "complete"
+    size: Annotated[int, Field(ge=1, le=1000)] | None = None
+    strata: Names = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """A planned visit: `day` from the first dose, `window` +- days (uniform), probability that it is `missed`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    day: Days
+    window: Days = 0.0
+    missed: Share = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adherence:
+    """Which doses are taken: all (`none`) or a two-state Markov chain of missed doses."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    kind: Literal["none", "markov"] = "none"
+    miss_after_taken: Share = 0.0
+    miss_after_missed: Share = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intercurrent:
+    """An intercurrent event: treatment ends at the first adverse event of grade `after` or worse."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    after: Grade
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropout:
+    """Leaving the trial: constant `hazard` [1/h inside], multiplied by `factor_after_stop` once treatment ended."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    hazard: Hazard = 0.0
+    factor_after_stop: Annotated[Real, Field(ge=0, le=1000)] = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """Concentration curves kept per arm: `curves` shown one by one, `bands` for percentile bands (over replicates)."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    curves: Annotated[int, Field(ge=0, le=10_000)] = 0
+    bands: Annotated[int, Field(ge=0, le=10_000)] = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """The true value of each estimand, from potential outcomes (every subject under every arm) of `replicates`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    replicates: Annotated[int, Field(ge=0, le=100_000)] = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFile:
+    """Another model text for a sensitivity run; parameters come from where the main model's do."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sensitivity:
+    """What a sensitivity run changes; whatever is left out stays as in the main run."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    model: ModelFile | None = None
+    replicates: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    adherence: Adherence | None = None
+    dropout: Dropout | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """A whole protocol; arms and visits keep the order of the text (arms) and of time (visits).
+
+    Errors: `read` and `parse` raise InputError. Example: `Protocol.read("protocol.yaml").arms["placebo"].ratio`.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    vtrial: Literal["protocol/1"]
+    name: Identifier
+    question: str = ""
+    context_of_use: str = ""
+    model: ModelChoice
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    replicates: Annotated[int, Field(ge=1, le=1_000_000)] = 200
+    population: PopulationChoice
+    subjects: Annotated[int, Field(ge=2, le=1_000_000)]
+    arms: dict[Identifier, Arm]
+    allocation: Allocation = field(default_factory=Allocation)
+    visits: dict[Identifier, Visit]
+    adherence: Adherence = field(default_factory=Adherence)
+    intercurrent: dict[Identifier, Intercurrent] = field(default_factory=dict)
+    dropout: Dropout = field(default_factory=Dropout)
+    endpoints: dict[Identifier, Endpoint]
+    estimands: dict[Identifier, Estimand]
+    analyses: dict[Identifier, Analysis]
+    decide: dict[Identifier, str] = field(default_factory=dict)
+    keep: Keep = field(default_factory=Keep)
+    truth: Truth = field(default_factory=Truth)
+    sensitivity: dict[Identifier, Sensitivity] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Protocol:
+        """The protocol of a file with every cross-check done, the model's included."""
+        return cls.parse(text.read_text(path), file=str(path))
+
+    @classmethod
+    def parse(cls, source: str, *, file: str = "<text>", complete: bool = True) -> Protocol:
+        """The protocol of a text; `complete=False` leaves out the checks that open other files (model, data, law)."""
+        from trials import checks
+
+        node = text.parse(source, file)
+        made = text.validated(cls, node, file)
+        checks.inside(made, node)
+        if complete:
+            checks.against_files(made, node, Path(file).parent)
+        return made
+
+    @property
+    def arm_names(self) -> tuple[str, ...]:
+        """Names of the arms in the order of their codes."""
+        return tuple(self.arms)
+
+    @property
+    def visit_names(self) -> tuple[str, ...]:
+        """Names of the visits in order of time; the first is the baseline."""
+        return tuple(sorted(self.visits, key=lambda name: self.visits[name].day))
+
+    @property
+    def stop_grade(self) -> int | None:
+        """Lowest grade of an adverse event that ends treatment, or None."""
+        return min((event.after for event in self.intercurrent.values()), default=None)
+
+    @property
+    def horizon(self) -> float:
+        """Time of the last planned visit, h."""
+        return max(visit.day for visit in self.visits.values()) * HOURS_PER_DAY
+
+    def regimen(self, arm: str) -> Regimen:
+        """The regimen of an arm."""
+        return Regimen(self.arms[arm].regimen)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values by the text's names (quantities in inside units): hashed, stored, compared."""
+        from pkpd.ground.validation import adapter
+
+        found: dict[str, Any] = adapter(Protocol).dump_python(self, mode="json", by_alias=True)
+        return found
+
+    def varied(self, change: Sensitivity) -> Protocol:
+        """This protocol with a sensitivity run's changes, without sensitivity runs of its own."""
+        changed = {f.name: getattr(change, f.name) for f in dataclasses.fields(change)}
+        given = {name: value for name, value in changed.items() if value is not None}
+        if change.model is not None:
+            given["model"] = dataclasses.replace(self.model, file=change.model.file)
+        return dataclasses.replace(self, sensitivity={}, **given)
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the protocol text."""
+    from pkpd.ground.validation import adapter
+
+    schema: dict[str, Any] = adapter(Protocol).json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def defaults(source: str | None = None) -> dict[str, str]:
+    """What a protocol leaves out and what it then means: {field: default}; of a text, only what it leaves out.
+
+    >>> defaults()["dropout.factor_after_stop"]
+    '1.0'
+    """
+    node: Any = text.parse(source) if source is not None else {}
+    return dict(_defaults(Protocol, node, ""))
+
+
+def _defaults(kind: Any, node: Any, prefix: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    hints = typing.get_type_hints(kind)
+    for item in dataclasses.fields(kind):
+        name = item.name.rstrip("_")
+        here = node.get(name) if isinstance(node, Mapping) else None
+        if dataclasses.is_dataclass(hints[item.name]):
+            found += _defaults(hints[item.name], here, f"{prefix}{name}.")
+            continue
+        value = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
+        if value is not dataclasses.MISSING and here is None:
+            found.append((f"{prefix}{name}", str(value) if value not in ((), {}, "", None) else "none"))
+    return found

@@ -1,0 +1,403 @@
+"""From a protocol to a run on disk: resolve model and posterior, plan the blocks, dispatch them, write what comes back.
+
+A run has variants that share its workers: `main`, `median` (every population parameter at its median draw: power) and
+`sensitivity/NAME`. Each has its own directory, manifest and run key. Only this process writes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pkpd.ground import digest, store, text
+from pkpd.ground.errors import InputError, RunFailed, RunPartial
+from trials import record
+from trials.block import Item, simulate_item
+from trials.dispatch import Mode, run_blocks
+from trials.protocol import Protocol
+from trials.record import Block, BlockResult, Manifest, RunRecord
+from trials.setting import Payload
+
+if TYPE_CHECKING:
+    from pkpd.model.spec import Model
+    from pkpd.model.variability import PopulationDraws
+
+__all__ = ["Plan", "Prepared", "Progress", "Variant", "data_file", "fit_model", "plan", "prepare", "run"]
+
+GENERATOR: Final = "vtrial trial/1"  # changes whenever the same payload would give other numbers
+MAIN: Final = "main"
+SUBJECTS_PER_BLOCK: Final = 2400
+SECONDS_PER_SUBJECT: Final = 2.5e-4  # of one core, demo protocol with 20 imputations; for the plan only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One of the simulations of a run: its payload, the model's text as written, and what its key hashes."""
+
+    payload: Payload
+    model_text: str
+    inputs: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The run key."""
+        return self.payload.key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A protocol resolved: variants by name (`main` first), the protocol's text, diagnostics of the fit if any."""
+
+    protocol: Protocol
+    source: str
+    variants: dict[str, Variant]
+    diagnostics: dict[str, Any] | None
+
+    @property
+    def key(self) -> str:
+        """The run key of the main variant."""
+        return self.variants[MAIN].key
+
+    @property
+    def draws(self) -> PopulationDraws:
+        """The draws of the population parameters of the main variant."""
+        return self.variants[MAIN].payload.draws
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run is; `rate` in replicates per second, `eta` in seconds, NaN until a block is done."""
+
+    run: str
+    blocks_done: int
+    blocks: int
+    replicates_done: int
+    replicates: int
+    seconds: float
+    rate: float
+    eta: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run will do, before it does it. memory: GB on disk and in one worker; seconds: of one core, a guess."""
+
+    runs: dict[str, tuple[Block, ...]]
+    subjects: int
+    memory: float
+    seconds: float
+
+
+def prepare(path: str | Path, *, replicates: int | None = None) -> Prepared:
+    """Read a protocol with every check, fit or load what it takes its parameters from, make the payloads.
+
+    Errors: InputError. Sampling happens here, in this process, and never on workers.
+    """
+    path = Path(path)
+    source = text.read_text(path)
+    protocol = Protocol.parse(source, file=str(path))
+    if replicates is not None:
+        if replicates < 1:
+            raise InputError("must be >= 1", field="replicates", value=replicates)
+        protocol = dataclasses.replace(protocol, replicates=replicates)
+    posterior, fit_inputs, diagnostics = _posterior(protocol, path.parent)
+    made = _Maker(protocol, path.parent, posterior, fit_inputs)
+    variants = {MAIN: made.variant(protocol)}
+    if len(variants[MAIN].payload.draws.typical) > 1:
+        variants["median"] = made.variant(_bare(protocol), median=True)
+    for name, change in protocol.sensitivity.items():
+        variants[f"sensitivity/{name}"] = made.variant(_bare(protocol.varied(change)))
+    return Prepared(protocol=protocol, source=source, variants=variants, diagnostics=diagnostics)
+
+
+def _bare(protocol: Protocol) -> Protocol:
+    """The protocol of a side run: no curves, no potential outcomes, no side runs of its own."""
+    from trials.protocol import Keep, Truth
+
+    return dataclasses.replace(protocol, keep=Keep(curves=0), truth=Truth(replicates=0), sensitivity={})
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Makes the variants of one protocol file."""
+
+    main: Protocol
+    folder: Path
+    posterior: Any
+    fit_inputs: dict[str, Any] | None
+
+    def variant(self, protocol: Protocol, *, median: bool = False) -> Variant:
+        """The variant of a (changed) protocol, at all draws or at their median."""
+        from pkpd import posterior as posteriors
+        from pkpd.model.spec import Model
+        from populations.covariates import PopulationLaw
+
+        model_text = text.read_text(self.folder / protocol.model.file)
+        model = Model.parse(model_text, str(self.folder / protocol.model.file))
+        draws = self._draws(protocol, model)
+        draws = posteriors.median(draws) if median else draws
+        inputs = {
+            "generator": GENERATOR, "package": record.versions()["vtrial"], "protocol": protocol.to_dict(),
+            "model": model.digest, "draws": digest_of_draws(draws),
+            "law": PopulationLaw.read(protocol.population.law).digest, "fit": self.fit_inputs,
+        }  # fmt: skip
+        key = digest.of_json(inputs)
+        payload = Payload(key=key, protocol=protocol, model=model.to_dict(), draws=draws)
+        return Variant(payload=payload, model_text=model_text, inputs=inputs)
+
+    def _draws(self, protocol: Protocol, model: Model) -> PopulationDraws:
+        from pkpd import posterior as posteriors
+        from pkpd.model.variability import published
+
+        choice = protocol.model
+        if choice.parameters is None:
+            return published(model, choice.draws, protocol.seed)
+        return posteriors.combine(
+            model, self.posterior, take=choice.parameters.take, draws=choice.draws, seed=protocol.seed
+        )
+
+
+def _posterior(protocol: Protocol, folder: Path) -> tuple[Any, dict[str, Any] | None, dict[str, Any] | None]:
+    """(posterior, what decides it, diagnostics) of the fit a protocol takes parameters from; the one door to pymc."""
+    choice = protocol.model.parameters
+    if choice is None:
+        return None, None, None
+    from pkpd.model.records import Records
+
+    from pkpd.bayes import fit
+
+    model, data = fit_model(choice.fit, folder), data_file(choice.data, folder)
+    found = fit(model, Records.read(data), seed=protocol.seed)
+    inputs = {"model": model.digest, "data": digest.of_bytes(data.read_bytes()), "posterior": found.posterior.digest}
+    return found.posterior, inputs, dict(found.diagnostics)
+
+
+def fit_model(name: str, folder: Path) -> Model:
+    """The model called `name` in the library, or the model text of that file name beside the protocol."""
+    from pkpd.model import library
+    from pkpd.model.spec import Model
+
+    beside = folder / name
+    return Model.read(beside) if beside.suffix in (".yaml", ".yml") else library.load(name)
+
+
+def data_file(name: str, folder: Path) -> Path:
+    """The data file called `name` beside the protocol, else in the library."""
+    from pkpd.model import library
+
+    beside = folder / name
+    return beside if beside.is_file() else library.data_path(name)
+
+
+def digest_of_draws(draws: PopulationDraws) -> str:
+    """SHA-256 of draws: names and raw values."""
+    from pkpd.ground.digest import of_json
+
+    plain = {f.name: getattr(draws, f.name) for f in dataclasses.fields(draws)}
+    return of_json({name: _digestible(value) for name, value in plain.items()})
+
+
+def _digestible(value: Any) -> Any:
+    import numpy as np
+
+    if isinstance(value, np.ndarray):
+        return [list(value.shape), digest.of_bytes(np.ascontiguousarray(value, "<f8").tobytes())]
+    return list(value)
+
+
+def plan(prepared: Prepared, *, block_size: int | None = None) -> Plan:
+    """The blocks of every variant, with a guess of what they cost."""
+    runs = {name: blocks_of(v.payload.protocol, block_size) for name, v in prepared.variants.items()}
+    subjects = sum(v.payload.protocol.replicates * v.payload.protocol.subjects for v in prepared.variants.values())
+    columns = 60 + 4 * len(prepared.protocol.visits)
+    memory, seconds = subjects * columns * 8 / 1e9, subjects * SECONDS_PER_SUBJECT
+    return Plan(runs=runs, subjects=subjects, memory=memory, seconds=seconds)
+
+
+def blocks_of(protocol: Protocol, size: int | None = None) -> tuple[Block, ...]:
+    """The replicates of a protocol cut into blocks of `size`, by default about a second of one core each."""
+    size = size or max(1, SUBJECTS_PER_BLOCK // protocol.subjects)
+    starts = range(0, protocol.replicates, size)
+    ends = [min(start + size, protocol.replicates) for start in starts]
+    return tuple(Block(number=n, first=a, stop=b) for n, (a, b) in enumerate(zip(starts, ends, strict=True)))
+
+
+def run(
+    path: str | Path,
+    out: str | Path,
+    *,
+    mode: Mode | None = None,
+    resume: bool = False,
+    block_size: int | None = None,
+    replicates: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    command: str = "",
+) -> RunRecord:
+    """Run a protocol into directory `out`; finished blocks are on disk whatever happens next.
+
+    resume: go on with the run that `out` holds, if its key is the same. Errors: InputError (bad input, another run in
+    `out`), RunFailed (disk full ...), RunPartial (some blocks lost, all else written), KeyboardInterrupt (Ctrl-C).
+    """
+    out = Path(out)
+    if not resume and (out / "manifest.json").exists():
+        remedy = "--resume to go on with it, --force to replace it, or another --out"
+        raise InputError("holds a run already", file=out, field="out", remedy=remedy)
+    prepared = prepare(path, replicates=replicates)
+    return execute(prepared, out, mode=mode or Mode(), resume=resume, block_size=block_size,
+                   on_progress=on_progress or (lambda _: None), command=command)  # fmt: skip
+
+
+def execute(
+    prepared: Prepared,
+    out: Path,
+    *,
+    mode: Mode,
+    resume: bool,
+    block_size: int | None,
+    on_progress: Callable[[Progress], None],
+    command: str,
+) -> RunRecord:
+    """Run what is prepared; see `run`."""
+    if block_size is not None and block_size < 1:
+        raise InputError("must be >= 1", field="block_size", value=block_size)
+    ledger = _Ledger(out, _manifests(prepared, out, resume, (block_size, command)), on_progress)
+    todo = ledger.unfinished()
+    payloads = {name: variant.payload for name, variant in prepared.variants.items()}
+    try:
+        run_blocks(simulate_item, payloads, todo, mode=mode, on_done=ledger.done, on_failed=ledger.failed,
+                   versions=record.versions)  # fmt: skip
+    except KeyboardInterrupt:
+        ledger.close("interrupted")
+        raise
+    except RunFailed as error:
+        ledger.close("interrupted")
+        message = f"{error}. Finished blocks are kept in {out}; the same command with --resume goes on"
+        raise RunFailed(message) from error
+    return ledger.ended()
+
+
+def _manifests(prepared: Prepared, out: Path, resume: bool, how: tuple[int | None, str]) -> dict[str, Manifest]:
+    """The manifest of each variant: found where there is one, else written, with texts and draws, before any block."""
+    found: dict[str, Manifest] = {}
+    for name, variant in prepared.variants.items():
+        folder = directory(out, name)
+        if resume and ((folder / "manifest.json").exists() or name == MAIN):
+            found[name] = _resumed(folder, variant)
+            continue
+        found[name] = Manifest(
+            key=variant.key, name=variant.payload.protocol.name, state="running", inputs=variant.inputs,
+            blocks=blocks_of(variant.payload.protocol, how[0]), failed={}, versions=record.versions(), command=how[1],
+            diagnostics=prepared.diagnostics if name == MAIN else None,
+        )  # fmt: skip
+        store.write_atomic(folder / "protocol.yaml", prepared.source.encode())
+        store.write_atomic(folder / "model.yaml", variant.model_text.encode())
+        store.write_atomic(folder / "draws.parquet", record.draws_bytes(variant.payload.draws))
+        found[name].write(folder)
+    return found
+
+
+def _resumed(folder: Path, variant: Variant) -> Manifest:
+    manifest = record.read_manifest(folder)
+    if manifest.key != variant.key:
+        changed = [name for name, value in variant.inputs.items() if manifest.inputs.get(name) != value]
+        problem = f"holds another run ({', '.join(changed) or 'key'} changed)"
+        remedy = "run the protocol, model and data it was begun with, or give another --out"
+        raise InputError(problem, file=folder, field="resume", value=manifest.key[:16], remedy=remedy)
+    return dataclasses.replace(manifest, state="running", failed={})
+
+
+def directory(out: Path, name: str) -> Path:
+    """Where a variant is written."""
+    return out if name == MAIN else out / name
+
+
+class _Ledger:
+    """What is done and what is not; writes blocks as they come, manifests when they change."""
+
+    def __init__(self, out: Path, manifests: dict[str, Manifest], tell: Callable[[Progress], None]) -> None:
+        self.out, self.manifests, self.tell = out, manifests, tell
+        self.begun, self.fresh = time.monotonic(), 0
+        self.left: dict[str, set[Block]] = {}
+
+    def unfinished(self) -> list[Item]:
+        """Blocks to simulate, main first; a finished block is skipped if its files are as they were written."""
+        for name, manifest in self.manifests.items():
+            folder = directory(self.out, name)
+            self.left[name] = {block for block in manifest.blocks if record.finished(folder, block) is None}
+            if not self.left[name]:
+                self._finish(name)
+        return [(name, block) for name, m in self.manifests.items() for block in m.blocks if block in self.left[name]]
+
+    def done(self, item: Item, result: BlockResult) -> None:
+        """Write a finished block."""
+        name, block = item
+        record.write_block(directory(self.out, name), block, result)
+        self.left[name].discard(block)
+        self.fresh += block.stop - block.first
+        if not self.left[name]:
+            self._finish(name)
+        self.tell(self._progress(name))
+
+    def failed(self, item: Item, reason: str) -> None:
+        """Note a block that is lost."""
+        name, block = item
+        manifest = self.manifests[name]
+        self._write(name, failed={**manifest.failed, str(block.number): reason})
+
+    def _finish(self, name: str) -> None:
+        folder = directory(self.out, name)
+        self._write(name, state="finished", digest=RunRecord(directory=folder, manifest=self.manifests[name]).digest)
+
+    def _write(self, name: str, **changes: Any) -> None:
+        self.manifests[name] = dataclasses.replace(self.manifests[name], **changes)
+        self.manifests[name].write(directory(self.out, name))
+
+    def close(self, state: str) -> None:
+        """Say in the manifests that the run ended before its end; a full disk must not hide the first error."""
+        for name, left in self.left.items():
+            if left:
+                try:
+                    self._write(name, state=state)
+                except RunFailed:
+                    return
+
+    def ended(self) -> RunRecord:
+        """The finished record, or RunPartial naming the blocks that are missing."""
+        lost = {name: m.failed for name, m in self.manifests.items() if self.left[name]}
+        if not lost:
+            return RunRecord.read(self.out)
+        self.close("partial")
+        count = sum(len(failed) for failed in lost.values())
+        first = next(iter(next(iter(lost.values())).values()), "not finished")
+        raise RunPartial(f"{count} blocks are missing ({first}); the rest is in {self.out}; --resume tries them again")
+
+    def _progress(self, name: str) -> Progress:
+        blocks = sum(len(m.blocks) for m in self.manifests.values())
+        left = [block for waiting in self.left.values() for block in waiting]
+        replicates = sum(m.blocks[-1].stop for m in self.manifests.values())
+        waiting = sum(block.stop - block.first for block in left)
+        seconds = time.monotonic() - self.begun
+        rate = self.fresh / seconds if seconds > 0 else float("nan")
+        return Progress(
+            run=name, blocks_done=blocks - len(left), blocks=blocks, replicates_done=replicates - waiting,
+            replicates=replicates, seconds=seconds, rate=rate, eta=waiting / rate if rate > 0 else float("nan"),
+        )  # fmt: skip
+
+
+def payloads_of(run_record: RunRecord) -> Mapping[str, Payload]:
+    """The payload of a run on disk, for running its blocks again."""
+    inputs: Mapping[str, Any] = run_record.manifest.inputs
+    payload = Payload(
+        key=digest.of_json(inputs), protocol=run_record.protocol, model=run_record.model.to_dict(),
+        draws=run_record.draws,
+    )  # fmt: skip
+    return {MAIN: payload}
+
+
+def items(blocks: Sequence[Block]) -> list[Item]:
+    """Blocks of the main variant as items of `simulate_item`."""
+    return [(MAIN, block) for block in blocks]

@@ -1,0 +1,98 @@
+"""What a worker holds while it simulates: the payload opened once, every expression parsed, the kernel compiled.
+
+A `Payload` travels (texts and arrays, no compiled object); `opened` turns it into a `Setting` once per process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pkpd.model import equations as eq
+from pkpd.model.spec import Model
+
+if TYPE_CHECKING:
+    from pkpd.model.regimen import Schedule
+    from pkpd.model.variability import PopulationDraws
+    from populations.covariates import PopulationLaw
+    from populations.eligibility import Criteria
+    from trials.protocol import Protocol
+
+__all__ = ["Payload", "Setting", "opened"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payload:
+    """All that decides the numbers of a run, named by its run key."""
+
+    key: str
+    protocol: Protocol
+    model: dict[str, Any]
+    draws: PopulationDraws
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A payload opened. schedules: doses by arm code; responses: the assignments evaluated with NumPy, in order."""
+
+    key: str
+    protocol: Protocol
+    model: Model
+    draws: PopulationDraws
+    law: PopulationLaw
+    criteria: Criteria
+    compiled: Any
+    schedules: tuple[Schedule, ...]
+    responses: Mapping[str, eq.Expr]
+
+    @property
+    def seed(self) -> int:
+        """The protocol's seed."""
+        return self.protocol.seed
+
+    @property
+    def stop_grade(self) -> int | None:
+        """Lowest grade that ends treatment, or None."""
+        return self.protocol.stop_grade
+
+
+_OPENED: dict[str, Setting] = {}
+_OPENING = threading.Lock()
+
+
+def opened(payload: Payload) -> Setting:
+    """The setting of a payload; one per process and run key, however many threads ask."""
+    with _OPENING:
+        if payload.key not in _OPENED:
+            while len(_OPENED) >= 16:
+                _OPENED.pop(next(iter(_OPENED)))
+            _OPENED[payload.key] = _open(payload)
+        return _OPENED[payload.key]
+
+
+def _open(payload: Payload) -> Setting:
+    from pkpd.engine.build import compiled
+    from populations.covariates import PopulationLaw
+    from populations.eligibility import Criteria
+
+    protocol, model = payload.protocol, Model.from_dict(payload.model)
+    law = PopulationLaw.read(protocol.population.law)
+    engine = compiled(model)
+    return Setting(
+        key=payload.key, protocol=protocol, model=model, draws=payload.draws, law=law,
+        criteria=Criteria.parse(protocol.population.eligible), compiled=engine,
+        schedules=tuple(protocol.regimen(name).schedule(model.states) for name in protocol.arms),
+        responses=_responses(model, engine.outputs),
+    )  # fmt: skip
+
+
+def _responses(model: Model, solved: tuple[str, ...]) -> dict[str, eq.Expr]:
+    """The response layer, preceded by the assignments it may need that no state enters."""
+    reached = eq.reach(model.equations)
+    still = {
+        name: expression for name, expression in model.dynamics.items()
+        if name not in solved and not reached[name] & set(model.states)
+    }  # fmt: skip
+    return {**still, **model.response}

@@ -1,0 +1,195 @@
+"""One cohort through its regimens: exposure, response, adverse events and the end of treatment, visit by visit.
+
+A row is one subject of one replicate. Everything here is latent: what would be seen if nobody left the trial and
+nothing was measured with error. A subject whose treatment ends is replayed from time 0 with the doses it really took.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trials import adverse_events
+from trials.adverse_events import Chance, Interval
+
+if TYPE_CHECKING:
+    from pkpd.model.regimen import Events
+    from trials.setting import Setting
+
+__all__ = ["Course", "People", "dosing", "follow"]
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class People:
+    """Allocated subjects, n rows: addresses, `arm` codes, `parameters` (n, P), covariates {name: (n,)}.
+
+    times (n, V): visits, h; taken (n, K): which of the planned doses are taken, in order.
+    """
+
+    replicate: NDArray[np.uint32]
+    subject: NDArray[np.uint32]
+    arm: NDArray[np.int64]
+    parameters: Floats
+    covariates: Mapping[str, Floats]
+    times: Floats
+    taken: NDArray[np.bool_]
+
+    def in_arm(self, code: int) -> People:
+        """The same people, everyone in one arm (a potential outcome)."""
+        return replace(self, arm=np.full_like(self.arm, code))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What happened to each row, n rows and V visits.
+
+    values {output, summary or response name: (n, V)}, true values; onset {event: (n,)} h of the first occurrence,
+    infinite: none; grade {event: (n,)}, 0: none; stop (n,) h, end of treatment before plan, infinite: none;
+    status (n,): the engine's; a failed solve is NaN in `values` and has no events.
+    """
+
+    values: dict[str, Floats]
+    onset: dict[str, Floats]
+    grade: dict[str, NDArray[np.int8]]
+    stop: Floats
+    status: NDArray[np.int8]
+
+
+def follow(setting: Setting, people: People) -> Course:
+    """The course of every row, visit by visit."""
+    rows = np.arange(people.arm.size)
+    stop = np.full(rows.size, np.inf)
+    values, status = _exposed(setting, people, (rows, stop))
+    onset = {name: np.full(rows.size, np.inf) for name in setting.model.events}
+    grade = {name: np.zeros(rows.size, np.int8) for name in setting.model.events}
+    course = Course(values=values, onset=onset, grade=grade, stop=stop, status=status)
+    for visit in range(1, people.times.shape[1]):
+        _interval(setting, people, course, visit)
+    return course
+
+
+def _interval(setting: Setting, people: People, course: Course, visit: int) -> None:
+    """The events between a visit and the one before it; treatment ends at the first that is bad enough.
+
+    Events after the end of treatment are found again with the exposure that then was.
+    """
+    interval = Interval(people.times[:, visit - 1], people.times[:, visit])
+    chances = {
+        name: adverse_events.chance(
+            setting.seed, replicate=people.replicate, subject=people.subject, visit=visit, event=number
+        )
+        for number, name in enumerate(setting.model.events)
+    }
+    rates = _rates(setting, course.values, visit)
+    found = {name: _found(setting, name, (course, visit), (chances[name], interval, rates[name])) for name in rates}
+    ended = _first_bad(setting, found, course.stop)
+    new = np.flatnonzero(np.isfinite(ended))
+    if new.size:
+        course.stop[new] = ended[new]
+        _replay(setting, people, course, new)
+        after = _rates(setting, course.values, visit)
+        for name in rates:
+            drawn = (chances[name], interval, rates[name])
+            later = _found(setting, name, (course, visit), drawn, (ended, after[name]))
+            is_later = found[name][0] > ended
+            found[name] = (np.where(is_later, later[0], found[name][0]), np.where(is_later, later[1], found[name][1]))
+    for name, (time, level) in found.items():
+        first = np.isfinite(time) & ~np.isfinite(course.onset[name])
+        course.onset[name][first], course.grade[name][first] = time[first], level[first]
+
+
+def _rates(setting: Setting, values: Mapping[str, Floats], visit: int) -> dict[str, Floats]:
+    """Hazard of each event in the interval that ends at a visit, (n,); 0 where the solve failed."""
+    return {
+        name: np.nan_to_num(adverse_events.hazard(values[event.risk][:, visit], event.per))
+        for name, event in setting.model.events.items()
+    }
+
+
+def _found(
+    setting: Setting,
+    name: str,
+    at: tuple[Course, int],
+    drawn: tuple[Chance, Interval, Floats],
+    change: tuple[Floats, Floats] | None = None,
+) -> tuple[Floats, NDArray[np.int8]]:
+    """Time and grade of one event in the interval, for subjects who have not had it; `change` = (when, hazard then)."""
+    (course, visit), (chance, interval, rate) = at, drawn
+    when, after = change if change is not None else (np.full(rate.size, np.inf), rate)
+    time = adverse_events.onset(chance, interval, (rate, after), when)
+    time = np.where(np.isfinite(course.onset[name]), np.inf, time)
+    at_least = setting.model.events[name].at_least
+    levels = [(level, course.values[column][:, visit]) for level, column in at_least.items()]
+    return time, np.where(np.isfinite(time), adverse_events.graded(chance, levels), 0).astype(np.int8)
+
+
+def _first_bad(setting: Setting, found: Mapping[str, Any], stop: Floats) -> Floats:
+    """When treatment ends in this interval, (n,); infinite where it does not or has ended before."""
+    ended = np.full(stop.size, np.inf)
+    if setting.stop_grade is None:
+        return ended
+    for time, grade in found.values():
+        ended = np.minimum(ended, np.where(grade >= setting.stop_grade, time, np.inf))
+    return np.where(np.isfinite(stop), np.inf, ended)
+
+
+def _replay(setting: Setting, people: People, course: Course, rows: Rows) -> None:
+    """Solve rows again from time 0 with the doses before their `stop`, and put the new values in place."""
+    values, status = _exposed(setting, people, (rows, course.stop[rows]))
+    for name, value in values.items():
+        course.values[name][rows] = value
+    course.status[rows] = status
+
+
+def _exposed(setting: Setting, people: People, who: tuple[Rows, Floats]) -> tuple[dict[str, Floats], NDArray[np.int8]]:
+    """Outputs, summaries and responses at the visits of some rows, {name: (m, V)}, and the engine's status (m,)."""
+    from pkpd.engine.solve import solve
+
+    rows, stop = who
+    visits = people.times.shape[1]
+    names = (*setting.compiled.outputs, *setting.model.summaries)
+    values = {name: np.empty((rows.size, visits)) for name in names}
+    status = np.zeros(rows.size, np.int8)
+    for code in np.unique(people.arm[rows]).tolist():
+        inside = np.flatnonzero(people.arm[rows] == code)
+        members = rows[inside]
+        events = dosing(setting, people, (members, stop[inside]))
+        found = solve(setting.compiled, people.parameters[members], events, people.times[members])
+        for number, name in enumerate(setting.compiled.outputs):
+            values[name][inside] = found.values[:, number]
+        for name in setting.model.summaries:
+            values[name][inside] = found.summaries[name]
+        status[inside] = found.status
+    return {**values, **_responses(setting, people, rows, values)}, status
+
+
+def dosing(setting: Setting, people: People, who: tuple[Rows, Floats]) -> Events:
+    """The doses really given to some rows of one arm: planned, taken, before treatment ended."""
+    from pkpd.model.regimen import Events
+
+    rows, stop = who
+    schedule = setting.schedules[int(people.arm[rows[0]])]
+    taken = people.taken[rows][:, : len(schedule)]
+    return Events.shared(schedule, rows.size, taken=taken, stop=stop)
+
+
+def _responses(setting: Setting, people: People, rows: Rows, solved: Mapping[str, Floats]) -> dict[str, Floats]:
+    """The response layer: equations of summaries and time, with NumPy, {name: (m, V)}."""
+    from pkpd.model.equations import evaluate
+
+    times = people.times[rows]
+    known: dict[str, Floats] = {name: value[rows, None] for name, value in people.covariates.items()}
+    known |= {name: people.parameters[rows, number, None] for number, name in enumerate(setting.model.parameters)}
+    known |= {"TIME": times, "WEEKS": times / 168.0, **solved}
+    found: dict[str, Floats] = {}
+    for name, expression in setting.responses.items():
+        value = np.asarray(evaluate(expression, known), np.float64)
+        known[name] = found[name] = np.ascontiguousarray(np.broadcast_to(value, times.shape))
+    return found

@@ -1,0 +1,285 @@
+"""One batch of simulated trials, from enrolment to analysis: the numbered loop.
+
+A batch is any set of whole replicates; what a replicate gives does not depend on its batch. Subject s of replicate r is
+the same person under every arm and design, enrolled once and allocated to one arm. `potential` follows the same people
+under every arm: the true value of an estimand, never part of an analysis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pkpd.ground.streams import Purpose, normals
+from trials import conduct, design, endpoints
+from trials.endpoints import Observed
+from trials.protocol import HOURS_PER_DAY, Protocol
+from trials.subject import Course, People, follow
+
+if TYPE_CHECKING:
+    from populations.cohort import Cohort
+    from trials.setting import Setting
+
+__all__ = ["Trial", "curves", "outcome_columns", "potential", "simulate_trial"]
+
+Floats = NDArray[np.float64]
+Columns = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A batch of R simulated trials of N subjects; `people` and `course` have R x N rows, replicate by replicate."""
+
+    cohort: Cohort
+    draw: NDArray[np.int64]
+    people: People
+    course: Course
+    observed: Observed
+    analyses: dict[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(R, N)."""
+        return self.cohort.replicate.size, self.cohort.subject.size
+
+
+def simulate_trial(setting: Setting, replicates: Iterable[int]) -> Trial:
+    """Simulate and analyse whole replicates. Errors: InputError where nobody is eligible."""
+    from populations.cohort import enrol
+    from populations.patients import patients
+
+    protocol, seed = setting.protocol, setting.seed
+    numbers = np.fromiter(replicates, np.uint32)
+    # 1. enrol: each subject is the first eligible of its own line of candidates
+    cohort = enrol(
+        setting.law, setting.criteria, seed=seed, replicates=numbers, subjects=protocol.subjects,
+        overrides=protocol.population.set_,
+    )  # fmt: skip
+    # 2. draw patients: one population draw per replicate, between-subject effects per subject
+    drawn = patients(setting.model, setting.draws, cohort, seed=seed)
+    # 3. allocate in order of enrolment, within strata
+    stratum = _strata(setting, cohort)
+    arm = _allocated(protocol, stratum, numbers)
+    # 4. dose histories and visits
+    people = _people(setting, cohort, arm, drawn.parameters)
+    # 5. follow everyone visit by visit: exposure, response, adverse events, end of treatment
+    course = follow(setting, people)
+    # 6. observe: who left, which visits were missed, with what error
+    observed = _observed(setting, cohort, course, (arm, stratum, people.times, drawn.draw))
+    # 7. analyse what was observed
+    analyses = endpoints.analyse(protocol, observed)
+    return Trial(cohort=cohort, draw=drawn.draw, people=people, course=course, observed=observed, analyses=analyses)
+
+
+def _strata(setting: Setting, cohort: Cohort) -> NDArray[np.int64]:
+    """Stratum codes (R, N): the categories of the factors as one mixed-radix number."""
+    code = np.zeros((cohort.replicate.size, cohort.subject.size), np.int64)
+    for name in setting.protocol.allocation.strata:
+        levels = sorted(setting.law.labels[name])
+        code = code * len(levels) + np.searchsorted(levels, cohort.covariates[name].astype(np.int64))
+    return code
+
+
+def _allocated(protocol: Protocol, stratum: NDArray[np.int64], replicate: NDArray[np.uint32]) -> NDArray[np.int64]:
+    ratios = [arm.ratio for arm in protocol.arms.values()]
+    plan = protocol.allocation
+    if plan.method == "complete":
+        return design.complete(stratum, ratios, seed=protocol.seed, replicate=replicate).astype(np.int64)
+    size = plan.size or sum(ratios)
+    arm = design.permuted_blocks(stratum, ratios, size=size, seed=protocol.seed, replicate=replicate)
+    return arm.astype(np.int64)
+
+
+def _people(setting: Setting, cohort: Cohort, arm: NDArray[np.int64], parameters: Floats) -> People:
+    from populations.adherence import Adherence, taken
+
+    protocol, shape = setting.protocol, arm.shape
+    planned = max((len(schedule) for schedule in setting.schedules), default=0)
+    habit = protocol.adherence
+    rule = Adherence(
+        kind=habit.kind, miss_after_taken=habit.miss_after_taken, miss_after_missed=habit.miss_after_missed
+    )
+    who = {"replicate": cohort.replicate, "subject": cohort.subject}
+    doses = taken(rule, seed=protocol.seed, **who, doses=planned)
+    times = conduct.visit_times(protocol, **who)
+    return People(
+        replicate=np.repeat(cohort.replicate, shape[1]), subject=np.tile(cohort.subject, shape[0]), arm=arm.reshape(-1),
+        parameters=np.ascontiguousarray(parameters.reshape(arm.size, -1)),
+        covariates={name: np.ascontiguousarray(value).reshape(-1) for name, value in cohort.covariates.items()},
+        times=times.reshape(arm.size, -1), taken=doses.reshape(arm.size, -1),
+    )  # fmt: skip
+
+
+def _observed(
+    setting: Setting,
+    cohort: Cohort,
+    course: Course,
+    context: tuple[NDArray[np.int64], NDArray[np.int64], Floats, NDArray[np.int64]],
+) -> Observed:
+    """The data base of the trial: values with error until the subject leaves, events that happened before that."""
+    arm, stratum, flat_times, draw = context
+    shape, protocol = arm.shape, setting.protocol
+    who = {"replicate": cohort.replicate, "subject": cohort.subject}
+    times, stop = flat_times.reshape(*shape, -1), course.stop.reshape(shape)
+    leave = conduct.dropout_time(protocol.dropout, stop, seed=protocol.seed, **who)
+    unseen = (times > leave[:, :, None]) | conduct.missed_visits(protocol, **who)
+    onset, grade = {}, {}
+    for name in course.onset:
+        time = course.onset[name].reshape(shape)
+        seen = time <= leave
+        onset[name] = np.where(seen, time, np.inf)
+        grade[name] = np.where(seen, course.grade[name].reshape(shape), 0).astype(np.int8)
+    return Observed(
+        replicate=cohort.replicate, arm=arm, stratum=stratum, times=times,
+        outputs=_measured(setting, cohort, course, (draw, unseen)), onset=onset, grade=grade,
+        stop=np.where(stop <= leave, stop, np.inf), leave=leave,
+    )  # fmt: skip
+
+
+def _measured(
+    setting: Setting, cohort: Cohort, course: Course, seen: tuple[NDArray[np.int64], NDArray[np.bool_]]
+) -> dict[str, Floats]:
+    """Outputs with residual error, NaN where unseen, {output: (R, N, V)}."""
+    from pkpd import residual
+
+    draw, unseen = seen
+    found: dict[str, Floats] = {}
+    visits = np.arange(unseen.shape[2], dtype=np.uint32)
+    for number, (name, output) in enumerate(setting.model.outputs.items()):
+        true = course.values[output.is_].reshape(unseen.shape)
+        z = normals(
+            setting.seed, Purpose.RESIDUAL, subject=cohort.subject[None, :, None],
+            replicate=cohort.replicate[:, None, None], index=visits, slot=number,
+        )  # fmt: skip
+        additive, proportional = (_error(setting, f"{name}.{kind}", draw) for kind in ("additive", "proportional"))
+        found[name] = np.where(unseen, np.nan, residual.observe((additive, proportional), true, z))
+    return found
+
+
+def _error(setting: Setting, name: str, draw: NDArray[np.int64]) -> Floats:
+    """A residual standard deviation by replicate, (R, 1, 1); 0 where the output has none of that kind."""
+    names = tuple(setting.draws.error_names)
+    if name not in names:
+        return np.zeros((draw.size, 1, 1))
+    column: Floats = np.asarray(setting.draws.error)[draw, names.index(name)]
+    return column[:, None, None]
+
+
+def outcome_columns(setting: Setting, trial: Trial) -> Columns:
+    """The outcome table of a batch, one row per subject and replicate; see docs/architecture.md."""
+    course, seen, rows = trial.course, trial.observed, trial.people.arm.size
+    columns: Columns = {
+        "replicate": trial.people.replicate, "subject": trial.people.subject,
+        "arm": trial.people.arm.astype(np.int16), "stratum": seen.stratum.reshape(-1).astype(np.int16),
+        "draw": np.repeat(trial.draw.astype(np.uint32), trial.shape[1]),
+    }  # fmt: skip
+    columns |= dict(trial.people.covariates)
+    for number, visit in enumerate(setting.protocol.visit_names):
+        for name, output in setting.model.outputs.items():
+            columns[f"{name}@{visit}"] = seen.outputs[name].reshape(rows, -1)[:, number]
+            columns[f"{name}.true@{visit}"] = course.values[output.is_][:, number]
+        for name in setting.model.summaries:
+            columns[f"{name}@{visit}"] = course.values[name][:, number]
+    for name in setting.model.events:
+        columns[f"{name}.grade"] = seen.grade[name].reshape(rows)
+        columns[f"{name}.day"] = _days(seen.onset[name])
+    columns |= {"stopped.day": _days(seen.stop), "dropout.day": _dropout(setting, seen), "status": course.status}
+    return columns
+
+
+def _days(hours: Floats) -> Floats:
+    """Days of a time that may never come (infinite), NaN then, flat."""
+    return np.where(np.isfinite(hours), hours / HOURS_PER_DAY, np.nan).reshape(-1)
+
+
+def _dropout(setting: Setting, seen: Observed) -> Floats:
+    """Day of leaving, NaN for those who leave after their last visit."""
+    return _days(np.where(seen.leave < seen.times[:, :, -1], seen.leave, np.inf))
+
+
+def potential(setting: Setting, trial: Trial) -> dict[str, Any]:
+    """Truth table: mean of every compared endpoint with all subjects of a replicate in one arm, nobody lost."""
+    protocol, shape = setting.protocol, trial.shape
+    asked = {name: estimand for estimand in protocol.estimands.values() for name in estimand.endpoint}
+    arms = {arm for estimand in asked.values() for arm in (*estimand.compare, estimand.against)}
+    parts: list[tuple[str, str, Floats]] = []
+    for code, arm in enumerate(protocol.arm_names):
+        if arm not in arms:
+            continue
+        course = follow(setting, trial.people.in_arm(code))
+        for name, estimand in asked.items():
+            value = _true_value(setting, course, (name, estimand), shape)
+            parts.append((name, arm, value.astype(np.float64).mean(axis=1)))
+    return {
+        "replicate": np.tile(trial.cohort.replicate, len(parts)),
+        "endpoint": [name for name, _, _ in parts for _ in range(shape[0])],
+        "arm": [arm for _, arm, _ in parts for _ in range(shape[0])],
+        "mean": np.concatenate([mean for _, _, mean in parts]),
+    }  # fmt: skip
+
+
+def _true_value(setting: Setting, course: Course, asked: tuple[str, Any], shape: tuple[int, int]) -> NDArray[Any]:
+    """True value of an endpoint for each subject, (R, N)."""
+    name, estimand = asked
+    endpoint = setting.protocol.endpoints[name]
+    if endpoint.event is None:
+        output = setting.model.outputs[str(endpoint.output)].is_
+        values: Mapping[str, Floats] = {str(endpoint.output): course.values[output].reshape(*shape, -1)}
+        return endpoints.values_at(setting.protocol, endpoint, values)
+    onset = {key: value.reshape(shape) for key, value in course.onset.items()}
+    grade = {key: value.reshape(shape) for key, value in course.grade.items()}
+    return endpoints.incidence(endpoint, estimand, (onset, grade, course.stop.reshape(shape)))
+
+
+def curves(setting: Setting, trial: Trial) -> dict[str, Any] | None:
+    """Solved outputs of the kept subjects on a fixed grid, or None where this batch has none of them.
+
+    Curve j of an arm is that of replicate j mod `replicates`: the (j div replicates)-th subject allocated to the arm.
+    """
+    from pkpd.engine.solve import solve
+    from trials.subject import dosing
+
+    grid, people = _grid(setting.protocol), trial.people
+    parts: list[dict[str, Any]] = []
+    for code in range(len(setting.protocol.arms)):
+        rows, shown = _kept(setting.protocol, trial, code)
+        if not rows.size:
+            continue
+        events = dosing(setting, people, (rows, trial.course.stop[rows]))
+        found = solve(setting.compiled, people.parameters[rows], events, grid)
+        draw = np.repeat(trial.draw, trial.shape[1])[rows]
+        labels: dict[str, NDArray[Any]] = {"replicate": people.replicate[rows], "subject": people.subject[rows],
+                  "arm": people.arm[rows].astype(np.int16), "draw": draw.astype(np.uint32), "shown": shown}  # fmt: skip
+        part = {name: np.repeat(value, grid.size) for name, value in labels.items()}
+        part["time"] = np.tile(grid, rows.size)
+        for name, output in setting.model.outputs.items():
+            if output.is_ in setting.compiled.outputs:
+                part[name] = found.values[:, setting.compiled.outputs.index(output.is_)].reshape(-1)
+        parts.append(part)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else None
+
+
+def _kept(protocol: Protocol, trial: Trial, code: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Rows of an arm whose curves are kept, and which of them are shown one by one."""
+    most = max(protocol.keep.curves, protocol.keep.bands) if protocol.keep.curves else 0
+    rows: list[int] = []
+    numbers: list[int] = []
+    arm = trial.people.arm.reshape(trial.shape)
+    for place, replicate in enumerate(trial.cohort.replicate.tolist()):
+        wanted = range(replicate, most, protocol.replicates)
+        members = np.flatnonzero(arm[place] == code)[: len(wanted)]
+        rows += (place * trial.shape[1] + members).tolist()
+        numbers += list(wanted)[: members.size]
+    return np.array(rows, np.intp), np.array(numbers, np.int64) < protocol.keep.curves
+
+
+def _grid(protocol: Protocol) -> Floats:
+    """Hourly over the first week, half-hourly over the last day."""
+    end = protocol.horizon
+    first = np.arange(0.0, min(168.0, end) + 0.5, 1.0)
+    last = np.arange(max(0.0, end - 24.0), end + 0.25, 0.5)
+    return np.unique(np.concatenate([first, last]))
