@@ -201,7 +201,11 @@ def _structure(model: Model, find: Finder) -> None:
         if state not in given:
             find.fail(("states", state), "has no equation", state, f"add d/dt({state}) = ...")
     reach = eq.reach(lines)
+    response = model.response
     for line in lines:
+        if line.target not in response and (direct := eq.names(line.expression) & set(model.covariates)):
+            problem, remedy = "the dynamics cannot use a covariate", "let it act through effects on a parameter"
+            raise InputError(problem, where=line.where, field="equations", value=min(direct), remedy=remedy)
         if line.kind == "assign":
             continue
         used = eq.names(line.expression).union(*(reach.get(n, frozenset()) for n in eq.names(line.expression)))
