@@ -164,7 +164,7 @@ def report(directory: Directory, *, machine: Machine = False) -> int:
 def verify(
     directory: Directory,
     *,
-    blocks: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only N blocks, evenly spread.")] = None,
+    blocks: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N blocks.")] = None,
     machine: Machine = False,
 ) -> int:
     """Simulate the blocks of a run again and compare their hashes."""

@@ -37,7 +37,7 @@ def exit_code(command: Callable[[], int], *, out: Path | None, machine: bool) ->
 
 
 def _ours() -> tuple[type[VtrialError], ...]:
-    """Errors raised on purpose; none where another package took the name `pkpd` (`doctor` must still be able to say so)."""
+    """Errors raised on purpose; none where another package took the name `pkpd` (`doctor` must be able to say so)."""
     try:
         from pkpd.ground.errors import VtrialError
     except ImportError:

@@ -103,6 +103,8 @@ def _bar() -> Iterator[Listener]:
 
         def listener(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
+                for earlier, _, _ in tasks.values():
+                    progress.update(earlier, total=1, completed=1)
                 tasks[stage] = (progress.add_task(stage, total=total or None, rate=""), time.monotonic(), done)
             task, begin, before = tasks[stage]
             passed = time.monotonic() - begin

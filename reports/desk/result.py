@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports.desk import guard, say
+from reports.desk import guard, progress, say
 
 if TYPE_CHECKING:
     from trials.record import RunRecord
+    from trials.verify import Verdict
 
 __all__ = ["report", "verify", "written"]
 
@@ -33,4 +35,23 @@ def written(record: RunRecord) -> Path:
 
 
 def verify(directory: Path, *, blocks: int | None, machine: bool) -> int:
-    raise NotImplementedError
+    """Simulate blocks of a run again and compare; 3 where a number is not what is on disk."""
+    from trials.verify import verify as verified
+
+    with progress.listening(machine=machine) as heard:
+        verdict = verified(
+            directory, blocks=blocks, on_progress=lambda done, total: heard("simulate again", done, total)
+        )
+    if machine:
+        say.machine({"event": "done", "same": verdict.same, **asdict(verdict)})
+    else:
+        say.result(f"{directory}: {_words(verdict)}")
+    return guard.OK if verdict.same else guard.FAILED
+
+
+def _words(verdict: Verdict) -> str:
+    if verdict.same:
+        return f"{verdict.checked} blocks simulated again, every outcome table identical"
+    parts = {"blocks differ": verdict.different, "blocks damaged": verdict.damaged, "inputs changed": verdict.inputs}
+    found = [f"{words}: {', '.join(map(str, numbers))}" for words, numbers in parts.items() if numbers]
+    return f"NOT verified: {'; '.join(found) or 'no finished block'} ({verdict.checked} simulated again)"

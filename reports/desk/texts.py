@@ -76,9 +76,9 @@ def _data(file: Path) -> tuple[str, dict[str, Any]]:
 
 def schema(kind: str) -> int:
     """Print the JSON Schema of `model` or `protocol`."""
-    if kind == "model":
-        from pkpd.model.spec import json_schema
-    else:
-        from trials.protocol import json_schema
-    say.result(json.dumps(json_schema(), indent=2))
+    from pkpd.model import spec
+    from trials import protocol
+
+    made = spec.json_schema() if kind == "model" else protocol.json_schema()
+    say.result(json.dumps(made, indent=2))
     return guard.OK

@@ -101,18 +101,19 @@ def _simulated(protocol: Path, order: Order, command: str) -> RunRecord:
 
     if order.block_size is not None and order.block_size < 1:
         raise InputError("must be >= 1", field="block-size", value=order.block_size, remedy="leave --block-size out")
-    mode = order.place.mode()
+    from trials.protocol import Protocol
+    from trials.run import run as run_trial
+
+    mode, read = order.place.mode(), Protocol.read(protocol)  # a bad protocol must not cost the run that is there
     if order.force and not order.resume:
-        from trials.protocol import Protocol
-
-        Protocol.read(protocol)  # a bad protocol must not cost the run that is there
         _cleared(order.out)
-    from trials import run as trials_run
-
+    fitted = read.model.parameters
     with progress.listening(machine=order.machine) as heard:
-        return trials_run.run(
+        if fitted is not None:
+            heard(f"posterior of {fitted.fit} given {fitted.data}: stored, or sampled now", 0, 0)
+        return run_trial(
             protocol, order.out, mode=mode, resume=order.resume, block_size=order.block_size, command=command,
-            on_progress=lambda now: heard(now.run, now.blocks_done, now.blocks),
+            on_progress=lambda now: heard("simulate", now.blocks_done, now.blocks),
         )  # fmt: skip
 
 
