@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pkpd.ground.errors import InputError
 from pkpd.ground.streams import Purpose, normals, uniforms
 from populations.cohort import Cohort
 
@@ -34,9 +35,11 @@ def patients(model: Model, draws: PopulationDraws, cohort: Cohort, *, seed: int)
 
     Two levels of chance stay apart: one population draw per replicate (at its own address; a single row serves all),
     one vector of standard normals per subject (slot = number of the random effect), scaled by that draw's IIV.
+    Errors: InputError for draws of another model and for a covariate the model needs and the cohort has not.
     """
     from pkpd.model.variability import individual
 
+    _check_same(model, draws)
     draw = population_draw(seed, cohort.replicate, len(draws.typical))
     effects = len(draws.eta_names)
     z = normals(
@@ -46,6 +49,16 @@ def patients(model: Model, draws: PopulationDraws, cohort: Cohort, *, seed: int)
     roots = lower_roots(np.asarray(draws.omega)[draw])
     parameters = individual(model, np.asarray(draws.typical)[draw], roots, cohort.covariates, z)
     return Patients(parameters=parameters, draw=draw)
+
+
+def _check_same(model: Model, draws: PopulationDraws) -> None:
+    """Draws must be in the model's order: a shuffled column would look right and be wrong."""
+    for kind, ours, theirs in (
+        ("parameters", tuple(model.parameters), draws.names), ("random effects", model.eta_names, draws.eta_names)
+    ):  # fmt: skip
+        if ours != tuple(theirs):
+            problem = f"the population draws are of other {kind} than model {model.name}: {', '.join(ours)}"
+            raise InputError(problem, value=", ".join(theirs), remedy="draw from a posterior of this model")
 
 
 def population_draw(seed: int, replicates: NDArray[np.uint32], rows: int) -> NDArray[np.int64]:
