@@ -142,7 +142,7 @@ class _Maker:
         draws = posteriors.median(draws) if median else draws
         inputs = {
             "generator": GENERATOR, "package": record.versions()["vtrial"], "protocol": protocol.to_dict(),
-            "model": model.digest, "draws": digest_of_draws(draws),
+            "model": model.digest, "draws": posteriors.draws_digest(draws),
             "law": PopulationLaw.read(protocol.population.law).digest, "fit": self.fit_inputs,
         }  # fmt: skip
         key = digest.of_json(inputs)
@@ -157,7 +157,7 @@ class _Maker:
         if choice.parameters is None:
             return published(model, choice.draws, protocol.seed)
         return posteriors.combine(
-            model, self.posterior, take=choice.parameters.take, draws=choice.draws, seed=protocol.seed
+            model, self.posterior, choice.parameters.take, draws=choice.draws, seed=protocol.seed
         )
 
 
@@ -193,29 +193,19 @@ def data_file(name: str, folder: Path) -> Path:
     return beside if beside.is_file() else library.data_path(name)
 
 
-def digest_of_draws(draws: PopulationDraws) -> str:
-    """SHA-256 of draws: names and raw values."""
-    from pkpd.ground.digest import of_json
-
-    plain = {f.name: getattr(draws, f.name) for f in dataclasses.fields(draws)}
-    return of_json({name: _digestible(value) for name, value in plain.items()})
-
-
-def _digestible(value: Any) -> Any:
-    import numpy as np
-
-    if isinstance(value, np.ndarray):
-        return [list(value.shape), digest.of_bytes(np.ascontiguousarray(value, "<f8").tobytes())]
-    return list(value)
-
-
-def plan(prepared: Prepared, *, block_size: int | None = None) -> Plan:
-    """The blocks of every variant, with a guess of what they cost."""
-    runs = {name: blocks_of(v.payload.protocol, block_size) for name, v in prepared.variants.items()}
-    subjects = sum(v.payload.protocol.replicates * v.payload.protocol.subjects for v in prepared.variants.values())
-    columns = 60 + 4 * len(prepared.protocol.visits)
-    memory, seconds = subjects * columns * 8 / 1e9, subjects * SECONDS_PER_SUBJECT
-    return Plan(runs=runs, subjects=subjects, memory=memory, seconds=seconds)
+def plan(protocol: Protocol, *, block_size: int | None = None) -> Plan:
+    """The blocks of every variant of a protocol, with a guess of what they cost; nothing is fitted or drawn."""
+    if block_size is not None and block_size < 1:
+        raise InputError("must be >= 1", field="block_size", value=block_size, remedy="leave it out")
+    protocols = {MAIN: protocol}
+    if protocol.model.draws > 1:
+        protocols["median"] = _bare(protocol)
+    for name, change in protocol.sensitivity.items():
+        protocols[f"sensitivity/{name}"] = _bare(protocol.varied(change))
+    runs = {name: blocks_of(each, block_size) for name, each in protocols.items()}
+    subjects = sum(each.replicates * each.subjects for each in protocols.values())
+    columns = 60 + 4 * len(protocol.visits)
+    return Plan(runs=runs, subjects=subjects, memory=subjects * columns * 8 / 1e9, seconds=subjects * SECONDS_PER_SUBJECT)
 
 
 def blocks_of(protocol: Protocol, size: int | None = None) -> tuple[Block, ...]:
