@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -179,7 +180,8 @@ class _Reader:
             self.fail(row, "TIME", "must be >= 0", "count hours from the first record")
         if subject.rows and time < self._number(subject.rows[-1], "TIME"):
             self.fail(row, "TIME", "goes backwards within the subject", "sort the lines by time")
-        if any(row.cells == other.cells for other in reversed(subject.rows)):
+        together = takewhile(lambda other: self._number(other, "TIME") == time, reversed(subject.rows))
+        if any(row.cells == other.cells for other in together):
             self.fail(row, None, "the line repeats an earlier one", "remove one of them")
 
     # cells ----------------------------------------------------------------------------------------------------------
