@@ -181,7 +181,7 @@ class PopulationLaw:
         """The law with a category's prevalence set: {SMOKING: {0: 0.15, 1: 0.45, 2: 0.40}}.
 
         The same latent is cut elsewhere: at every age and in both sexes the shares are those given; the dependence on
-        other covariates at a given age and sex is kept, the category's own trend with age is given up.
+        other covariates at a given age and sex is kept, the category's own trend with age is given up. SEX may be set too.
         Errors: InputError for an unknown or continuous name, an unknown code, a share outside [0, 1], a sum not 1.
 
         >>> law = PopulationLaw.read().overridden({"DIABETES": {0: 0, 1: 1}})
@@ -190,12 +190,13 @@ class PopulationLaw:
         """
         if not shares:
             return self
-        known = {x.name: x for x in self.categories}
-        changed = {name: _recut(known, name, given) for name, given in sorted(shares.items())}
+        for name, given in shares.items():
+            _check_shares(self.labels, name, given)
         plain = {name: {str(code): float(p) for code, p in given.items()} for name, given in shares.items()}
         return replace(
             self,
-            categories=tuple(changed.get(x.name, x) for x in self.categories),
+            male_share=float(shares["SEX"].get(1, 0.0)) if "SEX" in shares else self.male_share,
+            categories=tuple(_recut(x, shares[x.name]) if x.name in shares else x for x in self.categories),
             digest=digest.of_json([self.digest, plain]),
         )
 
@@ -309,20 +310,23 @@ def _code(c: Category, sex: int, year: NDArray[np.intp], latents: list[F64]) -> 
     return code
 
 
-def _recut(known: Mapping[str, Category], name: str, given: Mapping[int, float]) -> Category:
+def _check_shares(labels: Mapping[str, Mapping[int, str]], name: str, given: Mapping[int, float]) -> None:
     field = f"population.set.{name}"
-    if name not in known:
-        raise InputError("not a category of this population law", field=field, remedy=nearest(name, tuple(known)))
-    category = known[name]
+    if name not in labels:
+        raise InputError("not a category of this population law", field=field, remedy=nearest(name, tuple(labels)))
     for code, share in given.items():
-        if code not in category.labels:
-            codes = ", ".join(f"{k} {label}" for k, label in category.labels.items())
+        if code not in labels[name]:
+            codes = ", ".join(f"{k} {label}" for k, label in labels[name].items())
             raise InputError("unknown code", field=field, value=code, remedy=f"one of {codes}")
         if not 0.0 <= share <= 1.0:
             raise InputError("a share must lie between 0 and 1", field=f"{field}.{code}", value=share)
     total = math.fsum(given.values())
     if abs(total - 1.0) > 1e-9:
         raise InputError("shares must sum to 1", field=field, value=total, remedy="give every code its share")
+
+
+def _recut(category: Category, given: Mapping[int, float]) -> Category:
+    """The category with cuts that give these shares, the same at every age and in both sexes."""
     at_least = [math.fsum(given.get(j, 0.0) for j in category.labels if j >= k) for k in sorted(category.labels)]
     years = category.cuts[0][0].size
     cuts = (np.full(years, _cut(at_least[k + 1], at_least[k])) for k in range(len(category.cuts)))

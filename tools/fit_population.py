@@ -298,7 +298,8 @@ def correlation(a: Latent, b: Latent, weight: F64) -> float:
     if a.score is not None and b.score is not None:
         return float((w * x * y).sum() / np.sqrt((w * x * x).sum() * (w * y * y).sum()))
     if a.cut is not None and b.cut is not None:
-        return _best(lambda r: tetrachoric(r, x, a.cut[both], y, b.cut[both]), w)  # type: ignore[index]
+        pair = (x, a.cut[both]), (y, b.cut[both])
+        return _best(lambda r: tetrachoric(r, *pair), w)
     step, cut, score = (x, a.cut, y) if a.cut is not None else (y, b.cut, x)
     assert cut is not None
     sign = 2.0 * step - 1.0
@@ -312,8 +313,9 @@ def _best(logs: Callable[[float], F64], weight: F64) -> float:
     return float(found.x)
 
 
-def tetrachoric(rho: float, x: F64, cut_x: F64, y: F64, cut_y: F64) -> F64:
-    """log P(both steps as seen): the bivariate normal as Plackett's integral of its density over the correlation."""
+def tetrachoric(rho: float, first: tuple[F64, F64], second: tuple[F64, F64]) -> F64:
+    """log P(both steps as seen), each given as (step, cut): Plackett's integral of the density over the correlation."""
+    (x, cut_x), (y, cut_y) = first, second
     nodes, weights = np.polynomial.legendre.leggauss(16)
     r = 0.5 * rho * (nodes + 1.0)[:, None]
     square = cut_x**2 + cut_y**2 - 2.0 * r * cut_x * cut_y

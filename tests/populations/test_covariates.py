@@ -284,6 +284,12 @@ def test_an_override_may_be_certain(law: PopulationLaw) -> None:
     assert law.overridden({"SMOKING": {2: 1.0}}).digest != law.digest
 
 
+def test_sex_may_be_set(law: PopulationLaw) -> None:
+    people = law.overridden({"SEX": {0: 0.2, 1: 0.8}}).draw(3, np.arange(10), np.arange(2000))
+    assert people["SEX"].mean() == pytest.approx(0.8, abs=4 * np.sqrt(0.16 / 20_000))
+    assert (law.overridden({"SEX": {0: 1.0}}).draw(3, [0], np.arange(500))["SEX"] == 0).all()
+
+
 @pytest.mark.parametrize(
     ("shares", "said"),
     [

@@ -83,7 +83,7 @@ def test_tetrachoric_is_the_bivariate_normal(tool: ModuleType) -> None:
     other = np.array([-0.4, 1.9, 1.1])
     for rho in (-0.8, -0.2, 0.0, 0.5, 0.9):
         cells = [
-            np.exp(tool.tetrachoric(rho, np.full(3, x), cut, np.full(3, y), other))
+            np.exp(tool.tetrachoric(rho, (np.full(3, x), cut), (np.full(3, y), other)))
             for x in (0.0, 1.0)
             for y in (0.0, 1.0)
         ]
