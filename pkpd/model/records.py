@@ -133,9 +133,9 @@ class _Reader:
                     rows.append(self._row(reader.line_num, cells))
         except csv.Error as error:
             problem = f"is not valid CSV: {error}"
-            raise InputError(problem, file=self.file, line=reader.line_num) from None
+            raise InputError(problem, file=self.file, line=reader.line_num, remedy="close the quotes") from None
         if not rows:
-            raise InputError("has a header but no data", file=self.file, line=1)
+            raise InputError("has a header but no data", file=self.file, line=1, remedy="add a line for each record")
         return rows
 
     def _take_header(self, names: list[str]) -> None:
@@ -144,7 +144,7 @@ class _Reader:
             if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
                 raise InputError("is not a column name", file=self.file, line=1, value=name, remedy="name every column")
             if names.count(name) > 1:
-                raise InputError("the column is there twice", file=self.file, line=1, field=name)
+                raise InputError("the column is there twice", file=self.file, line=1, field=name, remedy="keep one")
         for name in NEEDED:
             if name not in names:
                 remedy = nearest(name, [n for n in names if n.upper() == name] or names)
@@ -163,7 +163,7 @@ class _Reader:
         for row in rows:
             name = row.cells["ID"]
             if name in MISSING:
-                self.fail(row, "ID", "is missing")
+                self.fail(row, "ID", "is missing", "write the subject's number")
             if name in found and name != last:
                 self.fail(row, "ID", "comes back after other subjects", "put the subject's lines together")
             self._in_time(row, found.setdefault(name, _Subject(name, [])))
@@ -190,7 +190,7 @@ class _Reader:
         cell = row.cells.get(column, ".")
         if cell in MISSING:
             if default is None:
-                remedy = "set MDV to 1 if it was not measured" if column == "DV" else None
+                remedy = "set MDV to 1 if it was not measured" if column == "DV" else "write a number"
                 self.fail(row, column, "is missing", remedy)
             return default
         if not _NUMBER.fullmatch(cell) or not math.isfinite(float(cell)):
@@ -200,7 +200,7 @@ class _Reader:
     def _whole(self, row: _Row, column: str, default: int, most: int = 1_000_000) -> int:
         value = self._number(row, column, default)
         if value != int(value) or not 0 <= value <= most:
-            self.fail(row, column, f"must be a whole number from 0 to {most}")
+            self.fail(row, column, f"must be a whole number from 0 to {most}", "correct the number")
         return int(value)
 
     def _event(self, row: _Row) -> int:
@@ -276,7 +276,7 @@ class _Reader:
         if (steady or more) and not every > 0:
             self.fail(row, "II", "is needed with SS or ADDL", "give the dosing interval in hours")
         if more > 100_000:
-            self.fail(row, "ADDL", "asks for more than 100000 doses")
+            self.fail(row, "ADDL", "asks for more than 100000 doses", "give fewer doses")
         target, duration = self._state(row), amount / rate if rate > 0 else 0.0
         first = (time, amount, target, duration, every if steady else 0.0, steady)
         return [first, *((time + k * every, amount, target, duration, 0.0, False) for k in range(1, more + 1))]

@@ -81,7 +81,8 @@ def _inputs(name: str, data: str) -> tuple[Model, Records]:
     from pkpd.model.records import Records
     from trials.run import data_file, fit_model
 
-    return fit_model(name, Path()), Records.read(data_file(data, Path()))
+    model = fit_model(name, Path())
+    return model, Records.read(data_file(data, Path()), model)
 
 
 def _said(found: Fit, answer: Answer) -> int:

@@ -137,7 +137,7 @@ EDITS = [
     data("time backwards", "1,24,0,", "1,-24,0,", "TIME", "-24"),
     data("time missing", "1,24,0,", "1,,0,", "TIME", ""),
     data("unknown event code", ",0,1,1,1,79.6", ",0,7,1,1,79.6", "EVID", "7"),
-    data("column missing", "ID,TIME,AMT,DV", "ID,TIME,AMT,CONC", "DV", "CONC"),
+    data("column missing", "ID,TIME,AMT,DV", "ID,TIME,AMT,CONC", "DV", "is missing"),
     data("column twice", "CMT,WT", "CMT,CMT", "CMT", "CMT"),
     data("a cell too many", "1,0,320,0,1,1,1,79.6", "1,0,320,0,1,1,1,79.6,9", "data.csv", "9"),
     data("infinite weight", "1,0,320,0,1,1,1,79.6", "1,0,320,0,1,1,1,inf", "WT", "inf"),
@@ -235,7 +235,7 @@ def test_what_is_not_there(
         (["run", "protocol.yaml", "--workers", "2", "--serial"], "serial"),
         (["run", "protocol.yaml", "--scheduler", "tcp://192.0.2.1:8786"], "--insecure"),
         (["run", "protocol.yaml", "--block-size", "0"], "block"),
-        (["run", "protocol.yaml", "--resume"], "resume"),
+        (["run", "protocol.yaml", "--resume"], "holds no run"),
     ],
     ids=lambda part: "_".join(part[:2]) if isinstance(part, list) else None,
 )
