@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -75,20 +76,38 @@ def ode_chunk(request: Request, result: Result, lo: int, hi: int) -> None:
     _not_finite(request, result, lo, hi)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Closed:
+    """One chunk on its way through the closed form: where it lies, its parameters by name, the kernel's arguments."""
+
+    request: Request
+    form: OneCompartment
+    part: slice
+    values: dict[str, F64]
+    arguments: tuple[Any, ...]
+
+    @property
+    def dynamics(self) -> Dynamics:
+        return self.request.compiled.dynamics
+
+    @property
+    def size(self) -> int:
+        return int(self.part.stop - self.part.start)
+
+
 def closed_chunk(request: Request, result: Result, lo: int, hi: int) -> None:
     """Subjects lo:hi by the one-compartment closed form."""
-    form = request.compiled.form
+    form, dynamics = request.compiled.form, request.compiled.dynamics
     if form is None:
         raise TypeError("no closed form")
-    dynamics, parameters = request.compiled.dynamics, request.parameters[lo:hi]
-    values = _named(dynamics, parameters)
+    values = _named(dynamics, request.parameters[lo:hi])
     ka = _per_subject(form.ka, values, dynamics, hi - lo)
     ke = _per_subject(form.ke, values, dynamics, hi - lo)
     arguments = (ka, ke, *_kernel_actions(_actions(request, lo, hi), form, dynamics))
-    amounts = _closed_values(request, result, arguments, lo, hi)
-    _closed_windows(request, result, arguments, lo, hi)
-    lost = np.isnan(amounts).any(axis=1) & ~np.isnan(request.times[lo:hi])
-    bad = _not_finite(request, result, lo, hi) | lost.any(axis=1)
+    chunk = _Closed(request=request, form=form, part=slice(lo, hi), values=values, arguments=arguments)
+    lost = _closed_values(chunk, result)
+    _closed_windows(chunk, result)
+    bad = _not_finite(request, result, lo, hi) | lost
     result.status[lo:hi][bad] = SolveStatus.NOT_FINITE
 
 
@@ -97,34 +116,35 @@ def _kernel_actions(actions: Actions, form: OneCompartment, dynamics: Dynamics) 
     return actions.offsets, actions.time, actions.kind, local[actions.target], actions.amount, actions.steady
 
 
-def _closed_values(request: Request, result: Result, arguments: tuple[Any, ...], lo: int, hi: int) -> F64:
+def _closed_values(chunk: _Closed, result: Result) -> NDArray[np.bool_]:
+    """Fill the outputs; which subjects have an amount that is not a number."""
     from pkpd.kernels.linear import amounts
 
-    form, dynamics = request.compiled.form, request.compiled.dynamics
-    times = request.times[lo:hi]
-    out = np.empty((hi - lo, 2, times.shape[1]))
-    amounts(*arguments, times, request.after, out)
-    known = {name: column[:, None] for name, column in _named(dynamics, request.parameters[lo:hi]).items()}
-    known |= {TIME: times, form.central: out[:, 1]}  # type: ignore[union-attr]
-    if form is not None and form.depot is not None:
-        known[form.depot] = out[:, 0]
-    for k, expr in enumerate(dynamics.wanted().values()):
-        result.values[lo:hi, k] = evaluate(inlined(expr, dynamics.assigned), known)
-    return out
+    fill: Callable[..., None] = amounts
+    times = chunk.request.times[chunk.part]
+    out = np.empty((chunk.size, 2, times.shape[1]))
+    fill(*chunk.arguments, times, chunk.request.after, out)
+    known = {name: column[:, None] for name, column in chunk.values.items()}
+    known |= {TIME: times, chunk.form.central: out[:, 1]}
+    if chunk.form.depot is not None:
+        known[chunk.form.depot] = out[:, 0]
+    for k, expr in enumerate(chunk.dynamics.wanted().values()):
+        result.values[chunk.part, k] = evaluate(inlined(expr, chunk.dynamics.assigned), known)
+    lost: NDArray[np.bool_] = (np.isnan(out).any(axis=1) & ~np.isnan(times)).any(axis=1)
+    return lost
 
 
-def _closed_windows(request: Request, result: Result, arguments: tuple[Any, ...], lo: int, hi: int) -> None:
+def _closed_windows(chunk: _Closed, result: Result) -> None:
     from pkpd.kernels.linear import windows
 
-    form, dynamics = request.compiled.form, request.compiled.dynamics
-    values = _named(dynamics, request.parameters[lo:hi])
-    for g, of in enumerate(request.windows.of):
-        left, right = (np.ascontiguousarray(side[lo:hi, g]) for side in (request.windows.lo, request.windows.hi))
-        out = np.empty((hi - lo, 3, left.shape[1]))
-        windows(*arguments, left, right, out)
-        scale = _per_subject(form.scale[of], values, dynamics, hi - lo)[:, None]  # type: ignore[union-attr]
-        scaled = out * scale[:, None]
-        turned = scale < 0.0
-        result.stats[lo:hi, g, 0] = scaled[:, 0]
-        result.stats[lo:hi, g, 1] = np.where(turned, scaled[:, 2], scaled[:, 1])
-        result.stats[lo:hi, g, 2] = np.where(turned, scaled[:, 1], scaled[:, 2])
+    fill: Callable[..., None] = windows
+    asked = chunk.request.windows
+    for g, of in enumerate(asked.of):
+        left, right = (np.ascontiguousarray(side[chunk.part, g]) for side in (asked.lo, asked.hi))
+        out = np.empty((chunk.size, 3, left.shape[1]))
+        fill(*chunk.arguments, left, right, out)
+        scale = _per_subject(chunk.form.scale[of], chunk.values, chunk.dynamics, chunk.size)[:, None]
+        stats, turned = result.stats[chunk.part, g], scale < 0.0
+        stats[:, 0] = out[:, 0] * scale
+        stats[:, 1] = np.where(turned, out[:, 2], out[:, 1]) * scale
+        stats[:, 2] = np.where(turned, out[:, 1], out[:, 2]) * scale

@@ -1,4 +1,7 @@
-"""What one call of `solve` asks and what comes back, as arrays; windows of summaries grouped so that each is done once."""
+"""What one call of `solve` asks and what comes back, as arrays.
+
+Windows of summaries over the same output are grouped, so that each is done once.
+"""
 
 from __future__ import annotations
 
@@ -76,8 +79,7 @@ def windows_of(
     if asked is None:
         lengths = {s.name: s.window for s in compiled.summaries}
         bounds = {name: (times - length, times) for name, length in lengths.items()}
-        keys = {name: length for name, length in lengths.items()}
-        return _grouped(compiled, bounds, keys, start)
+        return _grouped(compiled, bounds, lengths, start)
     known = [s.name for s in compiled.summaries]
     for name in asked:
         if name not in known:

@@ -32,8 +32,8 @@ _ADVICE = {
     "the usual range",
     SolveStatus.STEP_TOO_SMALL: "the step shrank to rounding: the equations jump or blow up; look at conditions and "
     "divisions",
-    SolveStatus.NOT_FINITE: "a parameter or a value is not finite: look for log or power of a negative number, division "
-    "by zero",
+    SolveStatus.NOT_FINITE: "a parameter or a value is not finite: look for log or power of a negative number, "
+    "division by zero",
     SolveStatus.NOT_STEADY: "no steady state was reached: give the doses explicitly, or check that elimination exceeds "
     "input",
 }

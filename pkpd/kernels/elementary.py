@@ -7,8 +7,6 @@ Sources: argument reduction of Cody & Waite (1980); log polynomial of fdlibm `e_
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -28,7 +26,7 @@ _TWO54 = 18014398509481984.0
 
 
 @inlined
-def exp(x: float) -> Any:
+def exp(x: float) -> float:
     """e^x for any x; NaN in, NaN out; overflow gives inf, underflow is gradual."""
     x = 710.0 if x > 710.0 else x
     x = -746.0 if x < -746.0 else x

@@ -6,7 +6,10 @@ in scalar, AVX2 and AVX-512 code.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped]
@@ -17,9 +20,23 @@ OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "cache": True}
 
 
 def kernel[F: Callable[..., Any]](function: F) -> F:
-    """Compile `function` with the one set of options every kernel of the project uses."""
-    compiled: F = njit(**OPTIONS)(function)
-    return compiled
+    """Compile `function` with the one set of options every kernel of the project uses.
+
+    numba's disk cache looks only at the file of the function itself; here its stamp also covers the files of this
+    folder, whose functions are inlined, so that a changed `exp` never leaves stale machine code behind.
+    """
+    compiled: Any = njit(**OPTIONS)(function)
+    cache = compiled._cache._cache_file
+    cache._source_stamp = (cache._source_stamp, _digest())
+    result: F = compiled
+    return result
+
+
+@lru_cache(maxsize=1)
+def _digest() -> str:
+    """Hash of the kernels' sources."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def inlined[F: Callable[..., Any]](function: F) -> F:
@@ -29,7 +46,7 @@ def inlined[F: Callable[..., Any]](function: F) -> F:
 
 
 @intrinsic
-def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+def _fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """a*b + c with one rounding."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
@@ -39,7 +56,7 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 @intrinsic
-def bits_of(typingctx: Any, x: Any) -> Any:
+def _bits_of(typingctx: Any, x: Any) -> Any:
     """The 64 bits of a float64 as int64."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
@@ -49,10 +66,16 @@ def bits_of(typingctx: Any, x: Any) -> Any:
 
 
 @intrinsic
-def float_of(typingctx: Any, bits: Any) -> Any:
+def _float_of(typingctx: Any, bits: Any) -> Any:
     """The float64 with the given 64 bits."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], ir.DoubleType())
 
     return types.float64(types.int64), codegen
+
+
+# the names kernels use, with the types of what they compute
+fma: Callable[[float, float, float], float] = _fma
+bits_of: Callable[[float], int] = _bits_of
+float_of: Callable[[int], float] = _float_of

@@ -333,7 +333,7 @@ def amounts(
 def _window(knots: F64, count: int, ka: float, ke: float, lo: float, hi: float) -> tuple[float, float, float]:
     """Average, maximum and minimum of the central amount over [lo, hi]; lo = hi gives the value there."""
     total, top, low = 0.0, -np.inf, np.inf
-    first = np.searchsorted(knots[0, :count], lo, side="right") - 1
+    first = int(np.searchsorted(knots[0, :count], lo, side="right")) - 1
     if lo == hi and first >= 0 and knots[0, first] == hi:
         first -= 1
     if first < 0:

@@ -134,8 +134,8 @@ def uniform_array(key: tuple[int, int], *, subject: U32, replicate: U32, index: 
     words = np.broadcast_arrays(*(np.asarray(w, dtype=np.uint32) for w in (subject, replicate, index, slot)))
     shape = words[0].shape
     out = np.empty(words[0].size)
-    flat = [np.array(w, order="C").reshape(-1) for w in words]  # copies: a broadcast view is not writeable
-    fill_uniforms(np.uint32(key[0]), np.uint32(key[1]), *flat, out)
+    s, r, i, j = (np.array(w, order="C").reshape(-1) for w in words)  # copies: a broadcast view is not writeable
+    fill_uniforms(np.uint32(key[0]), np.uint32(key[1]), s, r, i, j, out)
     return out.reshape(shape)
 
 
