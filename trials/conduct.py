@@ -26,7 +26,10 @@ def visit_times(protocol: Protocol, *, replicate: Words, subject: Words) -> Floa
     shape = (len(replicate), len(subject), len(visits))
     if not windows.any():
         return np.broadcast_to(days * HOURS_PER_DAY, shape).copy()
-    u = _at_visits(protocol.seed, Purpose.VISIT_TIME, replicate, subject, len(visits))
+    index = np.arange(len(visits), dtype=np.uint32)
+    u = uniforms(
+        protocol.seed, Purpose.VISIT_TIME, subject=subject[:, None], replicate=replicate[:, None, None], index=index
+    )
     return (days + windows * (2.0 * u - 1.0)) * HOURS_PER_DAY
 
 
@@ -36,7 +39,11 @@ def missed_visits(protocol: Protocol, *, replicate: Words, subject: Words) -> Fl
     shape = (len(replicate), len(subject), chance.size)
     if not chance.any():
         return np.zeros(shape, np.bool_)
-    return _at_visits(protocol.seed, Purpose.MISSED_VISIT, replicate, subject, chance.size) < chance
+    index = np.arange(chance.size, dtype=np.uint32)
+    u = uniforms(
+        protocol.seed, Purpose.MISSED_VISIT, subject=subject[:, None], replicate=replicate[:, None, None], index=index
+    )
+    return u < chance
 
 
 def dropout_time(dropout: Dropout, stop: Floats, *, seed: int, replicate: Words, subject: Words) -> Floats:
@@ -65,8 +72,3 @@ def crossing(threshold: Floats, hazard: Floats, change: Floats, after: Floats | 
         used = np.where(np.isfinite(change), hazard * change, np.inf)
         late = np.where(np.asarray(after) > 0, change + (threshold - used) / after, np.inf)
     return np.where(early <= change, early, late)
-
-
-def _at_visits(seed: int, purpose: Purpose, replicate: Words, subject: Words, visits: int) -> Floats:
-    index = np.arange(visits, dtype=np.uint32)
-    return uniforms(seed, purpose, subject=subject[None, :, None], replicate=replicate[:, None, None], index=index)

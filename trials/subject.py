@@ -191,5 +191,5 @@ def _responses(setting: Setting, people: People, rows: Rows, solved: Mapping[str
     found: dict[str, Floats] = {}
     for name, expression in setting.responses.items():
         value = np.asarray(evaluate(expression, known), np.float64)
-        known[name] = found[name] = np.ascontiguousarray(np.broadcast_to(value, times.shape))
+        known[name] = found[name] = np.array(np.broadcast_to(value, times.shape), order="C")
     return found

@@ -155,18 +155,17 @@ def _measured(
             setting.seed, Purpose.RESIDUAL, subject=cohort.subject[None, :, None],
             replicate=cohort.replicate[:, None, None], index=visits, slot=number,
         )  # fmt: skip
-        additive, proportional = (_error(setting, f"{name}.{kind}", draw) for kind in ("additive", "proportional"))
-        found[name] = np.where(unseen, np.nan, residual.observe((additive, proportional), true, z))
+        error = residual.of_draws(setting.draws, name)
+        own = residual.CombinedError(
+            additive=_by_replicate(error.additive, draw), proportional=_by_replicate(error.proportional, draw)
+        )
+        found[name] = np.where(unseen, np.nan, residual.observe(own, true, z))
     return found
 
 
-def _error(setting: Setting, name: str, draw: NDArray[np.int64]) -> Floats:
-    """A residual standard deviation by replicate, (R, 1, 1); 0 where the output has none of that kind."""
-    names = tuple(setting.draws.error_names)
-    if name not in names:
-        return np.zeros((draw.size, 1, 1))
-    column: Floats = np.asarray(setting.draws.error)[draw, names.index(name)]
-    return column[:, None, None]
+def _by_replicate(values: Floats | float, draw: NDArray[np.int64]) -> Floats | float:
+    """A residual standard deviation of every draw as that of each replicate, (R, 1, 1)."""
+    return values[draw][:, None, None] if isinstance(values, np.ndarray) else values
 
 
 def outcome_columns(setting: Setting, trial: Trial) -> Columns:
@@ -250,7 +249,7 @@ def curves(setting: Setting, trial: Trial) -> dict[str, Any] | None:
         if not rows.size:
             continue
         events = dosing(setting, people, (rows, trial.course.stop[rows]))
-        found = solve(setting.compiled, people.parameters[rows], events, grid)
+        found = solve(setting.compiled, people.parameters[rows], events, grid, windows={})
         draw = np.repeat(trial.draw, trial.shape[1])[rows]
         labels: dict[str, NDArray[Any]] = {"replicate": people.replicate[rows], "subject": people.subject[rows],
                   "arm": people.arm[rows].astype(np.int16), "draw": draw.astype(np.uint32), "shown": shown}  # fmt: skip

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pkpd.ground import digest
+from pkpd.posterior import draws_digest
 from trials import record
 from trials.block import Item, simulate_item
 from trials.dispatch import Mode, run_blocks
 from trials.record import Block, BlockResult, RunRecord
-from trials.run import digest_of_draws, items, payloads_of
+from trials.run import items, payloads_of
 
 __all__ = ["Verdict", "verify"]
 
@@ -73,6 +74,6 @@ def _numbers(stored: Mapping[Block, object]) -> tuple[int, ...]:
 def _changed(run: RunRecord) -> tuple[str, ...]:
     """Inputs beside the manifest whose hash is not the one it records, and the key itself."""
     inputs = run.manifest.inputs
-    found = {"model": run.model.digest, "draws": digest_of_draws(run.draws)}
+    found = {"model": run.model.digest, "draws": draws_digest(run.draws)}
     wrong = [name for name, value in found.items() if inputs.get(name) != value]
     return (*wrong, *(("key",) if digest.of_json(inputs) != run.manifest.key else ()))
