@@ -181,7 +181,7 @@ class PopulationLaw:
         """The law with a category's prevalence set: {SMOKING: {0: 0.15, 1: 0.45, 2: 0.40}}.
 
         The same latent is cut elsewhere: at every age and in both sexes the shares are those given; the dependence on
-        other covariates at a given age and sex is kept, the category's own trend with age is given up. SEX may be set too.
+        other covariates at a given age and sex is kept, the category's own age trend is given up. SEX may be set too.
         Errors: InputError for an unknown or continuous name, an unknown code, a share outside [0, 1], a sum not 1.
 
         >>> law = PopulationLaw.read().overridden({"DIABETES": {0: 0, 1: 1}})
