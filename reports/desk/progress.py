@@ -6,21 +6,26 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from reports.desk import say
 
 __all__ = ["Listener", "listening", "remaining", "span"]
 
-Listener = Callable[[str, int, int], None]
 EVERY = 5.0  # s between plain lines
+
+
+class Listener(Protocol):
+    """Told of a stage: blocks done, blocks in all (0: none to count), seconds left (None: not known to the teller)."""
+
+    def __call__(self, stage: str, done: int, total: int, left: float | None = None, /) -> None: ...
 
 
 @contextmanager
 def listening(*, machine: bool) -> Iterator[Listener]:
-    """A listener `(stage, blocks done, blocks in all)` for what is at the other end of stderr.
+    """A listener for what is at the other end of stderr.
 
-    Blocks done at the first call of a stage were done before (a resumed run): they count in no rate.
+    Blocks done at the first call of a stage were done before (a resumed run): they count in no rate of ours.
     """
     if machine:
         yield _Lines(_as_json, every=0.5)
@@ -61,7 +66,7 @@ class _Lines:
         self._write, self._every = write, every
         self._stage, self._begin, self._before, self._last = "", 0.0, 0, 0.0
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: int, total: int, left: float | None = None, /) -> None:
         now = time.monotonic()
         first = stage != self._stage
         if first:
@@ -70,7 +75,7 @@ class _Lines:
             return
         self._last = now
         seconds = now - self._begin
-        left = remaining(done - self._before, total - self._before, seconds)
+        left = remaining(done - self._before, total - self._before, seconds) if left is None else left
         self._write(stage, (done, total), seconds, left)
 
 
@@ -92,23 +97,31 @@ def _as_json(stage: str, blocks: tuple[int, int], seconds: float, left: float | 
 def _bar() -> Iterator[Listener]:
     """rich's bar: blocks done, blocks a second, time to go."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(elapsed_when_finished=True),
+        TimeElapsedColumn(), TextColumn("{task.fields[pace]}"),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as progress:
         tasks: dict[str, Any] = {}
 
-        def listener(stage: str, done: int, total: int) -> None:
+        def listener(stage: str, done: int, total: int, left: float | None = None, /) -> None:
             if stage not in tasks:
                 for earlier, _, _ in tasks.values():
                     progress.update(earlier, total=1, completed=1)
-                tasks[stage] = (progress.add_task(stage, total=total or None, rate=""), time.monotonic(), done)
+                tasks[stage] = (progress.add_task(stage, total=total or None, pace=""), time.monotonic(), done)
             task, begin, before = tasks[stage]
-            passed = time.monotonic() - begin
-            rate = f"{(done - before) / passed:.1f} blocks/s" if done > before and passed > 0 else ""
-            progress.update(task, completed=done, total=total or None, rate=rate)
+            pace = _pace(done - before, total - before, time.monotonic() - begin, left)
+            progress.update(task, completed=done, total=total or None, pace=pace)
 
         yield listener
+
+
+def _pace(done: int, total: int, seconds: float, left: float | None) -> str:
+    """Blocks a second and time to go, in words."""
+    if done >= total or seconds <= 0:
+        return ""
+    left = remaining(done, total, seconds) if left is None else left
+    rate = f"{done / seconds:.1f} blocks/s, " if done else ""
+    return "" if left is None else f"{rate}{span(left)} to go"

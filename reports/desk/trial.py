@@ -113,7 +113,7 @@ def _simulated(protocol: Path, order: Order, command: str) -> RunRecord:
             heard(f"posterior of {fitted.fit} given {fitted.data}: stored, or sampled now", 0, 0)
         return run_trial(
             protocol, order.out, mode=mode, resume=order.resume, block_size=order.block_size, command=command,
-            on_progress=lambda now: heard("simulate", now.blocks_done, now.blocks),
+            on_progress=lambda now: heard("simulate", now.blocks_done, now.blocks, now.eta if now.eta >= 0 else None),
         )  # fmt: skip
 
 
