@@ -137,7 +137,7 @@ def _times(times: ArrayLike, n: int) -> F64:
         raise InputError(f"must have shape (times,) or ({n}, times)", field="times", value=array.shape)
     if np.isinf(array).any():
         raise InputError("must be finite (or NaN for nothing asked)", field="times")
-    return np.ascontiguousarray(np.broadcast_to(array, (n, array.shape[-1])))
+    return np.array(np.broadcast_to(array, (n, array.shape[-1])), order="C")  # writable: kernels are typed so
 
 
 def _ascending(times: F64) -> bool:
