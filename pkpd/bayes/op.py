@@ -84,9 +84,9 @@ class Concentration(Op):  # type: ignore[misc]
 @register_funcify_default_op_cache_key(Concentration)
 def _concentration_in_numba(op: Concentration, node: Any = None, **_: Any) -> Any:
     @numba_njit  # type: ignore[untyped-decorator]
-    def run(ka, cl, v, offsets, time, kind, target, amount, steady, times, subject, column):  # type: ignore[no-untyped-def]
+    def run(ka, cl, v, offsets, time, kind, target, amount, steady, times, subject, column, after):  # type: ignore[no-untyped-def]
         return observed_concentration(
-            ka, cl, v, offsets, time, kind, target, amount, steady, times, subject, column
+            ka, cl, v, offsets, time, kind, target, amount, steady, times, subject, column, after
         )
 
     return run
@@ -104,6 +104,6 @@ def _pullback_in_numba(op: ConcentrationPullback, node: Any = None, **_: Any) ->
 def concentration(ka: Any, cl: Any, v: Any, design: tuple[np.ndarray[Any, Any], ...]) -> Any:
     """Predicted concentration (rows,) of the data's rows as a PyTensor vector.
 
-    `ka` [1/h], `cl` [L/h], `v` [L]: vectors over subjects. `design`: the nine arrays of `observed_concentration` after them.
+    `ka` [1/h], `cl` [L/h], `v` [L]: vectors over subjects. `design`: the ten arrays of `observed_concentration` after them.
     """
     return Concentration(kernel_key())(ka, cl, v, *design)[0]

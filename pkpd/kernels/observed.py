@@ -15,26 +15,30 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
 I8 = NDArray[np.int8]
+B1 = NDArray[np.bool_]
 
 
 @kernel
 def observed_concentration(
     ka: F64, cl: F64, v: F64, offsets: I64, time: F64, kind: I8, target: I32, amount: F64, steady: F64,
-    times: F64, subject: I64, column: I64,
+    times: F64, subject: I64, column: I64, after: B1,
 ) -> tuple[F64, F64]:  # fmt: skip
     """Concentration (rows,) and its derivatives (rows, 3) with respect to the subject's ka, cl, v (natural scale).
 
-    Actions and `times` (n, T) as in :func:`concentration_gradient`; an observation at the time of a dose precedes it.
+    Actions and `times` (n, T) as in :func:`concentration_gradient`; `after` (rows,): the row follows the dose at its time.
     """
     value, gradient = concentration_gradient(ka, cl, v, offsets, time, kind, target, amount, steady, times, False)
+    late, late_gradient = value, gradient
+    if after.any():
+        late, late_gradient = concentration_gradient(ka, cl, v, offsets, time, kind, target, amount, steady, times, True)
     rows = subject.size
     prediction = np.empty(rows)
     slope = np.empty((rows, 3))
     for r in range(rows):
         i, j = subject[r], column[r]
-        prediction[r] = value[i, j]
+        prediction[r] = late[i, j] if after[r] else value[i, j]
         for k in range(3):
-            slope[r, k] = gradient[i, k, j]
+            slope[r, k] = late_gradient[i, k, j] if after[r] else gradient[i, k, j]
     return prediction, slope
 
 

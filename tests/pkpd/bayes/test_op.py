@@ -17,13 +17,14 @@ from pkpd.bayes.op import Concentration, concentration, kernel_key
 TIMES = np.array([[0.0, 0.5, 1.0, 4.0, 24.0], [0.25, 2.0, 7.0, 12.0, np.nan]])
 SUBJECT = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1])
 COLUMN = np.array([0, 1, 2, 3, 4, 0, 1, 2, 3])
+AFTER = np.zeros(9, np.bool_)
 DOSE = np.array([320.0, 250.0])
 
 
 def design() -> tuple[np.ndarray, ...]:
     """One oral dose a subject at time 0."""
     kinds, targets = np.zeros(2, np.int8), np.zeros(2, np.int32)
-    return (np.arange(3), np.zeros(2), kinds, targets, DOSE, np.zeros((0, 4)), TIMES, SUBJECT, COLUMN)
+    return (np.arange(3), np.zeros(2), kinds, targets, DOSE, np.zeros((0, 4)), TIMES, SUBJECT, COLUMN, AFTER)
 
 
 def bateman(ka: np.ndarray, cl: np.ndarray, v: np.ndarray) -> np.ndarray:

@@ -1,0 +1,137 @@
+"""The data as the likelihood wants them: kernel arrays, observed values, covariates, and which structure predicts them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pkpd.engine.actions import actions_of
+from pkpd.engine.build import compiled
+from pkpd.engine.structure import OneCompartment
+from pkpd.ground.errors import InputError
+from pkpd.kernels.linear import CENTRAL, DEPOT
+from pkpd.model.equations import Binary, Expr, Number
+from pkpd.model.spec import Model
+
+if TYPE_CHECKING:
+    from pkpd.model.records import Records
+
+__all__ = ["Design", "Structure", "design", "measured_output"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Structure:
+    """One compartment: `absorption` (None without a depot), `elimination` [1/h] and `volume` as expressions."""
+
+    absorption: Expr | None
+    elimination: Expr
+    volume: Expr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """`arrays`: the inputs of the kernel after ka, cl, v; `dv` (rows,), `covariates` (subjects,) by name."""
+
+    ids: tuple[str, ...]
+    arrays: tuple[NDArray[Any], ...]
+    dv: Floats
+    covariates: dict[str, Floats]
+    structure: Structure
+
+    @property
+    def rows(self) -> int:
+        return len(self.dv)
+
+
+def measured_output(model: Model, records: Records) -> str:
+    """The one output the data measure. Errors: InputError when there are several."""
+    found = sorted({int(k) for k in records.output})
+    if len(found) != 1:
+        raise InputError("one output is fitted at a time yet", field="DVID", remedy="keep the rows of one output")
+    return list(model.outputs)[found[0]]
+
+
+def design(model: Model, records: Records) -> Design:
+    """Errors: InputError for a model outside the one-compartment family, a missing covariate."""
+    output = measured_output(model, records)
+    form = _form(model, output)
+    times, subject, column = _grid(records)
+    _check_covariates(model, records)
+    return Design(
+        ids=records.ids,
+        arrays=(*_doses(model, records, form), times, subject, column, _after(model, records, form)),
+        dv=np.ascontiguousarray(records.dv, np.float64),
+        covariates={name: np.asarray(records.covariates[name], np.float64) for name in _needed(model)},
+        structure=_structure(model, output, form),
+    )
+
+
+def _needed(model: Model) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(c for effects in model.effects.values() for c in effects))
+
+
+def _check_covariates(model: Model, records: Records) -> None:
+    for name in _needed(model):
+        if name in records.varying:
+            remedy = "fit with its value at the first dose"
+            raise InputError("a covariate that changes within a subject cannot be fitted yet", field=name, remedy=remedy)
+        if name not in records.covariates:
+            raise InputError("the data lack a covariate of the model", field=name, remedy="add the column")
+
+
+def _form(model: Model, output: str) -> OneCompartment:
+    wanted = model.outputs[output].is_
+    form = compiled(model).form
+    if form is None or wanted not in form.scale:
+        remedy = "only one-compartment models with an output proportional to the central amount can be fitted yet"
+        raise InputError("this structure has no closed form to fit", field=f"outputs.{output}", value=wanted, remedy=remedy)
+    return form
+
+
+def _structure(model: Model, output: str, form: OneCompartment) -> Structure:
+    absorption = None if form.depot is None else form.ka
+    scale = form.scale[model.outputs[output].is_]
+    return Structure(absorption=absorption, elimination=form.ke, volume=Binary("/", Number(1.0), scale))
+
+
+def _doses(model: Model, records: Records, form: OneCompartment) -> tuple[NDArray[Any], ...]:
+    """offsets, time, kind, target (0 depot, 1 central), amount, steady: bioavailability and lag must be numbers here."""
+    states = tuple(model.states)
+    size = len(records)
+    share, lag = np.ones((size, len(states))), np.zeros((size, len(states)))
+    for state, dose in model.doses.items():
+        for name, value, table in (("bioavailability", dose.bioavailability, share), ("lag", dose.lag, lag)):
+            if isinstance(value, str):
+                field = f"doses.{state}.{name}"
+                raise InputError("a fitted bioavailability or lag must be a number yet", field=field, value=value)
+            table[:, states.index(state)] = value
+    found = actions_of(records.doses, share, lag)
+    place = {form.central: CENTRAL} | ({} if form.depot is None else {form.depot: DEPOT})
+    target = np.asarray([place[s] for s in states], np.int32)[found.target]
+    return found.offsets, found.time, found.kind, target, found.amount, found.steady
+
+
+def _grid(records: Records) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+    """Times (subjects, most rows), ascending, NaN last; and where each row of the data stands in it."""
+    subject = np.asarray(records.subject, np.int64)
+    count = np.bincount(subject, minlength=len(records))
+    order = np.lexsort((records.time, subject))
+    column = np.empty(len(subject), np.int64)
+    column[order] = np.concatenate([np.arange(n) for n in count])
+    times = np.full((len(count), int(count.max())), np.nan)
+    times[subject, column] = records.time
+    return times, subject, column
+
+
+def _after(model: Model, records: Records, form: OneCompartment) -> NDArray[np.bool_]:
+    """Rows that follow a dose at their own time, where it matters: into the central compartment, or at steady state."""
+    doses, central = records.doses, list(model.states).index(form.central)
+    owner = np.repeat(np.arange(len(records)), np.diff(doses.offsets))
+    sudden = (doses.target == central) | doses.steady
+    same = (owner[None, :] == records.subject[:, None]) & (doses.time[None, :] == records.time[:, None])
+    return np.asarray(records.after & (same & sudden[None, :]).any(axis=1))

@@ -1,0 +1,153 @@
+"""Model text + records -> a plain PyMC model that anyone may extend.
+
+    y_r ~ N(f_r, a^2 + (b f_r)^2)                      every row of the data
+    scale(theta_i) = scale(typical) + effects + eta_i,   eta = diag(omega) L z,  z ~ N(0, 1)    (non-centred)
+    KA_i = above_i + exp(log_KA_above + eta_i)           absorption is ordered by construction: no flip-flop mode
+
+L is the Cholesky factor of an LKJ correlation matrix (see `hierarchy`). Dimensions: `subject` (ids of the records) and `row`.
+Everything a report needs by name: `log_CL`, `log_KA_above`, `log_KA` (derived, at population values), `omega_CL`,
+`corr_CL_V`, `CP_additive`, `z_CL` (subject).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+from numpy.typing import NDArray
+
+from pkpd.bayes.design import Design
+from pkpd.bayes.expressions import graph
+from pkpd.bayes.hierarchy import beta_shape, correlation_factor, pairs
+from pkpd.bayes.op import concentration
+from pkpd.bayes.plan import Plan, base_value, correlation_label, error_label, partial_label, spread_label, typical_label
+from pkpd.model.parts import Effect, Parameter
+
+__all__ = ["population_model"]
+
+Floats = NDArray[np.float64]
+
+
+def population_model(plan: Plan, design: Design) -> pm.Model:
+    """The hierarchical model of one output of the one-compartment family.
+
+    Example: `population_model(plan(model, "CP"), design(model, records))`, then any PyMC function.
+    """
+    coords = {"subject": list(design.ids), "row": np.arange(design.rows)}
+    with pm.Model(coords=coords) as model:
+        typical = _typical(plan)
+        individual = _individual(plan, design, typical, _etas(plan))
+        structure = design.structure
+        ke, volume = graph(structure.elimination, individual), graph(structure.volume, individual)
+        ka = 1.0 if structure.absorption is None else graph(structure.absorption, individual)
+        each = [_per_subject(x, design) for x in (ka, ke * volume, volume)]
+        mean = concentration(*each, design.arrays)
+        pm.Normal(plan.output, mean, _sd(plan, mean), observed=design.dv, dims="row")
+    return model
+
+
+def _typical(plan: Plan) -> dict[str, Any]:
+    """Typical values on the parameters' scales, free or fixed; the derived value of a parameter above a floor."""
+    found: dict[str, Any] = {}
+    for name in plan.model.parameters:
+        prior = plan.typical.get(name)
+        label = typical_label(plan.model, name)
+        found[name] = pm.Normal(label, prior.location, prior.scale) if prior else base_value(plan.model, name)
+    natural = _resolved(plan, {name: _unlink(plan.model.parameters[name], x) for name, x in found.items()})
+    for name, p in plan.model.parameters.items():
+        if p.above is not None and name in plan.typical:
+            pm.Deterministic(f"log_{name}", pt.log(natural[name]))
+    return found
+
+
+def _etas(plan: Plan) -> dict[str, Any]:
+    """Random effects (subject,) by parameter."""
+    z = {name: pm.Normal(f"z_{name}", 0.0, 1.0, dims="subject") for name in plan.spread}
+    sd = {name: pm.HalfNormal(spread_label(name), prior.scale) for name, prior in plan.spread.items()}
+    eta = {name: sd[name] * z[name] for name in plan.spread}
+    for block, shape in plan.blocks:
+        for name, row in zip(block, _block_factor(block, shape), strict=True):
+            eta[name] = sd[name] * sum(x * z[other] for x, other in zip(row, block, strict=False))
+    return eta
+
+
+def _block_factor(block: tuple[str, ...], shape: float) -> list[list[Any]]:
+    partial = {}
+    for i, j in pairs(len(block)):
+        b = beta_shape(shape, len(block), j)
+        partial[i, j] = 2.0 * pm.Beta(partial_label(block[j], block[i]), b, b) - 1.0
+    rows = correlation_factor(partial, len(block), pt.sqrt)
+    for i, j in pairs(len(block)):
+        correlation = sum(a * b for a, b in zip(rows[i], rows[j], strict=False))
+        pm.Deterministic(correlation_label(block[j], block[i]), correlation)
+    return rows
+
+
+def _individual(plan: Plan, design: Design, typical: Mapping[str, Any], eta: Mapping[str, Any]) -> dict[str, Any]:
+    """Individual parameters in natural units, (subject,) or one for all."""
+    natural = {name: _unlink(plan.model.parameters[name], x) for name, x in typical.items()}
+    coefficients = _resolved(plan, natural)
+    found: dict[str, Any] = {}
+    for name, p in plan.model.parameters.items():
+        shift, product = _effects(p, plan, design, coefficients)
+        found[name] = _unlink(p, typical[name] + shift + eta.get(name, 0.0)) * product
+    return _resolved(plan, found)
+
+
+def _resolved(plan: Plan, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the floor to every parameter that is said to lie above one."""
+    found = dict(values)
+    for name, p in plan.model.parameters.items():
+        if p.above is not None:
+            found[name] = graph(p.above, found) + found[name]
+    return found
+
+
+def _effects(p: Parameter, plan: Plan, design: Design, values: Mapping[str, Any]) -> tuple[Any, Any]:
+    """(sum on the parameter's scale, product) of the covariate effects of a parameter."""
+    shift: Any = 0.0
+    product: Any = 1.0
+    for covariate, effect in p.effects.items():
+        x = design.covariates[covariate]
+        reference = plan.model.covariates[covariate].reference
+        if effect.kind == "linear":
+            shift = shift + _coefficient(effect.coefficient, values) * (x - reference)
+        elif effect.kind == "power":
+            product = product * (x / reference) ** _coefficient(effect.coefficient, values)
+        else:
+            product = product * _category(effect, x, values)
+    return shift, product
+
+
+def _category(effect: Effect, x: Floats, values: Mapping[str, Any]) -> Any:
+    factor: Any = np.ones_like(x)
+    for code, coefficient in effect.categories.items():
+        factor = pt.switch(x == code, _coefficient(coefficient, values), factor)
+    return factor
+
+
+def _coefficient(coefficient: float | str | None, values: Mapping[str, Any]) -> Any:
+    return values[coefficient] if isinstance(coefficient, str) else coefficient
+
+
+def _unlink(p: Parameter, value: Any) -> Any:
+    if p.scale == "log":
+        return pt.exp(value)
+    return pt.sigmoid(value) if p.scale == "logit" else value
+
+
+def _per_subject(value: Any, design: Design) -> Any:
+    """A vector over subjects, also where all share one value."""
+    return value + np.zeros(len(design.ids)) if getattr(value, "ndim", 0) == 0 else value
+
+
+def _sd(plan: Plan, mean: Any) -> Any:
+    """sqrt(a^2 + (b f)^2), or the one term there is."""
+    terms = {name.rpartition(".")[2]: pm.HalfNormal(error_label(name), p.scale) for name, p in plan.error.items()}
+    if "proportional" not in terms:
+        return terms["additive"]
+    relative = terms["proportional"] * mean
+    return pt.abs(relative) if "additive" not in terms else pt.sqrt(terms["additive"] ** 2 + relative**2)

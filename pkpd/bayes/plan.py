@@ -1,0 +1,164 @@
+"""What a fit estimates, read off the model text: priors of typical values, random effects, correlations, residual error.
+
+A typical value has the prior of its text; without one, its published typical value and standard error; without either
+it is fixed. A random effect or a residual error needs a prior: nothing is made up.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pkpd.bayes.hierarchy import pairs
+from pkpd.bayes.prior import Prior, half_normal, lkj_correlation, normal
+from pkpd.ground.errors import InputError
+from pkpd.ground.units import factor
+from pkpd.model.equations import evaluate
+from pkpd.model.parts import NORMAL_95, Parameter, inside_unit
+from pkpd.model.spec import Model
+
+__all__ = ["Plan", "base_value", "correlation_label", "error_label", "link", "natural", "partial_label", "plan", "spread_label", "typical_label"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Priors by parameter name: `typical` on the parameter's scale, `spread` and `error` half-normal scales.
+
+    blocks: (random effects, LKJ shape) of each correlated block; `output` is the output the data measure.
+    """
+
+    model: Model
+    output: str
+    typical: dict[str, Prior]
+    spread: dict[str, Prior]
+    blocks: tuple[tuple[tuple[str, ...], float], ...]
+    error: dict[str, Prior]
+
+    @property
+    def priors(self) -> dict[str, Prior]:
+        """Prior of every quantity the diagnostics report, by its name in the PyMC model."""
+        found = {typical_label(self.model, name): p for name, p in self.typical.items()}
+        found |= {spread_label(name): p for name, p in self.spread.items()}
+        for block, shape in self.blocks:
+            margin = lkj_correlation(shape, len(block))
+            found |= {correlation_label(block[j], block[i]): margin for i, j in pairs(len(block))}
+        return found | {error_label(name): p for name, p in self.error.items()}
+
+
+def plan(model: Model, output: str) -> Plan:
+    """The plan of a fit of `output`. Errors: InputError where a random effect or a residual error has no prior."""
+    spread = {name: _spread(name, model.parameters[name]) for name in model.eta_names}
+    return Plan(
+        model=model,
+        output=output,
+        typical={name: prior for name in model.parameters if (prior := _typical(model, name))},
+        spread=spread,
+        blocks=_blocks(model),
+        error=_error(model, output),
+    )
+
+
+def typical_label(model: Model, name: str) -> str:
+    """`log_CL`, `logit_IMAX`, `PLAC`; `log_KA_above` for the part of KA above its floor."""
+    p = model.parameters[name]
+    prefix = "" if p.scale == "identity" else f"{p.scale}_"
+    return f"{prefix}{name}" + ("_above" if p.above is not None else "")
+
+
+def spread_label(name: str) -> str:
+    """`omega_CL`."""
+    return f"omega_{name}"
+
+
+def correlation_label(a: str, b: str) -> str:
+    """`corr_CL_V`."""
+    return f"corr_{a}_{b}"
+
+
+def error_label(name: str) -> str:
+    """`CP_additive` of the error `CP.additive`."""
+    return name.replace(".", "_")
+
+
+def partial_label(a: str, b: str) -> str:
+    """`partial_CL_V`: (1 + partial correlation)/2, what is sampled."""
+    return f"partial_{a}_{b}"
+
+
+def natural(p: Parameter, value: Floats) -> Floats:
+    """Values on a parameter's scale in natural units."""
+    if p.scale == "log":
+        return np.asarray(np.exp(value))
+    return np.asarray(1.0 / (1.0 + np.exp(-value))) if p.scale == "logit" else value
+
+
+def link(scale: str, value: float) -> float:
+    """A value on a parameter's scale.
+
+    >>> link("logit", 0.5)
+    0.0
+    """
+    if scale == "log":
+        return math.log(value)
+    return math.log(value / (1.0 - value)) if scale == "logit" else value
+
+
+def base_value(model: Model, name: str) -> float:
+    """The text's typical value on the parameter's scale; of its part above the floor where it has one."""
+    p = model.parameters[name]
+    if p.above is None:
+        return link(p.scale, p.value)
+    return math.log(p.value - float(evaluate(p.above, {n: q.value for n, q in model.parameters.items()})))
+
+
+def _typical(model: Model, name: str) -> Prior | None:
+    p = model.parameters[name]
+    if p.prior is None:
+        return normal(base_value(model, name), p.se) if p.se > 0.0 else None
+    unit = factor(p.typical.unit, inside_unit(p.typical.unit))
+    values = p.prior if isinstance(p.prior, tuple) else (p.prior.median,)
+    try:
+        ends = [link(p.scale, v * unit) for v in values]
+    except ValueError:
+        field = f"parameters.{name}.prior"
+        raise InputError(f"does not lie on the {p.scale} scale", field=field, value=list(values)) from None
+    if isinstance(p.prior, tuple):
+        return normal(0.5 * (ends[0] + ends[1]), (ends[1] - ends[0]) / (2.0 * NORMAL_95))
+    return normal(ends[0], p.prior.sd)
+
+
+def _spread(name: str, p: Parameter) -> Prior:
+    if p.iiv is None or p.iiv.prior is None:
+        remedy = f"write iiv: {{typical: {p.iiv.typical if p.iiv else 0.3}, prior: 1}}"
+        raise InputError("a fitted random effect needs a prior", field=f"parameters.{name}.iiv", remedy=remedy)
+    return half_normal(p.iiv.prior)
+
+
+def _blocks(model: Model) -> tuple[tuple[tuple[str, ...], float], ...]:
+    if model.omega is None:
+        return ()
+    members = tuple(name for name in model.eta_names if name in model.omega.block)
+    return ((members, model.omega.lkj),) if len(members) > 1 else ()
+
+
+def _error(model: Model, output: str) -> dict[str, Prior]:
+    found = {}
+    for kind in ("additive", "proportional"):
+        term = getattr(model.outputs[output].error, kind)
+        if term is None:
+            continue
+        if term.prior is None:
+            field = f"outputs.{output}.error.{kind}"
+            remedy = f"write {kind}: {{typical: {term.typical}, prior: {term.typical}}}"
+            raise InputError("a fitted residual error needs a prior", field=field, remedy=remedy)
+        unit = factor(term.prior.unit, inside_unit(term.typical.unit)) if hasattr(term.prior, "unit") else 1.0
+        found[f"{output}.{kind}"] = half_normal(float(term.prior) * unit)
+    if not found:
+        remedy = "write error: {additive: {typical: 0.3 mg/L, prior: 1 mg/L}}"
+        raise InputError("a fitted output needs a residual error", field=f"outputs.{output}.error", remedy=remedy)
+    return found
