@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from pkpd.ground.errors import InputError
 from trials.operating import Estimate, mean, proportion, quantile
 
 __all__ = ["Point", "plane"]
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +61,11 @@ def plane(
     )  # fmt: skip
 
 
-def _correlation(a: np.ndarray[tuple[int, ...], np.dtype[np.float64]], b: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+def _correlation(a: Floats, b: Floats) -> float:
     """Pearson correlation over replicates with both; NaN where either does not vary."""
     both = np.isfinite(a) & np.isfinite(b)
-    x, y = a[both] - a[both].mean() if both.any() else a[both], b[both] - b[both].mean() if both.any() else b[both]
+    if not both.any():
+        return float("nan")
+    x, y = a[both] - a[both].mean(), b[both] - b[both].mean()
     scale = float(np.sqrt(np.sum(x * x) * np.sum(y * y)))
     return float(np.sum(x * y)) / scale if scale > 0.0 else float("nan")

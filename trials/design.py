@@ -28,13 +28,11 @@ def _ratios(ratios: Sequence[int]) -> NDArray[np.int64]:
     return shares.astype(np.int64)
 
 
-def permuted_blocks(
-    strata: ArrayLike, ratios: Sequence[int], *, size: int, seed: int, replicate: ArrayLike
-) -> Arms:
+def permuted_blocks(strata: ArrayLike, ratios: Sequence[int], *, size: int, seed: int, replicate: ArrayLike) -> Arms:
     """Arms (R, N) int16 by permuted blocks of `size` within each stratum; strata (R, N) codes, -1 = not enrolled.
 
     Each complete block of a stratum holds every arm in the exact ratio, in random order; `size` must be a multiple of
-    the ratios' sum. Arm -1 where the stratum is -1. Address: subject = place in the block, index = block, slot = stratum.
+    the ratios' sum. Arm -1 where the stratum is -1. Address: subject = place in block, index = block, slot = stratum.
 
     >>> sorted(permuted_blocks([[0] * 4], [1, 1], size=4, seed=1, replicate=[0])[0].tolist())
     [0, 0, 1, 1]

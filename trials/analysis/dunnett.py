@@ -64,7 +64,7 @@ def adjusted_p(t: ArrayLike, df: ArrayLike, loadings: ArrayLike, side: str = "tw
     """Single-step p-values P(max_i |T_i| > |t_j|), or of T in the direction of `side`; shape of `t` (..., k).
 
     >>> adjusted_p([2.651, 0.0], 20, [0.5 ** 0.5] * 2).round(3).tolist()
-    [0.029, 1.0]
+    [0.028, 1.0]
     """
     from trials.kernels.dunnett import adjusted_fill
 

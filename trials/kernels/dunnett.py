@@ -26,7 +26,7 @@ _DROP = 24.0  # of the log density of log S: 4e-11
 @inlined
 def _log_density(w: float, df: float) -> float:
     """Log density of w = log S up to a constant, 0 at its mode 0."""
-    return df * (w - 0.5 * (exp(2.0 * w) - 1.0))
+    return float(df * (w - 0.5 * (exp(2.0 * w) - 1.0)))
 
 
 @inlined
@@ -101,7 +101,7 @@ def exceed(t: float, nodes: F64, weights: F64, loadings: F64, side: int) -> floa
 
 @kernel
 def critical_value(alpha: float, df: float, loadings: F64, side: int) -> float:
-    """The t with exceed(t) = alpha: Illinois regula falsi on the log tail between the unadjusted and the Bonferroni value."""
+    """The t with exceed(t) = alpha: Illinois regula falsi on the log tail between unadjusted and Bonferroni value."""
     k = loadings.size
     share = alpha * (0.5 if side == TWO_SIDED else 1.0)
     if not df > 0.0:

@@ -38,7 +38,7 @@ _ALIASED = 1e-9  # pivot over the diagonal below which a column is a combination
 def _uniform(key: U64, subject: int, index: int, slot: int) -> float:
     """key = (k0, k1, replicate)."""
     w0, w1, _, _ = philox(np.uint64(subject), key[2], np.uint64(index), np.uint64(slot), key[0], key[1])
-    return uniform(w0, w1)
+    return float(uniform(w0, w1))
 
 
 @kernel
@@ -59,7 +59,7 @@ def chi_square(key: U64, df: int, index: int, slot: int) -> float:
 
 @kernel
 def cholesky(gram: F64, lower: F64) -> int:
-    """Lower factor of the augmented Gram matrix (p + 1); aliased columns get a zero row and column; returns the rank of p."""
+    """Lower factor of the augmented Gram matrix (p + 1); aliased columns become zero; returns the rank of the p."""
     size = gram.shape[0]
     rank = 0
     for i in range(size):
@@ -84,16 +84,21 @@ def draw_parameters(key: U64, lower: F64, df: int, index: int, slot: int, beta: 
     p = lower.shape[0] - 1
     norm = lower[p, p]
     sigma = norm / np.sqrt(chi_square(key, df, index, slot))
+    # Coefficients are numbered among the estimable ones: a stratum that only other replicates have changes nothing.
+    number = 0
+    for i in range(p):
+        number += 1 if lower[i, i] > 0.0 else 0
     for i in range(p - 1, -1, -1):
         if lower[i, i] == 0.0:
             beta[i] = 0.0
             continue
-        z = normal_quantile(_uniform(key, _COEFFICIENT + i, index, slot))
+        number -= 1
+        z = normal_quantile(_uniform(key, _COEFFICIENT + number, index, slot))
         value = lower[p, i] + sigma * z
         for j in range(i + 1, p):
             value -= lower[j, i] * beta[j]
         beta[i] = value / lower[i, i]
-    return sigma
+    return float(sigma)
 
 
 @inlined
@@ -153,7 +158,7 @@ def draw_missed(key: U64, sweep: int, slot: int, subject: int, last: int,
 @kernel
 def base_columns(rows: I64, baseline: F64, arm: I64, strata: I64, shape: tuple[int, int], out: F64) -> None:
     """Intercept, centred baseline, stratum and arm indicators: out (rows, q)."""
-    arms, levels = shape
+    levels = shape[1]
     mean = 0.0
     for i in rows:
         mean += baseline[i]
@@ -170,7 +175,7 @@ def base_columns(rows: I64, baseline: F64, arm: I64, strata: I64, shape: tuple[i
 
 @kernel
 def centred_visits(rows: I64, visits: F64, y: F64, missing: I8, last: I64, centres: F64) -> bool:
-    """y (rows, V) less the observed mean of each visit, 0 where missing; last = number of visits up to the last observed.
+    """y (rows, V) less the observed mean of each visit, 0 where missing; last = visits up to the last observed one.
 
     False if a visit was never observed.
     """
@@ -287,7 +292,8 @@ def fixed_grams(base: F64, off: F64, y: F64, last: I64, moving: I64, fixed: F64,
 
 
 @kernel
-def impute_replicate(key: U64, rows: I64, visits: F64, base: F64, off: F64, subject: I64, sweeps: int, final: F64) -> int:
+def impute_replicate(key: U64, rows: I64, visits: F64, base: F64, off: F64, subject: I64, sweeps: int,
+                     final: F64) -> int:  # fmt: skip
     """Complete the last visit of one replicate: final (M, N) holds the observed values, NaN where missing."""
     used, number = rows.size, visits.shape[1]
     y, missing = np.zeros((used, number)), np.zeros((used, number), dtype=np.int8)
@@ -313,8 +319,9 @@ def impute_replicate(key: U64, rows: I64, visits: F64, base: F64, off: F64, subj
 
 
 @kernel
-def impute_all(key: tuple[int, int], visits: F64, baseline: F64, arm: I64, strata: I64, off: F64, shape: tuple[int, int],
-               sweeps: int, subject: I64, replicate: I64, final: F64, imputed: BOOL, status: I8) -> None:  # fmt: skip
+def impute_all(key: tuple[int, int], visits: F64, baseline: F64, arm: I64, strata: I64, off: F64,
+               shape: tuple[int, int], sweeps: int, subject: I64, replicate: I64,
+               final: F64, imputed: BOOL, status: I8) -> None:  # fmt: skip
     """visits (R, N, V), off (R, N, V or 0); out: final (M, R, N) completed last visit, imputed (R, N), status (R,)."""
     end = visits.shape[2] - 1
     arms, levels = shape

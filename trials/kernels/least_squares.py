@@ -45,7 +45,7 @@ def _project(basis: F64, rank: int, column: F64, coefficients: F64) -> None:
 @kernel
 def design(rows: I64, baseline: F64, arm: I64, strata: I64, shape: tuple[int, int], out: F64) -> None:
     """The design matrix (columns, rows in use); shape = (arms, strata levels); baseline centred."""
-    arms, levels = shape
+    levels = shape[1]
     mean = 0.0
     for i in rows:
         mean += baseline[i]
@@ -62,7 +62,7 @@ def design(rows: I64, baseline: F64, arm: I64, strata: I64, shape: tuple[int, in
 
 @kernel
 def orthogonalise(columns: F64, upper: F64, kept: BOOL) -> int:
-    """Columns (p, n) become the orthonormal basis, packed in front; upper (p, p): column j's coefficients; returns the rank."""
+    """Columns (p, n) become the orthonormal basis, packed in front; upper (p, p) its coefficients; returns the rank."""
     rank = 0
     for j in range(columns.shape[0]):
         before = np.sqrt(_dot(columns[j], columns[j]))

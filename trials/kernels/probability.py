@@ -61,7 +61,7 @@ def _upper(y: float) -> float:
             bottom = bottom * inverse + _Q[i]
         ratio = (_INV_SQRT_2PI - inverse * top / bottom) / y
     coarse = np.floor(y * 16.0) / 16.0
-    return exp(-0.5 * coarse * coarse) * exp(-0.5 * (y - coarse) * (y + coarse)) * ratio
+    return float(exp(-0.5 * coarse * coarse) * exp(-0.5 * (y - coarse) * (y + coarse)) * ratio)
 
 
 @inlined
@@ -76,7 +76,7 @@ def normal_cdf(x: float) -> float:
 
 @inlined
 def normal_density(x: float) -> float:
-    return _INV_SQRT_2PI * exp(-0.5 * x * x)
+    return float(_INV_SQRT_2PI * exp(-0.5 * x * x))
 
 
 @inlined
@@ -89,7 +89,7 @@ def _gamma_step(a: float) -> float:
     u = 1.0 / a
     series = 1.0 + u * (-1.0 / 8 + u * (1.0 / 128 + u * (5.0 / 1024 + u * (-21.0 / 32768 + u * (-399.0 / 262144
              + u * (869.0 / 4194304 + u * 39325.0 / 33554432))))))  # fmt: skip
-    return factor * np.sqrt(a) * series
+    return float(factor * np.sqrt(a) * series)
 
 
 @kernel
@@ -138,7 +138,7 @@ def t_tail(t: float, df: float) -> float:
         half = 0.5 * front * _beta_fraction(x, a, 0.5) / a
     else:
         half = 0.5 - front * _beta_fraction(square / (df + square), 0.5, a)
-    return half if t >= 0.0 else 1.0 - half
+    return float(half if t >= 0.0 else 1.0 - half)
 
 
 @kernel

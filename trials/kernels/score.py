@@ -47,7 +47,7 @@ def _standardised(gap: float, variance: float, total: float) -> float:
     inflated = variance * total / max(1.0, total - 1.0)
     if inflated <= 1e-300:
         return 0.0 if abs(gap) < 1e-14 else (np.inf if gap > 0.0 else -np.inf)
-    return gap / np.sqrt(inflated)
+    return float(gap / np.sqrt(inflated))
 
 
 @inlined
@@ -99,10 +99,10 @@ def solve(x1: float, n1: float, x0: float, n0: float, goal: float, ratio: bool) 
 
 @kernel
 def intervals(x1: F64, n1: F64, x0: F64, n0: F64, z: float, ratio: bool, lower: F64, upper: F64, p: F64) -> None:
-    """Flat arrays. Lower and upper limits and the two-sided p-value of no effect; the whole range if an arm is empty."""
+    """Flat arrays: limits and the two-sided p-value of no effect; the whole range if a group is empty."""
     for i in range(x1.size):
         if not (n1[i] > 0.0 and n0[i] > 0.0):
-            lower[i], upper[i], p[i] = (0.0 if ratio else -1.0), (1.0 if ratio else 1.0), np.nan
+            lower[i], upper[i], p[i] = (0.0 if ratio else -1.0), 1.0, np.nan
             continue
         lower[i] = solve(x1[i], n1[i], x0[i], n0[i], z, ratio)
         upper[i] = solve(x1[i], n1[i], x0[i], n0[i], -z, ratio)
