@@ -135,9 +135,9 @@ def fit(
     data: Annotated[str, typer.Option(metavar="CSV", help="Data file, or a name of the library.")],
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the posterior here.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the sampler.")] = 20261121,
-    draws: Annotated[int, typer.Option(metavar="N", min=1, help="Draws a chain.")] = 1000,
+    draws: Annotated[int, typer.Option(metavar="N", min=1, help="Draws a chain.")] = 2000,
     tune: Annotated[int, typer.Option(metavar="N", min=1, help="Tuning steps a chain.")] = 1000,
-    chains: Annotated[int, typer.Option(metavar="N", min=1, help="Chains.")] = 2,
+    chains: Annotated[int, typer.Option(metavar="N", min=1, help="Chains.")] = 4,
     fresh: Annotated[bool, typer.Option("--fresh", help="Sample again although the same fit is stored.")] = False,
     machine: Machine = False,
 ) -> int:

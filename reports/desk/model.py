@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports.desk import guard, say
+from reports.desk import guard, progress, say
 
 if TYPE_CHECKING:
     from pkpd.bayes import Fit
@@ -66,13 +66,15 @@ def fit(name: str, data: str, sampling: Sampling, answer: Answer) -> int:
     """Fit a model to data, print posterior and diagnostics; 3 where the fit is not to be trusted."""
     model, records = _inputs(name, data)
     from pkpd.bayes import fit as fitted  # after the inputs are known to be sound: this import takes seconds
+    from pkpd.posterior import write
 
-    found = fitted(
-        model, records, seed=sampling.seed, draws=sampling.draws, tune=sampling.tune, chains=sampling.chains,
-        cache=not sampling.fresh,
-    )  # fmt: skip
+    with progress.listening(machine=answer.machine) as heard:
+        found = fitted(
+            model, records, seed=sampling.seed, draws=sampling.draws, tune=sampling.tune, chains=sampling.chains,
+            cache=not sampling.fresh, on_stage=lambda stage: heard(stage, 0, 0),
+        )  # fmt: skip
     if answer.out is not None:
-        found.posterior.write(answer.out)
+        write(found.posterior, answer.out)
     return _said(found, answer)
 
 
