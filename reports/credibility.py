@@ -68,9 +68,10 @@ def run_limits(study: Study) -> tuple[Limit, ...]:
     """Completeness of the run, failed solves, failed analyses, and whether replicates suffice."""
     done = int(study.outcomes["replicate"].nunique())
     failed = int((study.outcomes["status"] != 0).sum())
-    primary = study.analyses[study.analyses["analysis"] == study.primary.key]
-    lost = int((~np.isfinite(np.asarray(primary["estimate"], dtype=np.float64))).sum())
-    worst = max((e.assurance.mcse for e in results.effects(study)), default=math.nan)
+    lost = (
+        int((~np.isfinite(study.analyses["estimate"].to_numpy(dtype=np.float64))).sum()) if len(study.analyses) else 0
+    )
+    worst = max((e.assurance.mcse for e in results.effects(study)), default=0.0)
     return (
         Limit(
             name="Replicates finished", shown=f"{rounding.count(done)} of {rounding.count(study.planned)}", bar="all",
@@ -78,7 +79,7 @@ def run_limits(study: Study) -> tuple[Limit, ...]:
         ),
         Limit(name="Blocks that failed", shown=rounding.count(study.failed_blocks), bar="0", holds=study.failed_blocks == 0),
         Limit(name="Subjects whose equations could not be solved", shown=rounding.count(failed), bar="0", holds=failed == 0),
-        Limit(name="Primary comparisons that could not be estimated", shown=rounding.count(lost), bar="0", holds=lost == 0),
+        Limit(name="Comparisons that could not be estimated", shown=rounding.count(lost), bar="0", holds=lost == 0),
         Limit(
             name="Largest MCSE of an assurance", shown=rounding.number(worst, 2), bar=f"≤ {MOST_MCSE}",
             holds=worst <= MOST_MCSE,
@@ -95,14 +96,17 @@ def breaches(study: Study) -> tuple[str, ...]:
 def nearest(study: Study, level: float) -> Arm:
     """The treated arm whose expected average level is closest to a given one."""
     grid = results.cells(study.outcomes, len(study.arms))
-    means = grid.mean(study.outcomes[f"{study.average}@{study.primary.visit}"].to_numpy(dtype=np.float64))
+    means = grid.mean(study.outcomes[f"{study.average}@{study.final}"].to_numpy(dtype=np.float64))
     return min(study.treated, key=lambda arm: abs(float(np.nanmean(means[:, arm.index])) - level))
 
 
 def evidence(study: Study) -> tuple[Evidence, ...]:
     """Published results against what this run gives, in the order of the published list."""
     makers = {"mean_difference": _difference, "risk_ratio": _ratio, "levels": _levels}
-    return tuple(item for published in study.published for item in makers[published.what](study, published))
+    usable = [
+        p for p in study.published if p.what == "levels" or (p.what == "mean_difference") <= (study.primary is not None)
+    ]
+    return tuple(item for published in usable for item in makers[published.what](study, published))
 
 
 def _verdict(inside: bool) -> Verdict:
@@ -150,7 +154,11 @@ def _levels(study: Study, published: Published) -> tuple[Evidence, ...]:
     found = []
     for time, observed in zip(published.times, published.values, strict=True):
         level = study.levels.get((published.key, time))
-        shown = "not computed" if level is None else rounding.with_interval(level.median, level.low, level.high, 1, published.unit)
+        shown = (
+            "not computed"
+            if level is None
+            else rounding.with_interval(level.median, level.low, level.high, 1, published.unit)
+        )
         verdict: Verdict = "not assessed"
         if level is not None:
             verdict = _verdict(level.low <= observed <= level.high)
@@ -194,7 +202,7 @@ def coverage(study: Study) -> tuple[Coverage, ...]:
         ("Scenarios: null, harmful, optimistic", "not covered", "one scenario is simulated"),
         ("Type I error over a null grid", "not covered", "not simulated in this run; the analysis has its own tests"),
         ("Power and assurance with MCSE", "covered" if study.median is not None else "partly", "Operating characteristics"),
-        ("Bias and interval coverage of the estimator", "partly", "bias in Efficacy; coverage is not shown"),
+        ("Bias and interval coverage of the estimator", "covered" if study.truth is not None else "partly", "Efficacy; no selection takes place"),
         ("Priors justified; prior sensitivity", "partly" if fitted else "not applicable", "priors are shown; no sensitivity to them"),
         ("MCMC evidence", "covered" if fitted else "not applicable", "Data and model"),
         ("Missing data: mechanism, tipping point", "partly", "missing at random by design; no tipping point"),

@@ -1,6 +1,6 @@
 """One self-contained HTML file: no script, nothing fetched, every text escaped.
 
-    path = write(RunRecord.read("out"), Path("out/report.html"))
+path = write(RunRecord.read("out"), Path("out/report.html"))
 """
 
 import itertools

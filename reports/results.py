@@ -48,7 +48,7 @@ class Cells:
 
     @property
     def sizes(self) -> Array:
-        return np.bincount(self.cell, minlength=self.replicates * self.arms).reshape(self.replicates, self.arms) * 1.0
+        return self.total(np.ones(self.cell.size))
 
 
 def cells(outcomes: pd.DataFrame, arms: int) -> Cells:
@@ -82,7 +82,8 @@ class Effect:
     """One arm against control.
 
     expected: over replicates, from true values; spread: middle 95 % of replicates' true differences;
-    one: what a single trial reports (mean estimate, median limits); trials: middle 95 % of the estimates.
+    one: what a single trial reports (mean estimate, median limits); trials: middle 95 % of the estimates;
+    bias, coverage: of estimate and interval against the true difference by potential outcomes, where it was computed.
     """
 
     arm: Arm
@@ -93,55 +94,74 @@ class Effect:
     assurance: Estimate
     power: Estimate | None
     bias: Estimate
+    coverage: Estimate | None
     differences: Array
 
 
 def change(outcomes: pd.DataFrame, endpoint: Endpoint, visit: str, *, true: bool) -> Array:
-    """Change of the endpoint's output from baseline to a visit, one value per subject (n,); NaN where missing."""
-    kind = ".true" if true else ""
-    output = f"{endpoint.output}{kind}"
-    return np.asarray(outcomes[f"{output}@{visit}"] - outcomes[f"{output}@{endpoint.baseline}"], dtype=np.float64)
+    """The endpoint (change from baseline, or value) at a visit, one per subject (n,); NaN where missing."""
+    output = f"{endpoint.output}{'.true' if true else ''}"
+    value = outcomes[f"{output}@{visit}"]
+    return np.asarray(value - outcomes[f"{output}@{endpoint.baseline}"] if endpoint.change else value, dtype=np.float64)
 
 
 def true_means(study: Study, outcomes: pd.DataFrame, visit: str) -> Array:
     """Mean true change by replicate and arm, (R, A)."""
-    return cells(outcomes, len(study.arms)).mean(change(outcomes, study.primary, visit, true=True))
+    return cells(outcomes, len(study.arms)).mean(change(outcomes, study.main, visit, true=True))
 
 
 @lru_cache(maxsize=2)
 def effects(study: Study) -> tuple[Effect, ...]:
-    """The primary comparison of every treated arm."""
-    means = true_means(study, study.outcomes, study.primary.visit)
-    return tuple(_effect(study, arm, means[:, arm.index] - means[:, study.control.index]) for arm in study.treated)
+    """The primary comparison of every treated arm that the analysis compares; none without a primary endpoint."""
+    if study.primary is None:
+        return ()
+    means = true_means(study, study.outcomes, study.main.visit)
+    compared = set(study.analyses.loc[study.analyses["analysis"] == study.main.key, "contrast"])
+    return tuple(
+        _effect(study, arm, means[:, arm.index] - means[:, study.control.index])
+        for arm in study.treated
+        if arm.key in compared
+    )
 
 
 def _effect(study: Study, arm: Arm, differences: Array) -> Effect:
-    rows = contrast(study.analyses, study.primary.key, arm)
+    rows = contrast(study.analyses, study.main, arm)
     estimate, lower, upper = (np.asarray(rows[c], dtype=np.float64) for c in ("estimate", "lower", "upper"))
-    rejected = np.asarray(rows["reject"], dtype=bool)
+    truth = _truth(study, arm, rows["replicate"])
     return Effect(
         arm=arm,
         expected=mean(differences),
         spread=middle(differences),
         one=(_mean(estimate), _median(lower), _median(upper)),
         trials=middle(estimate),
-        assurance=operating.proportion(rejected),
+        assurance=operating.proportion(np.asarray(rows["reject"], dtype=bool)),
         power=_power(study, arm),
-        bias=mean(estimate - differences),
+        bias=operating.bias(estimate, differences if truth is None else truth),
+        coverage=None if truth is None else operating.coverage(lower, upper, truth),
         differences=differences,
     )
 
 
-def contrast(analyses: pd.DataFrame, analysis: str, arm: Arm) -> pd.DataFrame:
+def _truth(study: Study, arm: Arm, replicate: pd.Series) -> Array | None:
+    """True difference of each replicate with every subject under both arms (R,), NaN where it was not computed."""
+    known = study.truth
+    if known is None or arm.key not in known.columns or study.control.key not in known.columns:
+        return None
+    difference = known[arm.key] - known[study.control.key]
+    return difference.reindex(replicate.to_numpy()).to_numpy(dtype=np.float64)
+
+
+def contrast(analyses: pd.DataFrame, endpoint: Endpoint, arm: Arm) -> pd.DataFrame:
     """Rows of one comparison, one per replicate in order."""
-    rows = analyses[(analyses["analysis"] == analysis) & (analyses["contrast"] == arm.key)]
+    named = (analyses["analysis"] == endpoint.key) & (analyses["endpoint"] == endpoint.endpoint)
+    rows = analyses[named & (analyses["contrast"] == arm.key)]
     return rows.sort_values("replicate", kind="stable")
 
 
 def _power(study: Study, arm: Arm) -> Estimate | None:
     if study.median is None:
         return None
-    rows = contrast(study.median.analyses, study.primary.key, arm)
+    rows = contrast(study.median.analyses, study.main, arm)
     return operating.proportion(np.asarray(rows["reject"], dtype=bool)) if len(rows) else None
 
 
@@ -281,14 +301,14 @@ def budget(study: Study, effect: Effect) -> Budget:
     variance of true differences; residual, missing data and analysis: variance of estimate - true difference.
     """
     sorted_rows = cells(study.outcomes, len(study.arms))
-    y = change(study.outcomes, study.primary, study.primary.visit, true=True)
+    y = change(study.outcomes, study.main, study.main.visit, true=True)
     n, first, second = sorted_rows.count(y), sorted_rows.total(y), sorted_rows.total(y * y)
     with np.errstate(invalid="ignore", divide="ignore"):
         sampling = (second / n - (first / n) ** 2) / (n - 1)
     pair = [effect.arm.index, study.control.index]
     within = float(np.nanmean(sampling[:, pair].sum(axis=1)))
     true = float(np.nanvar(effect.differences, ddof=1))
-    estimate = np.asarray(contrast(study.analyses, study.primary.key, effect.arm)["estimate"], dtype=np.float64)
+    estimate = np.asarray(contrast(study.analyses, study.main, effect.arm)["estimate"], dtype=np.float64)
     rest = float(np.nanvar(estimate - effect.differences, ddof=1))
     return Budget(
         parameters=float(np.sqrt(max(true - within, 0.0))),

@@ -5,7 +5,7 @@ value and MCSE then have the same decimals. What cannot be estimated is said in 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 
 NOT_ESTIMABLE = "not estimable"
@@ -100,6 +100,28 @@ def value_and_mcse(value: float, mcse: float) -> tuple[str, str]:
     if places > -_SCIENTIFIC_BELOW:
         return _scientific_pair(value, mcse, places)
     return fixed(value, places), fixed(mcse, places)
+
+
+def together(pairs: Sequence[tuple[float, float]]) -> list[tuple[str, str]]:
+    """A column of values with their MCSEs, all to the decimals that the largest MCSE earns.
+
+    >>> together([(0.0552, 0.0016), (0.0721, 0.0021)])
+    [('0.055', '0.002'), ('0.072', '0.002')]
+    """
+    places = [found for _, mcse in pairs if (found := decimals(mcse)) is not None]
+    if not places or min(places) > -_SCIENTIFIC_BELOW:
+        return [value_and_mcse(value, mcse) for value, mcse in pairs]
+    return [_at(value, mcse, min(places)) for value, mcse in pairs]
+
+
+def _at(value: float, mcse: float, places: int) -> tuple[str, str]:
+    if not math.isfinite(value):
+        return NOT_ESTIMABLE, NOT_ESTIMABLE
+    if not math.isfinite(mcse):
+        return number(value, 2), NOT_ESTIMABLE
+    error = fixed(mcse, places)
+    least = f"< {fixed(10.0**-places, places)}"
+    return fixed(value, places), least if mcse > 0 and float(error.replace(",", "")) == 0 else error
 
 
 def proportion(value: float, mcse: float, n: int) -> str:

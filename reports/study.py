@@ -6,13 +6,15 @@ This is the one seam between the other rooms' nouns and the words and figures of
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import ConfigDict
 
 from reports.figures.palette import Look
+from trials.operating import Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +55,18 @@ class Term:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """The primary endpoint: change of `output` (unit) from the baseline visit to `visit`."""
+    """The primary endpoint: change of `output` (unit) from the baseline visit to `visit`, or its value there.
+
+    key: name of the estimand and its analysis; endpoint: name of the endpoint.
+    """
 
     key: str
+    endpoint: str
     output: str
     unit: str
     baseline: str
     visit: str
+    change: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +83,7 @@ class Parameter:
     iiv: float
     scale: str
     effects: str = ""
+    fitted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +107,9 @@ class FitEvidence:
     table: pd.DataFrame  # one row per parameter: prior and posterior summaries
     draws: Mapping[str, NDArray[np.float64]]
     check: Mapping[str, pd.DataFrame]
+    verdict: str = ""
+    remarks: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +120,15 @@ class Variant:
     label: str
     outcomes: pd.DataFrame
     analyses: pd.DataFrame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A decision rule of the protocol and the share of replicates in which it says yes."""
+
+    name: str
+    rule: str
+    made: Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +148,7 @@ class Published:
     at_level: average concentration of the study, by which the arm to compare is chosen.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     key: str
     what: Literal["mean_difference", "risk_ratio", "levels"]
     kind: Literal["validation", "calibration"]
@@ -145,6 +166,15 @@ class Published:
     every: float = math.nan
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedList:
+    """A file of published results, `vtrial: published/1`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    vtrial: Literal["published/1"]
+    results: tuple[Published, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Study:
     """A finished run in the words of the report; two studies are the same when they are one object."""
@@ -159,7 +189,7 @@ class Study:
     visits: Mapping[str, float]
     terms: tuple[Term, ...]
     composite: tuple[str, ...]  # events of "any adverse event"
-    primary: Endpoint
+    primary: Endpoint | None
     average: str
     peak: str
     exposure_unit: str
@@ -183,13 +213,26 @@ class Study:
     sensitivities: tuple[Variant, ...] = ()
     failed_blocks: int = 0
     status_advice: Mapping[int, str] = field(default_factory=dict)
-    decision: str = ""
+    decisions: tuple[Decision, ...] = ()
+    truth: pd.DataFrame | None = None  # potential outcomes: replicate x arm key, mean of the primary endpoint
     published: tuple[Published, ...] = ()
     levels: Mapping[tuple[str, float], Level] = field(default_factory=dict)
 
     @property
     def control(self) -> Arm:
         return next(arm for arm in self.arms if arm.control)
+
+    @property
+    def main(self) -> Endpoint:
+        """The primary endpoint, for sections that are only written when there is one."""
+        if self.primary is None:
+            raise LookupError("the protocol has no estimand on an output")
+        return self.primary
+
+    @property
+    def final(self) -> str:
+        """The visit at which exposure is reported: that of the primary endpoint, else the last."""
+        return self.primary.visit if self.primary is not None else list(self.visits)[-1]
 
     @property
     def treated(self) -> tuple[Arm, ...]:

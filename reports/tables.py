@@ -107,7 +107,10 @@ def columns(*titles: str, text: int = 1, words: Sequence[str] = ()) -> tuple[Col
     [False, True]
     """
     split = [title.partition("|") for title in titles]
-    return tuple(Column(title=head, under=under, numeric=i >= text and head not in words) for i, (head, _, under) in enumerate(split))
+    return tuple(
+        Column(title=head, under=under, numeric=i >= text and head not in words)
+        for i, (head, _, under) in enumerate(split)
+    )
 
 
 def to_csv(table: Table) -> str:

@@ -33,14 +33,17 @@ _STYLE: Mapping[str, Any] = {
 _ALLOWED = frozenset({"svg", "g", "path", "text", "tspan", "use", "defs", "clipPath", "rect", "circle", "line"})
 _DROPPED = frozenset({"metadata", "style", "title", "desc"})
 _ATTRIBUTES = frozenset(
-    "id class d style transform x y width height viewBox r cx cy x1 x2 y1 y2 href clip-path version points".split()
+    ["id", "class", "d", "style", "transform", "x", "y", "width", "height", "viewBox", "r", "cx", "cy", "x1", "x2", "y1", "y2", "href", "clip-path", "version", "points"]
 )
-_CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]")
+_CONTROL_CHARACTERS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]"
+)
 
 
 def style() -> AbstractContextManager[None]:
     """The look of every figure, as a context: draw inside it."""
-    return matplotlib.rc_context(dict(_STYLE))
+    settings: Any = dict(_STYLE)
+    return matplotlib.rc_context(settings)
 
 
 def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:

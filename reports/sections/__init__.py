@@ -6,27 +6,28 @@ from reports.sections import effects, model, people, trust
 from reports.study import Study
 from reports.tables import Section
 
-ALL: tuple[Callable[[Study], Section], ...] = (
-    people.question,
-    people.design,
-    model.model,
-    model.predictive_check,
-    people.population,
-    effects.concentrations,
-    effects.efficacy,
-    effects.adverse_events,
-    effects.exposure_response,
-    trust.benefit_risk_plane,
-    trust.operating,
-    trust.sensitivity,
-    trust.validation,
-    trust.assumptions,
-    trust.computation,
-    trust.limitations,
-    trust.provenance,
+ALL: tuple[tuple[Callable[[Study], Section], tuple[str, ...]], ...] = (
+    (people.question, ()),
+    (people.design, ()),
+    (model.model, ()),
+    (model.predictive_check, ()),
+    (people.population, ()),
+    (effects.concentrations, ("average", "peak")),
+    (effects.efficacy, ("primary",)),
+    (effects.adverse_events, ("terms",)),
+    (effects.exposure_response, ("primary", "terms", "average", "peak")),
+    (trust.benefit_risk_plane, ("primary", "terms")),
+    (trust.operating, ("primary",)),
+    (trust.sensitivity, ("primary", "average", "terms")),
+    (trust.validation, ()),
+    (trust.assumptions, ()),
+    (trust.computation, ()),
+    (trust.limitations, ()),
+    (trust.provenance, ()),
 )
+"""Each section with what it needs the study to have."""
 
 
 def sections(study: Study) -> tuple[Section, ...]:
-    """Every section in the order of the report."""
-    return tuple(make(study) for make in ALL)
+    """Every section the study has what it needs for, in the order of the report."""
+    return tuple(make(study) for make, needs in ALL if all(getattr(study, need) for need in needs))

@@ -2,15 +2,18 @@
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from reports import captions, results, rounding
 from reports.figures import effects as drawing
 from reports.figures import exposure as curves
+from reports.figures.palette import Look
 from reports.results import Effect, Risk
 from reports.sections.people import marks
-from reports.study import Arm, Study
+from reports.study import Study
 from reports.tables import Block, Heading, Plots, Section, Table, Text, columns
+from trials.operating import Estimate
 
 Array = NDArray[np.float64]
 _POINTS = 500
@@ -53,37 +56,33 @@ def _series(study: Study) -> list[curves.Band]:
 
 def _exposures(study: Study) -> Table:
     grid = results.cells(study.outcomes, len(study.arms))
-    rows = []
-    for arm in study.treated:
-        row = [arm.label]
-        for summary in (study.average, study.peak):
-            row += _exposure(study, grid, summary, arm)
-        rows.append(tuple(row))
+    parts = [_exposure(study, grid, summary) for summary in (study.average, study.peak)]
+    rows = tuple((arm.label, *parts[0][k], *parts[1][k]) for k, arm in enumerate(study.treated))
     return Table(
         caption=f"Exposure in the week before the final visit ({study.exposure_unit}), all randomised subjects.",
         columns=columns(
             "Arm", "Average level|mean", "MCSE", "Subjects|5th to 95th percentile",
             "Peak level|mean", "MCSE", "Subjects|5th to 95th percentile",
         ),
-        rows=tuple(rows),
-        marks=tuple(mark for mark, arm in zip(marks(study), study.arms, strict=True) if not arm.control),
+        rows=rows,
+        marks=_treated_marks(study),
         notes=(captions.MCSE, "Subjects who stopped treatment count with the levels they have, zero among them."),
     )  # fmt: skip
 
 
-def _exposure(study: Study, grid: results.Cells, summary: str, arm: Arm) -> list[str]:
-    values = study.outcomes[f"{summary}@{study.primary.visit}"].to_numpy(dtype=np.float64)
-    estimate = results.mean(grid.mean(values)[:, arm.index])
-    of_arm = values[study.outcomes["arm"].to_numpy() == arm.index]
-    low, high = results.middle(of_arm, 0.9)
-    shown, error = rounding.value_and_mcse(estimate.value, estimate.mcse)
-    return [shown, error, rounding.interval(low, high, 1)]
+def _exposure(study: Study, grid: results.Cells, summary: str) -> list[tuple[str, str, str]]:
+    """Mean, MCSE and range over subjects of one summary, by treated arm."""
+    values = study.outcomes[f"{summary}@{study.final}"].to_numpy(dtype=np.float64)
+    means, arms = grid.mean(values), study.outcomes["arm"].to_numpy()
+    shown = rounding.together([_pair(results.mean(means[:, arm.index])) for arm in study.treated])
+    ranges = [results.middle(values[arms == arm.index], 0.9) for arm in study.treated]
+    return [(value, error, rounding.interval(*limits, 1)) for (value, error), limits in zip(shown, ranges, strict=True)]
 
 
 def efficacy(study: Study) -> Section:
     """Expected arm values apart from what one trial would report."""
     found = results.effects(study)
-    unit, output = study.primary.unit, study.primary.output
+    unit, output = study.main.unit, study.main.output
     rows = [
         drawing.Row(
             label=e.arm.label, look=e.arm.look, value=e.expected.value, outer=e.spread,
@@ -92,10 +91,10 @@ def efficacy(study: Study) -> Section:
         for e in found
     ]  # fmt: skip
     single = [drawing.Row(label=e.arm.label, look=e.arm.look, value=e.one[0], outer=e.one[1:]) for e in found]
-    label = f"Difference from {study.control.label} in change of {output} at {study.primary.visit} ({unit})"
+    label = f"Difference from {study.control.label} in change of {output} at {study.main.visit} ({unit})"
     blocks: tuple[Block, ...] = (
         Text(
-            text=f"Estimand: {study.primary.output} change from {study.primary.baseline} to {study.primary.visit}, all randomised "
+            text=f"Estimand: {study.main.output} change from {study.main.baseline} to {study.main.visit}, all randomised "
             "subjects whether or not treatment went on (treatment policy)."
         ),
         Heading(text="(a) Expected values"),
@@ -120,13 +119,13 @@ def efficacy(study: Study) -> Section:
 
 def _course_caption(study: Study) -> str:
     return (
-        f"Mean true change of {study.primary.output} from {study.primary.baseline}, over {captions.replicates(study)}; "
+        f"Mean true change of {study.main.output} from {study.main.baseline}, over {captions.replicates(study)}; "
         "bars: middle 95 % of replicates." + captions.dose_key(study)
     )
 
 
-def _courses(study: Study) -> str:
-    visits = [v for v in study.visits if f"{study.primary.output}.true@{v}" in study.outcomes.columns]
+def _courses(study: Study) -> Markup:
+    visits = [v for v in study.visits if f"{study.main.output}.true@{v}" in study.outcomes.columns]
     means = {visit: results.true_means(study, study.outcomes, visit) for visit in visits}
     days = np.array([study.visits[v] for v in visits], dtype=np.float64)
     series = []
@@ -134,30 +133,28 @@ def _courses(study: Study) -> str:
         limits = np.array([results.middle(means[v][:, arm.index]) for v in visits])
         centre = np.array([np.nanmean(means[v][:, arm.index]) for v in visits])
         series.append(
-            drawing.Course(label=arm.label, look=arm.look, day=days, mean=centre, lower=limits[:, 0], upper=limits[:, 1])
+            drawing.Course(
+                label=arm.label, look=arm.look, day=days, mean=centre, lower=limits[:, 0], upper=limits[:, 1]
+            )
         )
-    y = f"Change of {study.primary.output} ({study.primary.unit})"
+    y = f"Change of {study.main.output} ({study.main.unit})"
     return drawing.courses(series, y_label=y, name="courses")
 
 
 def _expected(study: Study, found: tuple[Effect, ...]) -> Table:
-    means = results.true_means(study, study.outcomes, study.primary.visit)
-    by_arm = {e.arm.index: e for e in found}
-    rows = []
-    for arm in study.arms:
-        change = rounding.value_and_mcse(*_pair(results.mean(means[:, arm.index])))
-        effect = by_arm.get(arm.index)
-        if effect is None:
-            rows.append((arm.label, *change, "–", "–", "–"))
-            continue
-        places = _places(effect.expected.mcse)
-        difference = rounding.value_and_mcse(*_pair(effect.expected))
-        rows.append((arm.label, *change, *difference, rounding.interval(*effect.spread, places)))
+    means = results.true_means(study, study.outcomes, study.main.visit)
+    changes = rounding.together([_pair(results.mean(means[:, arm.index])) for arm in study.arms])
+    differences = rounding.together([_pair(e.expected) for e in found])
+    places = min((_places(e.expected.mcse) for e in found), default=2)
+    rest = {
+        e.arm.index: (*shown, rounding.interval(*e.spread, places)) for e, shown in zip(found, differences, strict=True)
+    }
+    rows = tuple((arm.label, *changes[k], *rest.get(arm.index, ("–", "–", "–"))) for k, arm in enumerate(study.arms))
     return Table(
-        caption=f"Expected change of {study.primary.output} at {study.primary.visit} and its difference from "
-        f"{study.control.label} ({study.primary.unit}).",
+        caption=f"Expected change of {study.main.output} at {study.main.visit} and its difference from "
+        f"{study.control.label} ({study.main.unit}).",
         columns=columns("Arm", "Change|expected", "MCSE", "Difference|expected", "MCSE", "95 % of replicates"),
-        rows=tuple(rows),
+        rows=rows,
         marks=marks(study),
         notes=(captions.MCSE, captions.SPREAD),
     )
@@ -171,16 +168,29 @@ def _single(study: Study, found: tuple[Effect, ...]) -> Table:
             rounding.interval(e.one[1], e.one[2], 2),
             rounding.interval(*e.trials, 2),
             rounding.with_mcse(e.bias.value, e.bias.mcse),
+            "–" if e.coverage is None else rounding.proportion(e.coverage.value, e.coverage.mcse, e.coverage.n),
         )
         for e in found
     )
     level = f"{rounding.plain(100 * (1 - study.alpha))} % simultaneous interval"
     return Table(
-        caption=f"One trial's report of the difference from {study.control.label} in {study.primary.output} ({study.primary.unit}).",
-        columns=columns("Arm", "Estimate|mean", f"{level}|median limits", "Estimates|95 % of trials", "Bias|estimate - true (MCSE)"),
+        caption=f"One trial's report of the difference from {study.control.label} in {study.main.output} ({study.main.unit}).",
+        columns=columns(
+            "Arm", "Estimate|mean", f"{level}|median limits", "Estimates|95 % of trials", "Bias|estimate - true (MCSE)", "Coverage|of the true value"
+        ),
         rows=rows,
         marks=_treated_marks(study),
-        notes=(captions.ONE_TRIAL,),
+        notes=(captions.ONE_TRIAL, _truth_note(study)),
+    )
+
+
+def _truth_note(study: Study) -> str:
+    if study.truth is None:
+        return "Bias is taken against the true difference of the subjects enrolled."
+    n = rounding.count(len(study.truth))
+    return (
+        f"Bias and coverage are taken against the true difference with every subject followed under both arms ({n} replicates). "
+        "Intervals are simultaneous over the arms, so each alone should cover more often than its nominal level."
     )
 
 
@@ -191,7 +201,7 @@ def _budget(study: Study, found: tuple[Effect, ...]) -> Table:
         parts = (b.parameters, b.subjects, b.residual, b.total)
         rows.append((effect.arm.label, *(rounding.fixed(x, 3) for x in parts), rounding.number(b.monte_carlo, 1)))
     return Table(
-        caption=f"Where the uncertainty of one trial's estimate comes from: standard deviations ({study.primary.unit}).",
+        caption=f"Where the uncertainty of one trial's estimate comes from: standard deviations ({study.main.unit}).",
         columns=columns(
             "Arm", "Population|parameters", "Subjects|enrolled", "Measurement,|missing data, analysis", "Estimate|all together",
             "Monte Carlo|of the mean shown",
@@ -206,7 +216,7 @@ def _treated_marks(study: Study) -> tuple[str, ...]:
     return tuple("flagged" if arm.flag else "" for arm in study.treated)
 
 
-def _pair(estimate: results.Estimate) -> tuple[float, float]:
+def _pair(estimate: Estimate) -> tuple[float, float]:
     return estimate.value, estimate.mcse
 
 
@@ -221,7 +231,8 @@ def adverse_events(study: Study) -> Section:
     found = {name: [results.risks(study, keys, g) for g in range(1, grades + 1)] for name, keys, grades in events}
     top = 108 * max((max(r.incidence.value, _finite(r.spread[1])) for by in found.values() for r in by[0]), default=1.0)
     panels = tuple(
-        drawing.incidences(name, _bars(by), top=max(top, 1.0), name=f"ae{k}") for k, (name, by) in enumerate(found.items())
+        drawing.incidences(name, _bars(by), top=max(top, 1.0), name=f"ae{k}")
+        for k, (name, by) in enumerate(found.items())
     )
     period = sorted({rounding.plain(term.per) for term in study.terms})
     blocks: tuple[Block, ...] = (
@@ -349,25 +360,28 @@ def exposure_response(study: Study) -> Section:
     )  # fmt: skip
 
 
-def _markers(study: Study, summary: str) -> tuple[tuple[float, str, drawing.Look], ...]:
-    values = study.outcomes[f"{summary}@{study.primary.visit}"].to_numpy(dtype=np.float64)
+def _markers(study: Study, summary: str) -> tuple[tuple[float, str, Look], ...]:
+    values = study.outcomes[f"{summary}@{study.final}"].to_numpy(dtype=np.float64)
     arms = study.outcomes["arm"].to_numpy()
     return tuple((float(np.nanmedian(values[arms == a.index])), a.label, a.look) for a in study.treated)
 
 
-def _benefit_panel(study: Study, markers: tuple[tuple[float, str, drawing.Look], ...]) -> str:
-    x = study.outcomes[f"{study.average}@{study.primary.visit}"].to_numpy(dtype=np.float64)
-    y = results.change(study.outcomes, study.primary, study.primary.visit, true=True)
+def _benefit_panel(study: Study, markers: tuple[tuple[float, str, Look], ...]) -> Markup:
+    x = study.outcomes[f"{study.average}@{study.final}"].to_numpy(dtype=np.float64)
+    y = results.change(study.outcomes, study.main, study.main.visit, true=True)
     found = results.binned(x, y, study.outcomes["replicate"].to_numpy().astype(np.int64))
     rows = results.thinned(x.size, _POINTS)
     data = _response(found, markers, np.stack([x[rows], y[rows]], axis=1), np.stack([found.low, found.high]))
-    labels = (f"Average level {study.average} ({study.exposure_unit})", f"Change of {study.primary.output} ({study.primary.unit})")
+    labels = (
+        f"Average level {study.average} ({study.exposure_unit})",
+        f"Change of {study.main.output} ({study.main.unit})",
+    )
     return curves.response(data, title="Efficacy", labels=labels, percent=False, name="er0")
 
 
 def _risk_panel(
-    study: Study, name: str, keys: tuple[str, ...], markers: tuple[tuple[float, str, drawing.Look], ...], k: int
-) -> str:
+    study: Study, name: str, keys: tuple[str, ...], markers: tuple[tuple[float, str, Look], ...], k: int
+) -> Markup:
     x = _highest_peak(study)
     y = (results.grades(study.outcomes, keys) >= 1).astype(np.float64)
     found = results.binned(x, y, study.outcomes["replicate"].to_numpy().astype(np.int64))
@@ -384,7 +398,7 @@ def _highest_peak(study: Study) -> Array:
 
 
 def _response(
-    found: results.Binned, markers: tuple[tuple[float, str, drawing.Look], ...], points: Array, people: Array
+    found: results.Binned, markers: tuple[tuple[float, str, Look], ...], points: Array, people: Array
 ) -> curves.Response:
     return curves.Response(
         exposure=found.exposure, mean=found.mean,

@@ -33,6 +33,8 @@ def headline(study: Study) -> Headline:
 
 
 def _answer(study: Study, found: tuple[Effect, ...], harms: tuple[Risk, ...]) -> tuple[str, ...]:
+    if not found:
+        return _harm_only(study, harms)
     best = max(found, key=lambda e: e.expected.value)
     sentences = [f"Largest expected effect: {_benefit(study, best)}{_harm(harms, best)}."]
     allowed = [e for e in found if _expected_risk(harms, e) <= (study.most_risk or 1.0) and not e.arm.flag]
@@ -46,16 +48,32 @@ def _answer(study: Study, found: tuple[Effect, ...], harms: tuple[Risk, ...]) ->
             f"A single trial of {rounding.count(study.subjects)} subjects would typically report an interval that includes no effect "
             f"for {sentence(weak)}."
         )
+    for decision in study.decisions:
+        share = rounding.proportion(decision.made.value, decision.made.mcse, decision.made.n)
+        sentences.append(f"The protocol's rule “{decision.name}” ({decision.rule}) says yes with probability {share}.")
     return tuple(sentences)
 
 
+def _harm_only(study: Study, harms: tuple[Risk, ...]) -> tuple[str, ...]:
+    """The answer of a protocol that compares no output."""
+    worst = max(harms, key=lambda r: r.difference.value if r.difference else 0.0, default=None)
+    if worst is None or worst.difference is None:
+        return ("The protocol compares neither an output nor an adverse event.",)
+    value = rounding.with_mcse(100 * worst.difference.value, 100 * worst.difference.mcse)
+    limits = rounding.interval(100 * worst.one[1], 100 * worst.one[2], 0)
+    return (
+        f"Largest excess risk: {worst.arm.label}, {value} percentage points more subjects with any adverse event than "
+        f"{study.control.label}; one trial's interval about {limits}.",
+    )
+
+
 def _benefit(study: Study, effect: Effect) -> str:
-    value = rounding.with_mcse(effect.expected.value, effect.expected.mcse, study.primary.unit)
+    value = rounding.with_mcse(effect.expected.value, effect.expected.mcse, study.main.unit)
     flag = f" ({effect.arm.flag})" if effect.arm.flag else ""
     one = rounding.interval(effect.one[1], effect.one[2], 2)
     return (
-        f"{effect.arm.label}{flag}, {study.primary.output} {value} above {study.control.label} at {study.primary.visit}; "
-        f"one trial would report an interval of about {one} {study.primary.unit}"
+        f"{effect.arm.label}{flag}, {study.main.output} differs from {study.control.label} by {value} at {study.main.visit}; "
+        f"one trial would report an interval of about {one} {study.main.unit}"
     )
 
 
@@ -76,7 +94,11 @@ def _expected_risk(harms: tuple[Risk, ...], effect: Effect) -> float:
 def _trust(study: Study) -> tuple[str, ...]:
     assumed = [p for p in study.parameters if p.status not in ("verified", "copied")]
     items = credibility.evidence(study)
-    found = [f"{len(assumed)} of {len(study.parameters)} values of the model are assumed, first of all {assumed[0].name}."] if assumed else []
+    found = (
+        [f"{len(assumed)} of {len(study.parameters)} values of the model are assumed, first of all {assumed[0].name}."]
+        if assumed
+        else []
+    )
     for kind in ("validation", "calibration"):
         chosen = [e for e in items if e.kind == kind]
         agreed = sum(e.verdict == "agrees" for e in chosen)
@@ -89,25 +111,31 @@ def _trust(study: Study) -> tuple[str, ...]:
 
 
 def _table(study: Study, found: tuple[Effect, ...], harms: tuple[Risk, ...]) -> Table:
-    unit = study.primary.unit
+    unit, output = (study.main.unit, study.main.output) if study.primary else ("", "Endpoint")
+    gains = rounding.together([(e.expected.value, e.expected.mcse) for e in found])
+    by_arm = {r.arm.index: r for r in harms}
     rows = []
-    for effect in found:
-        harm = next((r for r in harms if r.arm.index == effect.arm.index), None)
+    for effect, (gain, error) in zip(found, gains, strict=True):
         rows.append((
             effect.arm.label,
-            rounding.with_mcse(effect.expected.value, effect.expected.mcse),
+            f"{gain} (MCSE {error})",
             rounding.interval(effect.one[1], effect.one[2], 2),
-            "–" if harm is None or harm.difference is None
-            else rounding.with_mcse(100 * harm.difference.value, 100 * harm.difference.mcse),
-            "–" if harm is None else rounding.interval(100 * harm.one[1], 100 * harm.one[2], 0),
+            *_excess(by_arm.get(effect.arm.index)),
             rounding.proportion(effect.assurance.value, effect.assurance.mcse, effect.assurance.n),
         ))  # fmt: skip
     return Table(
         caption=f"Differences from {study.control.label}.",
         columns=columns(
-            "Arm", f"{study.primary.output}|{unit}, expected", f"One trial reports|{unit}, adjusted interval",
+            "Arm", f"{output}|{unit}, expected", f"One trial reports|{unit}, adjusted interval",
             "Any adverse event|percentage points, expected", "One trial reports|95 % interval", "Assurance|probability of significance",
         ),
         rows=tuple(rows),
         marks=tuple(m for m, arm in zip(marks(study), study.arms, strict=True) if not arm.control),
     )  # fmt: skip
+
+
+def _excess(harm: Risk | None) -> tuple[str, str]:
+    if harm is None or harm.difference is None:
+        return "–", "–"
+    value = rounding.with_mcse(100 * harm.difference.value, 100 * harm.difference.mcse)
+    return value, rounding.interval(100 * harm.one[1], 100 * harm.one[2], 0)

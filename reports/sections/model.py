@@ -1,6 +1,8 @@
 """Sections on data, model, fit and the check of the fit on its own data."""
 
 import math
+from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -30,7 +32,8 @@ def _fit(fit: FitEvidence) -> list[Block]:
         f"Model {fit.name}, fitted to {fit.data} by Hamiltonian Monte Carlo. The posterior draws feed the trial: each "
         "replicate uses one draw of the population parameters, so that their uncertainty reaches every result."
     )
-    blocks: list[Block] = [Text(text=intro), _diagnostics(fit), _priors(fit)]
+    blocks: list[Block] = [Text(text=intro), Text(text=fit.verdict), _diagnostics(fit), _priors(fit)]
+    blocks += [Text(text=remark, tone="note") for remark in fit.remarks]
     panels = _panels(fit)
     if panels:
         caption = "Posterior draws (bars) and prior density (dashed line). A prior far wider than the bars left the data to decide."
@@ -53,11 +56,11 @@ def _priors(fit: FitEvidence) -> Table:
     return Table(
         caption="Priors and posteriors of the population parameters: median (central 95 %).",
         columns=columns("Parameter", "Unit", "Prior", "Posterior", "R-hat", "Bulk ESS", text=2),
-        rows=tuple(_prior_row(dict(row)) for row in fit.table.to_dict("records")),
+        rows=tuple(_prior_row(row) for row in fit.table.to_dict("records")),
     )
 
 
-def _prior_row(row: dict[str, object]) -> tuple[str, ...]:
+def _prior_row(row: dict[Hashable, Any]) -> tuple[str, ...]:
     def value(key: str) -> float:
         found = row.get(key, math.nan)
         return float(found) if isinstance(found, int | float) else math.nan
@@ -111,7 +114,8 @@ def _value_row(p: Parameter) -> tuple[str, ...]:
         return rounding.plain(x) if math.isfinite(x) and x > 0 else "–"
 
     scale = f" ({p.scale})" if p.scale not in ("log", "") else ""
-    return p.name, rounding.plain(p.typical), p.unit, shown(p.se) + scale, shown(p.iiv), p.effects or "–", p.status
+    name = f"{p.name} (from the fit)" if p.fitted else p.name
+    return name, rounding.plain(p.typical), p.unit, shown(p.se) + scale, shown(p.iiv), p.effects or "–", p.status
 
 
 def predictive_check(study: Study) -> Section:

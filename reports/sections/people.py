@@ -8,6 +8,7 @@ from reports.figures import design as picture
 from reports.results import Cells
 from reports.study import Arm, Dosing, Study
 from reports.tables import Block, Facts, Heading, Plots, Section, Table, Text, columns
+from trials.operating import Estimate
 
 _MOST_LABELS = 12
 
@@ -41,7 +42,9 @@ def design(study: Study) -> Section:
         marks=marks(study),
     )
     return Section(
-        key="design", title="Design", blocks=(Plots(caption=caption, panels=(sketch,)), table, Facts(facts=study.design))
+        key="design",
+        title="Design",
+        blocks=(Plots(caption=caption, panels=(sketch,)), table, Facts(facts=study.design)),
     )
 
 
@@ -100,7 +103,9 @@ def _baseline(study: Study) -> Table:
         columns=columns("Characteristic", *(arm.label for arm in study.arms)),
         rows=tuple(rows),
         marks=tuple(styles),
-        notes=("Every replicate enrols new subjects, each in one arm only. Digits follow the MCSE of the mean or share.",),
+        notes=(
+            "Every replicate enrols new subjects, each in one arm only. Digits follow the MCSE of the mean or share.",
+        ),
     )
 
 
@@ -114,13 +119,15 @@ def _continuous(name: str, values: pd.Series, found: Cells, study: Study) -> tup
     means = found.mean(x)
     arm_of = study.outcomes["arm"].to_numpy()
     unit = study.units.get(name, "")
-    return (f"{name.replace('_', ' ').lower() if len(name) > 4 else name}{f', {unit}' if unit and unit != '1' else ''}",) + tuple(
+    return (
+        f"{name.replace('_', ' ').lower() if len(name) > 4 else name}{f', {unit}' if unit and unit != '1' else ''}",
+    ) + tuple(
         _mean_sd(results.mean(means[:, arm.index]), float(np.nanstd(x[arm_of == arm.index], ddof=1)))
         for arm in study.arms
     )
 
 
-def _mean_sd(estimate: results.Estimate, sd: float) -> str:
+def _mean_sd(estimate: Estimate, sd: float) -> str:
     places = rounding.decimals(estimate.mcse)
     places = 1 if places is None else min(max(places, 0), 2)
     return f"{rounding.fixed(estimate.value, places)} ({rounding.fixed(sd, places)})"

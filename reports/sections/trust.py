@@ -10,6 +10,7 @@ from reports.results import Effect
 from reports.sections.people import marks
 from reports.study import Parameter, Study, Variant
 from reports.tables import Block, Facts, Heading, Items, Plots, Section, Table, Text, columns
+from trials.operating import Estimate
 from trials import benefit_risk
 
 _CLOUD = 200
@@ -38,7 +39,7 @@ def benefit_risk_plane(study: Study) -> Section:
     limit = None if study.most_risk is None else 100 * study.most_risk
     panel = drawing.plane(
         clouds, x_label=f"Any adverse event, difference from {study.control.label} (percentage points)",
-        y_label=f"{study.primary.output}, difference ({study.primary.unit})",
+        y_label=f"{study.main.output}, difference ({study.main.unit})",
         most_risk=limit, least_benefit=study.least_benefit, name="plane",
     )  # fmt: skip
     caption = (
@@ -57,23 +58,36 @@ def _acceptable(study: Study, found: tuple[Effect, ...], harms: list[results.Ris
         least_benefit=least, most_risk=most,
     )  # fmt: skip
     n = int(study.outcomes["replicate"].nunique())
+    benefits = rounding.together([(p.benefit.value, p.benefit.mcse) for p in points])
+    excess = rounding.together([(100 * p.risk.value, 100 * p.risk.mcse) for p in points])
     rows = tuple(
         (
             e.arm.label,
-            rounding.with_mcse(e.expected.value, e.expected.mcse),
-            rounding.with_mcse(100 * h.difference.value, 100 * h.difference.mcse) if h.difference else "–",
+            f"{benefits[k][0]} (MCSE {benefits[k][1]})",
+            f"{excess[k][0]} (MCSE {excess[k][1]})",
             rounding.proportion(p.acceptable.value, p.acceptable.mcse, n),
         )
-        for e, h, p in zip(found, harms, points, strict=True)
+        for k, (e, p) in enumerate(zip(found, points, strict=True))
     )
-    risk = f" and at most {rounding.plain(100 * most)} percentage points more subjects with an event" if study.most_risk is not None else ""
-    benefit = f"a gain above {rounding.plain(least)} {study.primary.unit}"
+    risk = (
+        f" and at most {rounding.plain(100 * most)} percentage points more subjects with an event"
+        if study.most_risk is not None
+        else ""
+    )
+    benefit = f"a gain above {rounding.plain(least)} {study.main.unit}"
     return Table(
         caption="Benefit, risk, and the share of replicates in which both are acceptable.",
-        columns=columns("Arm", f"Benefit|{study.primary.unit}", "Any adverse event|percentage points", "Both acceptable|share of replicates"),
+        columns=columns(
+            "Arm",
+            f"Benefit|{study.main.unit}",
+            "Any adverse event|percentage points",
+            "Both acceptable|share of replicates",
+        ),
         rows=rows,
         marks=tuple(m for m, arm in zip(marks(study), study.arms, strict=True) if not arm.control),
-        notes=(f"Acceptable: {benefit}{risk}. A share over replicates mixes parameter uncertainty with the chance of who was enrolled.",),
+        notes=(
+            f"Acceptable: {benefit}{risk}. A share over replicates mixes parameter uncertainty with the chance of who was enrolled.",
+        ),
     )
 
 
@@ -83,7 +97,9 @@ def operating(study: Study) -> Section:
     n = int(study.outcomes["replicate"].nunique())
     m = n if study.median is None else int(study.median.analyses["replicate"].nunique())
     bars = [
-        drawing.Bar(label=e.arm.label, look=e.arm.look, first=_limits(e.assurance), second=_limits(e.power) if e.power else None)
+        drawing.Bar(
+            label=e.arm.label, look=e.arm.look, first=_limits(e.assurance), second=_limits(e.power) if e.power else None
+        )
         for e in found
     ]
     caption = (
@@ -100,19 +116,33 @@ def operating(study: Study) -> Section:
     )  # fmt: skip
     table = Table(
         caption=f"Operating characteristics with {rounding.count(study.subjects)} subjects in all.",
-        columns=columns("Arm", f"Assurance|{rounding.count(n)} replicates", f"Power at the posterior median|{rounding.count(m)} replicates"),
+        columns=columns(
+            "Arm",
+            f"Assurance|{rounding.count(n)} replicates",
+            f"Power at the posterior median|{rounding.count(m)} replicates",
+        ),
         rows=rows,
         marks=tuple(x for x, arm in zip(marks(study), study.arms, strict=True) if not arm.control),
         notes=(captions.MCSE,),
     )
     panel = drawing.probabilities(bars, legend=("Assurance", "Power at the posterior median"), name="power")
     blocks: list[Block] = [Plots(caption=caption, panels=(panel,)), table]
-    if study.decision:
-        blocks.append(Facts(facts=(("Decision rule of the protocol", study.decision),)))
+    if study.decisions:
+        blocks.append(_decisions(study))
     return Section(key="operating", title="Operating characteristics", blocks=tuple(blocks))
 
 
-def _limits(estimate: results.Estimate) -> tuple[float, float, float]:
+def _decisions(study: Study) -> Table:
+    rows = tuple((d.name, d.rule, rounding.proportion(d.made.value, d.made.mcse, d.made.n)) for d in study.decisions)
+    return Table(
+        caption="Decision rules of the protocol, fixed before the run, and the share of trials in which each says yes.",
+        columns=columns("Decision", "Rule", "Probability of yes", text=2),
+        rows=rows,
+        notes=(captions.MCSE,),
+    )
+
+
+def _limits(estimate: Estimate) -> tuple[float, float, float]:
     """Wilson limits: the plug-in interval has no width at 0 and 1."""
     from trials.analysis import binary
 
@@ -129,7 +159,7 @@ def sensitivity(study: Study) -> Section:
     rows, forest = [], []
     for arm in study.treated:
         for variant in (main, *study.sensitivities):
-            means = results.true_means(study, variant.outcomes, study.primary.visit)
+            means = results.true_means(study, variant.outcomes, study.main.visit)
             differences = means[:, arm.index] - means[:, study.control.index]
             rows.append((arm.label, variant.label, *_variant(study, variant, arm.index, differences)))
             estimate = results.mean(differences)
@@ -140,11 +170,11 @@ def sensitivity(study: Study) -> Section:
                     inner=results.monte_carlo(estimate),
                 )
             )  # fmt: skip
-    x = f"Difference from {study.control.label} in {study.primary.output} ({study.primary.unit})"
+    x = f"Difference from {study.control.label} in {study.main.output} ({study.main.unit})"
     table = Table(
         caption="Main run and sensitivity runs.",
         columns=columns(
-            "Arm", "Run", "Replicates", f"Average level|{study.exposure_unit} (MCSE)", f"{study.primary.output} difference|{study.primary.unit} (MCSE)",
+            "Arm", "Run", "Replicates", f"Average level|{study.exposure_unit} (MCSE)", f"{study.main.output} difference|{study.main.unit} (MCSE)",
             "95 % of replicates", "Any adverse event|% (MCSE)", text=2,
         ),
         rows=tuple(rows),
@@ -158,7 +188,9 @@ def sensitivity(study: Study) -> Section:
 
 def _variant(study: Study, variant: Variant, arm: int, differences: results.Array) -> tuple[str, ...]:
     grid = results.cells(variant.outcomes, len(study.arms))
-    level = results.mean(grid.mean(variant.outcomes[f"{study.average}@{study.primary.visit}"].to_numpy(dtype=np.float64))[:, arm])
+    level = results.mean(
+        grid.mean(variant.outcomes[f"{study.average}@{study.final}"].to_numpy(dtype=np.float64))[:, arm]
+    )
     any_event = (results.grades(variant.outcomes, _risk_keys(study)) >= 1).astype(np.float64)
     share = results.mean(grid.mean(any_event)[:, arm])
     estimate = results.mean(differences)
@@ -192,7 +224,7 @@ def validation(study: Study) -> Section:
             continue
         blocks.append(
             Table(
-                caption=f"{title}.",
+                caption="Published results and this run; the criterion was fixed before the run.",
                 columns=columns("Claim", "Witness", "This run", "Published", "Agreement means", "Verdict", text=6),
                 rows=tuple((e.claim, e.witness, e.ours, e.theirs, e.tolerance, e.verdict.upper()) for e in chosen),
                 marks=tuple("breach" if e.verdict == "disagrees" else "" for e in chosen),
@@ -215,8 +247,10 @@ def assumptions(study: Study) -> Section:
     counts = {s: sum(p.status == s for p in study.parameters) for s in ("verified", "copied", "assumed")}
     other = len(study.parameters) - sum(counts.values())
     text = (
-        f"{counts['verified']} values were verified in their source, {counts['copied']} copied from a secondary source or a fit, "
-        f"{counts['assumed']} assumed" + (f", {other} have no status" if other else "") + ". The most consequential assumption heads the list."
+        f"Values verified in their source: {counts['verified']}; copied from a secondary source or a fit: {counts['copied']}; "
+        f"assumed: {counts['assumed']}"
+        + (f"; without a status: {other}" if other else "")
+        + ". The most consequential assumption heads the list."
     )
     table = Table(
         caption="Values of the model text by status.",
@@ -242,7 +276,11 @@ def computation(study: Study) -> Section:
     )
     blocks: list[Block] = [table]
     codes = study.outcomes["status"].value_counts().sort_index()
-    failed = [f"{rounding.count(n)} subjects: {study.status_advice.get(int(str(c)), f'status {c}')}" for c, n in codes.items() if c != 0]
+    failed = [
+        f"{rounding.count(n)} subjects: {study.status_advice.get(int(str(c)), f'status {c}')}"
+        for c, n in codes.items()
+        if c != 0
+    ]
     if failed:
         blocks.append(Items(items=tuple(failed)))
     blocks.append(_missing(study))
@@ -251,14 +289,15 @@ def computation(study: Study) -> Section:
 
 def _missing(study: Study) -> Table:
     grid = results.cells(study.outcomes, len(study.arms))
-    lost = np.isnan(study.outcomes[f"{study.primary.output}@{study.primary.visit}"].to_numpy(dtype=np.float64)) * 1.0
     rows = []
     parts = {"Treatment stopped early": "stopped.day", "Left the trial": "dropout.day"}
     for title, column in parts.items():
         if column in study.outcomes.columns:
             flag = np.isfinite(study.outcomes[column].to_numpy(dtype=np.float64)) * 1.0
             rows.append((title, *_percents(study, grid.mean(flag))))
-    rows.append((f"{study.primary.output} at {study.primary.visit} missing", *_percents(study, grid.mean(lost))))
+    if study.primary is not None:
+        lost = np.isnan(study.outcomes[f"{study.main.output}@{study.main.visit}"].to_numpy(dtype=np.float64)) * 1.0
+        rows.append((f"{study.main.output} at {study.main.visit} missing", *_percents(study, grid.mean(lost))))
     return Table(
         caption="Intercurrent events and missing data, per cent of randomised subjects.",
         columns=columns("What", *(arm.label for arm in study.arms)),
@@ -273,7 +312,11 @@ def _percents(study: Study, shares: results.Array) -> list[str]:
 
 def provenance(study: Study) -> Section:
     """Seed, versions, hashes, command."""
-    facts = (("Command that reproduces this run", study.command or "not recorded"), ("Seed", str(study.seed)), *study.provenance)
+    facts = (
+        ("Command that reproduces this run", study.command or "not recorded"),
+        ("Seed", str(study.seed)),
+        *study.provenance,
+    )
     return Section(key="provenance", title="Provenance", blocks=(Facts(facts=facts),))
 
 
@@ -286,7 +329,9 @@ def limitations(study: Study) -> Section:
     ]
     if any(p.status == "assumed" for p in study.parameters):
         first = next(p for p in study.parameters if p.status == "assumed")
-        items.append(f"The leading assumption is {first.name} = {_value(first)}" + (f": {first.note}." if first.note else "."))
+        items.append(
+            f"The leading assumption is {first.name} = {_value(first)}" + (f": {first.note}." if first.note else ".")
+        )
     rows = credibility.coverage(study)
     table = Table(
         caption="What guidance on simulation reports asks for, and what this report has. No claim of conformity is made.",

@@ -8,7 +8,21 @@ import pandas as pd
 import pytest
 
 from reports.figures.palette import looks
-from reports.study import Arm, Dosing, Endpoint, FitEvidence, Level, Parameter, Published, Screening, Study, Term, Variant
+from reports.study import (
+    Decision,
+    Arm,
+    Dosing,
+    Endpoint,
+    FitEvidence,
+    Level,
+    Parameter,
+    Published,
+    Screening,
+    Study,
+    Term,
+    Variant,
+)
+from trials.operating import Estimate
 
 DOSES = (0.0, 200.0, 300.0, 400.0, 600.0)
 VISITS = {"baseline": 0.0, "week2": 14.0, "week4": 28.0, "week8": 56.0, "week12": 84.0}
@@ -82,9 +96,7 @@ def make_curves() -> pd.DataFrame:
             days = time / 24
             given = np.where(days < 3, 200, np.where(days < 6, min(dose, 300), dose))
             level = given / 48 * (1 - np.exp(-time / 12)) * (1 + 0.12 * np.cos(2 * np.pi * time / 12))
-            rows.append(
-                pd.DataFrame({"arm": k, "time": time, "p5": 0.45 * level, "p50": level, "p95": 1.8 * level})
-            )
+            rows.append(pd.DataFrame({"arm": k, "time": time, "p5": 0.45 * level, "p50": level, "p95": 1.8 * level}))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -107,7 +119,9 @@ def make_fit() -> FitEvidence:
                       "median": centre * f, "upper": centre * f * 1.15})
         for q, f in ((5, 0.6), (50, 1.0), (95, 1.45))
     ])  # fmt: skip
-    points = pd.DataFrame({"time": np.tile(time, 12), "value": np.tile(centre, 12) * np.exp(0.25 * rng.normal(size=120))})
+    points = pd.DataFrame(
+        {"time": np.tile(time, 12), "value": np.tile(centre, 12) * np.exp(0.25 * rng.normal(size=120))}
+    )
     return FitEvidence(
         name="theophylline", data="theophylline.csv (12 subjects, 132 rows)",
         diagnostics={"max_rhat": 1.004, "min_ess_bulk": 932.0, "min_ess_tail": 1011.0, "divergences": 0.0},
@@ -148,7 +162,7 @@ def make_study(replicates: int = 20, subjects: int = 300) -> Study:
         seed=20261121, planned=replicates, subjects=subjects, arms=arms, visits=VISITS,
         terms=tuple(Term(key=k, term=t, soc="Disorders", grades=3, per=84.0) for k, (t, _) in EVENTS.items()),
         composite=tuple(EVENTS),
-        primary=Endpoint(key="primary", output="FEV1", unit="L", baseline="baseline", visit="week12"),
+        primary=Endpoint(key="primary", endpoint="fev1", output="FEV1", unit="L", baseline="baseline", visit="week12"),
         average="CAV", peak="CMAX", exposure_unit="mg/L", alpha=0.05, least_benefit=None, most_risk=0.25,
         design=(("Allocation", "permuted blocks of 10 within SMOKING"), ("Dropout", "0.0008 a day, doubled after treatment stopped")),
         estimands=(("Primary", "FEV1 change at week12, treatment policy, mean difference; ANCOVA with multiple imputation"),),
@@ -171,7 +185,7 @@ def make_study(replicates: int = 20, subjects: int = 300) -> Study:
         median=Variant(key="median", label="Posterior median", outcomes=median, analyses=make_analyses(median, keys)),
         sensitivities=(Variant(key="mm", label="Michaelis-Menten elimination", outcomes=saturable,
                                analyses=make_analyses(saturable, keys)),),
-        decision="go: t300.primary.reject and t300.any_ae.upper < 0.25",
+        decisions=(Decision(name="go", rule="t300.primary.reject and t300.any_ae.upper < 0.25", made=Estimate(value=0.4, mcse=0.03, n=200)),),
         published=(
             Published(key="ram", what="mean_difference", kind="calibration", claim="FEV1 difference from placebo", witness=ram, unit="L",
                       value=0.1, interval=(0.04, 0.16), at_level=11),

@@ -1,0 +1,344 @@
+"""From a run record to a `Study`: the one place of the reports room that knows the other rooms' nouns."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from pkpd.ground import text
+from reports import fitted, levels
+from reports.figures.palette import looks
+from reports.study import (
+    Arm,
+    Decision,
+    Dosing,
+    Endpoint,
+    FitEvidence,
+    Parameter,
+    Published,
+    PublishedList,
+    Screening,
+    Study,
+    Term,
+    Variant,
+)
+
+if TYPE_CHECKING:
+    from pkpd.model.spec import Model
+    from trials.protocol import Dropout, Protocol
+    from trials.record import RunRecord
+
+_HOURS = 24.0
+_RISK_LIMIT = re.compile(r"\.upper\s*<=?\s*([0-9]*\.?[0-9]+)")
+
+
+def study(record: "RunRecord") -> Study:
+    """Everything the report says about a finished (or partial) run."""
+    protocol, model = record.protocol, record.model
+    arms, primary, fit = _arms(protocol), _primary(protocol, model), fitted.evidence(record)
+    average, peak = (_summary(model, kind) for kind in ("average", "maximum"))
+    made = Study(
+        name=protocol.name, question=protocol.question, context=protocol.context_of_use, seed=protocol.seed,
+        planned=protocol.replicates, subjects=protocol.subjects, arms=arms,
+        visits={name: protocol.visits[name].day for name in protocol.visit_names}, terms=_terms(model),
+        composite=_composite(protocol), primary=primary, average=average, peak=peak,
+        exposure_unit=_exposure_unit(model, average or peak), alpha=_alpha(protocol), least_benefit=None,
+        most_risk=_most_risk(protocol), design=_design(protocol), estimands=_estimands(protocol),
+        labels=_labels(protocol), units=_units(protocol), parameters=_parameters(model, fit),
+        screened=int(record.counts.get("screening", {}).get("screened", 0)), screening=_screening(record),
+        outcomes=_outcomes(protocol, record.outcomes), analyses=record.analyses, curves=_bands(record.curves, model),
+        provenance=_provenance(record), command=record.manifest.command, fit=fit, median=_median(record),
+        sensitivities=_sensitivities(record), failed_blocks=len(record.manifest.failed), status_advice=_advice(),
+        decisions=_decisions(record), truth=_truth(record, primary),
+    )  # fmt: skip
+    listed = _published(model.name)
+    return replace(made, published=listed, levels=levels.simulated(record, listed))
+
+
+def _arms(protocol: "Protocol") -> tuple[Arm, ...]:
+    controls = {estimand.against for estimand in protocol.estimands.values()} or {next(iter(protocol.arms))}
+    flagged = [bool(arm.flag) for arm in protocol.arms.values()]
+    look = looks([key in controls for key in protocol.arms], flagged)
+    return tuple(
+        Arm(
+            index=k, key=key, label=arm.label or key.replace("_", " ").capitalize(), flag=arm.flag or "",
+            control=key == _control(protocol), ratio=arm.ratio, look=look[k], dosing=_dosing(protocol, key),
+        )
+        for k, (key, arm) in enumerate(protocol.arms.items())
+    )  # fmt: skip
+
+
+def _control(protocol: "Protocol") -> str:
+    """The arm the first estimand compares against, else the first arm."""
+    first = next(iter(protocol.estimands.values()), None)
+    return first.against if first else next(iter(protocol.arms))
+
+
+def _dosing(protocol: "Protocol", arm: str) -> tuple[Dosing, ...]:
+    end = protocol.horizon
+    found = []
+    for dose in protocol.arms[arm].regimen:
+        times = dose.dose_times()
+        every = float(dose.every or 0.0)
+        stop = min(float(times[-1]) + every, end) if times.size else end
+        found.append(
+            Dosing(
+                start=float(times[0]) / _HOURS, end=stop / _HOURS, amount=float(dose.amount), unit=dose.amount.unit,
+                every=every,
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def _primary(protocol: "Protocol", model: "Model") -> Endpoint | None:
+    """The first estimand on an output; its name is that of its analysis."""
+    for name, estimand in protocol.estimands.items():
+        endpoint = protocol.endpoints[estimand.endpoint[0]]
+        if endpoint.output is not None:
+            return Endpoint(
+                key=name, endpoint=estimand.endpoint[0], output=endpoint.output, unit=_output_unit(model, endpoint.output),
+                baseline=protocol.visit_names[0], visit=str(endpoint.at), change=endpoint.as_ == "change_from_baseline",
+            )  # fmt: skip
+    return None
+
+
+def _output_unit(model: "Model", output: str) -> str:
+    additive = model.outputs[output].error.additive
+    return additive.typical.unit if additive is not None else ""
+
+
+def _summary(model: "Model", kind: str) -> str:
+    return next((name for name, summary in model.summaries.items() if summary.as_ == kind), "")
+
+
+def _exposure_unit(model: "Model", summary: str) -> str:
+    if not summary:
+        return ""
+    of = model.summaries[summary].of
+    return next((_output_unit(model, name) for name, output in model.outputs.items() if output.is_ == of), "")
+
+
+def _terms(model: "Model") -> tuple[Term, ...]:
+    return tuple(
+        Term(key=key, term=event.term, soc=event.soc, grades=max(event.at_least, default=1), per=event.per / _HOURS)
+        for key, event in model.events.items()
+    )
+
+
+def _composite(protocol: "Protocol") -> tuple[str, ...]:
+    """The events of the widest event endpoint."""
+    return max((endpoint.events for endpoint in protocol.endpoints.values()), key=len, default=())
+
+
+def _alpha(protocol: "Protocol") -> float:
+    return next((a.alpha for a in protocol.analyses.values() if a.method == "ancova"), 0.05)
+
+
+def _most_risk(protocol: "Protocol") -> float | None:
+    """The largest excess risk a decision rule of the protocol allows (`... .upper < 0.25`), None without one."""
+    found = [float(limit) for rule in protocol.decide.values() for limit in _RISK_LIMIT.findall(rule)]
+    return max(found, default=None)
+
+
+def _design(protocol: "Protocol") -> tuple[tuple[str, str], ...]:
+    plan, habit = protocol.allocation, protocol.adherence
+    within = f" within {', '.join(plan.strata)}" if plan.strata else ""
+    size = f" of {plan.size}" if plan.size else ""
+    method = f"permuted blocks{size}{within}" if plan.method == "permuted_block" else "complete randomisation"
+    taken = "every dose is taken"
+    if habit.kind == "markov":
+        taken = f"dose missed with probability {habit.miss_after_taken:g} after a taken dose, {habit.miss_after_missed:g} after a missed one"
+    stops = "; ".join(f"{name}: an adverse event of grade {e.after} or worse ends treatment, the subject stays in the trial"
+                      for name, e in protocol.intercurrent.items())  # fmt: skip
+    prevalence = "; ".join(
+        f"{name} {_shares(protocol, name, shares)}" for name, shares in protocol.population.set_.items()
+    )
+    facts = (
+        ("Allocation", method),
+        ("Population law", protocol.population.law),
+        ("Prevalence set by the protocol", prevalence),
+        ("Adherence", taken),
+        ("Intercurrent events", stops),
+        ("Dropout", _dropout(protocol.dropout)),
+    )
+    return tuple((name, value) for name, value in facts if value)
+
+
+def _shares(protocol: "Protocol", name: str, shares: Mapping[int, float]) -> str:
+    labels = _labels(protocol).get(name, {})
+    return ", ".join(f"{labels.get(code, code)} {100 * share:g} %" for code, share in shares.items())
+
+
+def _dropout(plan: "Dropout") -> str:
+    if plan.hazard <= 0:
+        return "nobody leaves"
+    factor = f", times {plan.factor_after_stop:g} after treatment has stopped" if plan.factor_after_stop != 1 else ""
+    return f"constant hazard of {plan.hazard * _HOURS:.4g} per day{factor}; later visits are missing at random"
+
+
+def _estimands(protocol: "Protocol") -> tuple[tuple[str, str], ...]:
+    return tuple((name.capitalize(), _estimand(protocol, name)) for name in protocol.estimands)
+
+
+def _estimand(protocol: "Protocol", name: str) -> str:
+    asked, how = protocol.estimands[name], protocol.analyses.get(name)
+    parts = [
+        f"{asked.summary.replace('_', ' ')} of {', '.join(asked.endpoint)}: {', '.join(asked.compare)} against {asked.against}",
+        "all randomised subjects",
+        *(f"{event}: {strategy.replace('_', ' ')}" for event, strategy in asked.strategies.items()),
+    ]
+    if how is not None and how.method == "ancova":
+        parts.append(
+            f"estimated by ANCOVA adjusted for {', '.join(how.adjust)}, {how.missing.method.replace('_', ' ')}, "
+            f"{how.multiplicity.capitalize()} adjustment, {how.side}-sided {how.alpha:g}"
+        )
+    elif how is not None:
+        parts.append(f"Miettinen-Nurminen interval, {100 * how.level:g} %")
+    return "; ".join(parts) + "."
+
+
+def _labels(protocol: "Protocol") -> Mapping[str, Mapping[int, str]]:
+    from populations.covariates import PopulationLaw
+
+    return PopulationLaw.read(protocol.population.law).labels
+
+
+def _units(protocol: "Protocol") -> Mapping[str, str]:
+    from populations.covariates import PopulationLaw
+
+    return PopulationLaw.read(protocol.population.law).units
+
+
+def _parameters(model: "Model", fit: FitEvidence | None) -> tuple[Parameter, ...]:
+    taken = set(fit.taken) if fit is not None else set()
+    return tuple(
+        Parameter(
+            name=name, typical=float(p.typical), unit=p.typical.unit, status=p.status,
+            source=model.cite.get(p.cite or "", p.cite or ""), note=p.note or "", se=p.se,
+            iiv=p.iiv.typical if p.iiv else float("nan"), scale=p.scale, effects=_effects(model, name), fitted=name in taken,
+        )
+        for name, p in model.parameters.items()
+    )  # fmt: skip
+
+
+def _effects(model: "Model", name: str) -> str:
+    found = []
+    for covariate, effect in model.parameters[name].effects.items():
+        if effect.kind == "category":
+            labels = model.covariates[covariate].labels if covariate in model.covariates else {}
+            found.append(
+                f"{covariate}: " + ", ".join(f"{labels.get(k, k)} × {v}" for k, v in effect.categories.items())
+            )
+        else:
+            found.append(f"{covariate} {effect.kind} {effect.coefficient}")
+    return "; ".join(found)
+
+
+def _screening(record: "RunRecord") -> tuple[Screening, ...]:
+    counts = record.counts.get("screening", {})
+    rules = record.protocol.population.eligible
+    return tuple(
+        Screening(
+            name=name, rule=rules.get(name, "range of the population law"), lost=int(lost),
+            alone=int(counts["lost_alone"].get(name, 0)), missing=int(counts["missing"].get(name, 0)),
+        )
+        for name, lost in counts.get("lost", {}).items()
+        if name in rules or lost
+    )  # fmt: skip
+
+
+def _outcomes(protocol: "Protocol", outcomes: pd.DataFrame) -> pd.DataFrame:
+    """The outcome table; where a risk is counted while on treatment, later events do not count."""
+    strategies = {
+        s for e in protocol.estimands.values() if e.summary == "risk_difference" for s in e.strategies.values()
+    }
+    if "while_on_treatment" not in strategies:
+        return outcomes
+    kept = outcomes.copy()
+    for column in [c for c in kept.columns if c.endswith(".grade")]:
+        after = kept[column.replace(".grade", ".day")] > kept["stopped.day"]
+        kept.loc[after, column] = 0
+    return kept
+
+
+def _bands(kept: pd.DataFrame, model: "Model") -> pd.DataFrame | None:
+    """Percentiles over the kept subjects by arm and time of the first concentration-like output."""
+    known = [name for name in model.outputs if name in kept.columns]
+    if kept.empty or not known:
+        return None
+    quantiles = kept.groupby(["arm", "time"], sort=True)[known[0]].quantile(np.array([0.05, 0.5, 0.95])).unstack()
+    found = quantiles.set_axis(["p5", "p50", "p95"], axis=1).reset_index()
+    found["people"] = kept.groupby("arm")["subject"].size().iloc[0] // max(kept["time"].nunique(), 1)
+    return found
+
+
+def _median(record: "RunRecord") -> Variant | None:
+    run = record.median
+    if run is None or not run.done:
+        return None
+    return Variant(key="median", label="Posterior median", outcomes=run.outcomes, analyses=run.analyses)
+
+
+def _sensitivities(record: "RunRecord") -> tuple[Variant, ...]:
+    return tuple(
+        Variant(
+            key=key, label=key.replace("_", " ").capitalize(), outcomes=_outcomes(run.protocol, run.outcomes),
+            analyses=run.analyses,
+        )
+        for key, run in record.sensitivity.items()
+        if run.done
+    )  # fmt: skip
+
+
+def _truth(record: "RunRecord", primary: Endpoint | None) -> pd.DataFrame | None:
+    """Potential outcomes of the primary endpoint: one row per replicate, one column per arm."""
+    if primary is None or record.truth.empty:
+        return None
+    rows = record.truth[record.truth["endpoint"] == primary.endpoint]
+    return rows.pivot(index="replicate", columns="arm", values="mean") if len(rows) else None
+
+
+def _decisions(record: "RunRecord") -> tuple[Decision, ...]:
+    from trials import operating
+
+    table = record.decisions
+    return tuple(
+        Decision(name=name, rule=rule, made=operating.proportion(table[name].to_numpy(dtype=bool)))
+        for name, rule in record.protocol.decide.items()
+        if name in table.columns
+    )
+
+
+def _advice() -> Mapping[int, str]:
+    from pkpd.engine.status import SolveStatus
+
+    return {int(status): f"{status.name.lower().replace('_', ' ')}: {status.advice}" for status in SolveStatus}
+
+
+def _provenance(record: "RunRecord") -> tuple[tuple[str, str], ...]:
+    manifest = record.manifest
+    hashes = {name: value for name, value in manifest.inputs.items() if isinstance(value, str)}
+    fit: Mapping[str, Any] = manifest.inputs.get("fit") or {}
+    return (
+        ("State", manifest.state),
+        ("Run key", manifest.key),
+        ("Outcome table, SHA-256", record.digest),
+        *((f"Input: {name}", value) for name, value in hashes.items()),
+        *((f"Fit: {name}", str(value)) for name, value in fit.items()),
+        *((f"Version: {name}", value) for name, value in manifest.versions.items()),
+        ("Replicates", f"{len(np.unique(record.outcomes['replicate']))} of {record.protocol.replicates}"),
+        ("Blocks", f"{len(record.done)} of {len(manifest.blocks)}"),
+    )
+
+
+def _published(model: str) -> tuple[Published, ...]:
+    """Published results about a model: `published/<model>.yaml` of this package, none for a model we know nothing of."""
+    folder = Path(__file__).parent / "published"
+    known = {path.stem: path for path in folder.glob("*.yaml")}
+    if model not in known:
+        return ()
+    return text.validated(PublishedList, text.read(known[model]), str(known[model])).results
