@@ -128,13 +128,18 @@ def parse(text: str, file: str = "<text>") -> Node:
         mark = error.problem_mark or error.context_mark
         place = Where(file, mark.line + 1, mark.column + 1) if mark else None
         problem = " ".join(str(p) for p in (error.context, error.problem) if p)
-        if place and "\t" in text.split("\n")[place.line - 1][: place.column]:
+        if any("\t" in line[: len(line) - len(line.lstrip())] for line in _line(text, place)):
             raise InputError("a tab indents this line", where=place, file=file, remedy="indent with spaces") from None
         remedy = "close every bracket and quote, and indent what belongs together alike"
         raise InputError(f"is not valid YAML: {problem}", where=place, file=file, remedy=remedy) from None
     except yaml.YAMLError as error:
         problem, remedy = " ".join(str(error).split()), "write plain text without control characters"
         raise InputError(f"is not valid YAML: {problem}", file=file, remedy=remedy) from None
+
+
+def _line(text: str, place: Where | None) -> list[str]:
+    """The line of a place; none where the text has ended."""
+    return text.split("\n")[place.line - 1 : place.line] if place else []
 
 
 class _Builder:
@@ -260,7 +265,7 @@ def locate(node: Node, path: Iterable[str | int]) -> Where:
     """The place of the value at `path`, or of the nearest thing above it that exists."""
     here: Any = node
     for part in path:
-        if (isinstance(here, Mapping) and part in here) or (isinstance(here, Listing) and isinstance(part, int)):
+        if (isinstance(here, Mapping) and part in here) or (isinstance(here, Listing) and part in range(len(here))):
             here = here[part]  # type: ignore[index]
         else:
             break
