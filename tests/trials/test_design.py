@@ -75,7 +75,8 @@ def test_an_arm_with_ratio_0_gets_nobody():
 
 @pytest.mark.parametrize(
     ("ratios", "size", "match"),
-    [([1, 1], 3, "multiple"), ([1, 1], 0, "multiple"), ([0, 0], 4, "all be 0"), ([1.5, 1], 4, "whole"), ([-1, 2], 4, "whole")],
+    [([1, 1], 3, "multiple"), ([1, 1], 0, "multiple"), ([0, 0], 4, "all be 0"), ([1.5, 1], 4, "whole"),
+     ([-1, 2], 4, "whole")],
 )  # fmt: skip
 def test_bad_allocations(ratios, size, match):
     with pytest.raises(InputError, match=match):

@@ -26,7 +26,8 @@ def test_proportion():
 
 @pytest.mark.parametrize(
     ("statistic", "truth"),
-    [(mean, 0.0), (lambda x: rmse(x, 0.0), 1.0), (lambda x: quantile(x, 0.5), 0.0), (lambda x: quantile(x, 0.9), 1.2816)],
+    [(mean, 0.0), (lambda x: rmse(x, 0.0), 1.0), (lambda x: quantile(x, 0.5), 0.0),
+     (lambda x: quantile(x, 0.9), 1.2816)],
 )  # fmt: skip
 def test_mcse_is_the_spread_over_repetitions(statistic, truth):
     found = [statistic(row) for row in sample(600, 200)]

@@ -155,7 +155,7 @@ def adjusted(t: float, df: float, loadings: F64, side: int) -> float:
 
 @kernel
 def one_factor(correlation: F64) -> F64:
-    """Loadings l that minimise sum_{i<j} (r_ij - l_i l_j)^2 (Hsu, J Comput Graph Stat 1992;1:151): coordinate descent."""
+    """Loadings l that minimise sum_{i<j} (r_ij - l_i l_j)^2, one at a time (Hsu, J Comput Graph Stat 1992;1:151)."""
     k = correlation.shape[0]
     loadings = np.full(k, np.sqrt(0.5))
     if k == 1:
