@@ -293,12 +293,10 @@ class _Parser:
             remedy = nearest(token.text, FUNCTIONS) or "put * between a name and a bracket"
             _fail("unknown function", token, self.where, remedy)
         self.advance()
-        args: list[Expr] = []
-        while self.token.text != ")" or not args:
-            args.append(self.parse(0))
-            if self.token.text != ",":
-                break
+        args = [self.parse(0)]
+        while self.token.text == ",":
             self.advance()
+            args.append(self.parse(0))
         self.take(")", f"expected ) at the end of {token.text}(...")
         fewest, most = FUNCTIONS[token.text]
         if not fewest <= len(args) <= most:
