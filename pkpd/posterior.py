@@ -1,7 +1,7 @@
 """The posterior as an artefact: draws of the population parameters, hashed, in one Parquet. All that workers need.
 
-No sampler is imported here. `combine` makes the draws a trial runs on: fitted parameters from the posterior, jointly, the
-others from the text with their published uncertainty.
+No sampler is imported here. `combine` makes the draws a trial runs on: fitted parameters from the posterior, jointly,
+the others from the text with their published uncertainty.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pkpd.ground.text import nearest
 from pkpd.model.spec import Model
 from pkpd.model.variability import PopulationDraws, published
 
-__all__ = ["Posterior", "combine", "draws_digest", "median", "read", "require_sound", "write"]
+__all__ = ["Posterior", "combine", "draws_digest", "median", "read", "require_sound", "to_bytes", "write"]
 
 Floats = NDArray[np.float64]
 KIND = "vtrial-posterior/1"
@@ -65,7 +65,8 @@ def require_sound(posterior: Posterior, *, force: bool = False) -> None:
     if posterior.sound:
         return
     if not force:
-        raise RunFailed(f"The fit of {posterior.model.name} is refused. {posterior.verdict} (--force uses it all the same)")
+        name = posterior.model.name
+        raise RunFailed(f"The fit of {name} is refused. {posterior.verdict} (--force uses it all the same)")
     log.warning("a fit that broke its limits is used by force: %s", posterior.verdict)
 
 
@@ -77,6 +78,12 @@ def draws_digest(draws: PopulationDraws) -> str:
 
 
 def write(posterior: Posterior, path: str | Path) -> Path:
+    """One Parquet, written atomically; see `to_bytes`."""
+    store.write_atomic(path, to_bytes(posterior))
+    return Path(path)
+
+
+def to_bytes(posterior: Posterior) -> bytes:
     """One Parquet: a row per draw; typical values, lower triangle of omega, residual errors; the rest as metadata."""
     about = {
         "kind": KIND,
@@ -91,12 +98,14 @@ def write(posterior: Posterior, path: str | Path) -> Path:
     table = pa.table(_columns(posterior.draws)).replace_schema_metadata({"vtrial": json.dumps(about, sort_keys=True)})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
-    store.write_atomic(path, sink.getvalue().to_pybytes())
-    return Path(path)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 def read(path: str | Path) -> Posterior:
-    """The posterior of a Parquet file. Errors: InputError when it is none, or when its values do not match its digest."""
+    """The posterior of a Parquet file. Errors: InputError when it is none, or when its values do not match its
+    digest.
+    """
     try:
         table = pq.read_table(path)
         about = json.loads((table.schema.metadata or {})[b"vtrial"])
@@ -149,15 +158,14 @@ def _draws(table: pa.Table, about: Mapping[str, Any]) -> PopulationDraws:
     )
 
 
-def combine(
-    model: Model, posterior: Posterior, take: Sequence[str], *, draws: int, seed: int
-) -> PopulationDraws:
+def combine(model: Model, posterior: Posterior, take: Sequence[str], *, draws: int, seed: int) -> PopulationDraws:
     """Population draws for `model`: parameters in `take` from the posterior, the rest from the text.
 
-    Of a taken parameter the typical value, the between-subject variance and its covariance with other taken parameters come
-    from one posterior row, so their dependence is kept; the others are `published` (normal with `se`, by address). A
-    correlation the text states between a taken and another parameter keeps its value. Rows are taken in an order drawn by
-    address, each once before any is used again. Errors: InputError for a parameter the two models do not share alike.
+    Of a taken parameter the typical value, the between-subject variance and its covariance with other taken parameters
+    come from one posterior row, so their dependence is kept; the others are `published` (normal with `se`, by
+    address). A correlation the text states between a taken and another parameter keeps its value. Rows are taken in an
+    order drawn by address, each once before any is used again. Errors: InputError for a parameter the two models do
+    not share alike.
     """
     for name in take:
         _check_shared(model, posterior, name)
@@ -178,7 +186,9 @@ def _check_shared(model: Model, posterior: Posterior, name: str) -> None:
     """A taken parameter must be the same thing in both models."""
     fitted = posterior.model.parameters
     if name not in model.parameters:
-        raise InputError("no such parameter in the model", field="take", value=name, remedy=nearest(name, model.parameters))
+        raise InputError(
+            "no such parameter in the model", field="take", value=name, remedy=nearest(name, model.parameters)
+        )
     if name not in fitted:
         raise InputError("the fit has no such parameter", field="take", value=name, remedy=nearest(name, fitted))
     ours, theirs = model.parameters[name], fitted[name]
@@ -190,7 +200,9 @@ def _check_shared(model: Model, posterior: Posterior, name: str) -> None:
     ):
         if a != b:
             remedy = f"give it the same {what} in both texts, or leave it out of take"
-            raise InputError(f"the fit and the model differ in its {what}", field=f"take.{name}", value=str(a), remedy=remedy)
+            raise InputError(
+                f"the fit and the model differ in its {what}", field=f"take.{name}", value=str(a), remedy=remedy
+            )
 
 
 def _rows(size: int, draws: int, seed: int) -> NDArray[np.int64]:
@@ -243,7 +255,7 @@ def median(draws: PopulationDraws) -> PopulationDraws:
     """
     omega, changed = _positive(np.median(draws.omega, axis=0))
     if changed:
-        log.warning("the median covariance of the random effects was not positive definite; its eigenvalues were raised")
+        log.warning("the median covariance of the random effects was not positive definite: eigenvalues raised")
     return PopulationDraws(
         names=draws.names,
         typical=np.median(draws.typical, axis=0)[None],
@@ -255,7 +267,7 @@ def median(draws: PopulationDraws) -> PopulationDraws:
 
 
 def _positive(matrix: Floats) -> tuple[Floats, bool]:
-    """The matrix, or the nearest one with eigenvalues >= 1e-9 of the largest; effects without variance are left alone."""
+    """The matrix, or the nearest with eigenvalues >= 1e-9 of the largest; effects without variance stay out."""
     live = np.flatnonzero(np.diag(matrix) > 0.0)
     part = matrix[np.ix_(live, live)]
     if not live.size:

@@ -18,7 +18,9 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CombinedError:
-    """Residual standard deviations: `additive` in the output's unit, `proportional` a fraction; they broadcast over f."""
+    """Residual standard deviations: `additive` in the output's unit, `proportional` a fraction; they broadcast over
+    f.
+    """
 
     additive: Floats | float = 0.0
     proportional: Floats | float = 0.0

@@ -1,4 +1,6 @@
-"""The data as the likelihood wants them: kernel arrays, observed values, covariates, and which structure predicts them."""
+"""The data as the likelihood wants them: kernel arrays, observed values, covariates, and which structure predicts
+them.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,9 @@ def _check_covariates(model: Model, records: Records) -> None:
     for name in _needed(model):
         if name in records.varying:
             remedy = "fit with its value at the first dose"
-            raise InputError("a covariate that changes within a subject cannot be fitted yet", field=name, remedy=remedy)
+            raise InputError(
+                "a covariate that changes within a subject cannot be fitted yet", field=name, remedy=remedy
+            )
         if name not in records.covariates:
             raise InputError("the data lack a covariate of the model", field=name, remedy="add the column")
 
@@ -89,7 +93,9 @@ def _form(model: Model, output: str) -> OneCompartment:
     form = compiled(model).form
     if form is None or wanted not in form.scale:
         remedy = "only one-compartment models with an output proportional to the central amount can be fitted yet"
-        raise InputError("this structure has no closed form to fit", field=f"outputs.{output}", value=wanted, remedy=remedy)
+        raise InputError(
+            "this structure has no closed form to fit", field=f"outputs.{output}", value=wanted, remedy=remedy
+        )
     return form
 
 
@@ -100,7 +106,9 @@ def _structure(model: Model, output: str, form: OneCompartment) -> Structure:
 
 
 def _doses(model: Model, records: Records, form: OneCompartment) -> tuple[NDArray[Any], ...]:
-    """offsets, time, kind, target (0 depot, 1 central), amount, steady: bioavailability and lag must be numbers here."""
+    """offsets, time, kind, target (0 depot, 1 central), amount, steady: bioavailability and lag must be numbers
+    here.
+    """
     states = tuple(model.states)
     size = len(records)
     share, lag = np.ones((size, len(states))), np.zeros((size, len(states)))

@@ -1,8 +1,8 @@
 """Is this posterior fit to bet a dose on? Convergence, modes, contraction, shrinkage; one verdict with its remedy.
 
-R-hat and ESS are rank-normalised split-chain (Vehtari et al. 2021, Bayesian Analysis 16:667), from arviz_stats; E-BFMI after
-Betancourt (2016). The mode check exists because flip-flop fits show R-hat 1.8 with no divergence at all: chains whose
-means lie more than 3 pooled within-chain sds apart are in different modes, and that is an error, not a warning.
+R-hat and ESS are rank-normalised split-chain (Vehtari et al. 2021, Bayesian Analysis 16:667), from arviz_stats; E-BFMI
+after Betancourt (2016). The mode check exists because flip-flop fits show R-hat 1.8 with no divergence at all: chains
+whose means lie more than 3 pooled within-chain sds apart are in different modes, and that is an error, not a warning.
 """
 
 from __future__ import annotations
@@ -105,8 +105,15 @@ class Diagnostics:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, `ok` and `verdict` included."""
-        return {**asdict(self), "ok": self.ok, "verdict": self.verdict}
+        """Plain data for JSON, `ok`, `verdict` and the worst values included."""
+        worst = {
+            "max_rhat": self.worst_rhat,
+            "min_ess_bulk": self.least_ess,
+            "min_ess_tail": min(p.ess_tail for p in self.parameters),
+            "min_ebfmi": min(self.ebfmi),
+            "max_apart": max(p.apart for p in self.parameters),
+        }
+        return {**asdict(self), **worst, "ok": self.ok, "verdict": self.verdict}
 
 
 def diagnose(
@@ -188,7 +195,7 @@ def _problems(
     ess = min(rows, key=lambda p: -_nan_last(-p.ess_bulk))
     tail = min(rows, key=lambda p: -_nan_last(-p.ess_tail))
     checks = (
-        (far.apart <= bars.apart, f"Chains disagree about {far.name} by {far.apart:.1f} sd: they are in different modes; "
+        (far.apart <= bars.apart, f"Chains disagree about {far.name} by {far.apart:.1f} sd: different modes; "
          "order the rates (above: CL/V for absorption) or give an informative prior."),
         (divergences <= bars.divergences, f"{divergences} divergent transitions: the posterior is not explored; "
          "raise target_accept towards 0.99 or simplify the random effects."),

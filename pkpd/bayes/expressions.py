@@ -24,7 +24,9 @@ _FUNCTIONS: dict[str, Any] = {
 
 
 def graph(expr: tree.Expr, values: Mapping[str, Any]) -> Any:
-    """The expression over PyTensor variables or numbers that broadcast. Errors: InputError for a name without a value."""
+    """The expression over PyTensor variables or numbers that broadcast. Errors: InputError for a name without a
+    value.
+    """
     match expr:
         case tree.Number(value):
             return value

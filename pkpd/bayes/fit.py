@@ -1,9 +1,9 @@
 """Records -> posterior: nutpie by name, chains in threads, everything that decides the result hashed and cached.
 
 `pm.sample` would pick a sampler and its tuning by what is installed; here both are named. The cache folder
-`fits/<key>/` holds `posterior.parquet` (the population draws, hashed), `tree.zarr` (everything) and `diagnostics.json`; it is
-written beside its final name and renamed, under a file lock, and read again while model, data, settings, seed, versions and
-our own code stay what they were.
+`fits/<key>/` holds `posterior.parquet` (the population draws, hashed), `tree.zarr` (everything) and
+`diagnostics.json`; it is written beside its final name and renamed, under a file lock, and read again while model,
+data, settings, seed, versions and our own code stay what they were.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Settings:
     """The sampler's settings. Defaults hold the limits of `Limits` on theophylline for each of 10 seeds."""
 
     seed: int
-    draws: int = 2000
+    draws: int = 3000
     tune: int = 1000
     chains: int = 4
     target_accept: float = 0.95
@@ -58,7 +58,9 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """`posterior`, the folder of the full tree, the diagnostics as plain data, whether the cache served it, seconds a stage."""
+    """`posterior`, the folder of the full tree, the diagnostics as plain data, whether the cache served it, seconds a
+    stage.
+    """
 
     posterior: Posterior
     tree_path: Path
@@ -80,7 +82,7 @@ def fit(
     records: Records,
     *,
     seed: int,
-    draws: int = 2000,
+    draws: int = 3000,
     tune: int = 1000,
     chains: int = 4,
     target_accept: float = 0.95,
@@ -111,7 +113,11 @@ def fit(
         finally:
             shutil.rmtree(made, ignore_errors=True)
     return Fit(
-        posterior=done.posterior, tree_path=place / TREE, diagnostics=done.diagnostics, reused=False, seconds=done.seconds
+        posterior=done.posterior,
+        tree_path=place / TREE,
+        diagnostics=done.diagnostics,
+        reused=False,
+        seconds=done.seconds,
     )
 
 
@@ -153,9 +159,7 @@ def _put(made: Path, place: Path) -> None:
         raise RunFailed(f"{place}: cannot be written ({error.strerror or error})") from error
 
 
-def _made(
-    model: Model, records: Records, how: tuple[Settings, int, Callable[[str], None]], folder: Path
-) -> Fit:
+def _made(model: Model, records: Records, how: tuple[Settings, int, Callable[[str], None]], folder: Path) -> Fit:
     """Sample, diagnose, write the three files into `folder`."""
     from pkpd.bayes.sampling import sampled  # pymc is imported here, with the first fit
 

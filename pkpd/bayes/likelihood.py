@@ -4,9 +4,9 @@
     scale(theta_i) = scale(typical) + effects + eta_i,   eta = diag(omega) L z,  z ~ N(0, 1)    (non-centred)
     KA_i = above_i + exp(log_KA_above + eta_i)           absorption is ordered by construction: no flip-flop mode
 
-L is the Cholesky factor of an LKJ correlation matrix (see `hierarchy`). Dimensions: `subject` (ids of the records) and `row`.
-Everything a report needs by name: `log_CL`, `log_KA_above`, `log_KA` (derived, at population values), `omega_CL`,
-`corr_CL_V`, `CP_additive`, `z_CL` (subject).
+L is the Cholesky factor of an LKJ correlation matrix (see `hierarchy`). Dimensions: `subject` (ids of the records) and
+`row`. Everything a report needs by name: `log_CL`, `log_KA_above`, `log_KA` (derived, at population values),
+`omega_CL`, `corr_CL_V`, `CP_additive`, `z_CL` (subject).
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def population_model(plan: Plan, design: Design) -> pm.Model:
         structure = design.structure
         ke, volume = graph(structure.elimination, individual), graph(structure.volume, individual)
         ka = 1.0 if structure.absorption is None else graph(structure.absorption, individual)
-        each = [_per_subject(x, design) for x in (ka, ke * volume, volume)]
-        mean = concentration(*each, design.arrays)
+        ka, cl, v = (_per_subject(x, design) for x in (ka, ke * volume, volume))
+        mean = concentration(ka, cl, v, design.arrays)
         pm.Normal(plan.output, mean, _sd(plan, mean), observed=design.dv, dims="row")
     return model
 
@@ -112,7 +112,9 @@ def _effects(p: Parameter, plan: Plan, design: Design, values: Mapping[str, Any]
     product: Any = 1.0
     for covariate, effect in p.effects.items():
         x = design.covariates[covariate]
-        reference = plan.model.covariates[covariate].reference
+        reference = (
+            plan.model.covariates[covariate].reference or 0.0
+        )  # checked with the text: power and linear have one
         if effect.kind == "linear":
             shift = shift + _coefficient(effect.coefficient, values) * (x - reference)
         elif effect.kind == "power":

@@ -1,8 +1,9 @@
 """PyTensor Ops around the closed form: the fitted model is the simulated model.
 
-`Concentration` gives the prediction of every row and its sensitivities in one solve; its pullback contracts them, so value
-and gradient cost one pass. A failed solve is NaN (the sampler rejects it), never an exception. Both ops go through numba
-without object mode; PyTensor keeps compiled graphs on disk under type and `__props__`, so `key` hashes the kernel's source.
+`Concentration` gives the prediction of every row and its sensitivities in one solve; its pullback contracts them, so
+value and gradient cost one pass. A failed solve is NaN (the sampler rejects it), never an exception. Both ops go
+through numba without object mode; PyTensor keeps compiled graphs on disk under type and `__props__`, so `key` hashes
+the kernel's source.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ SOURCES = ("intrinsics.py", "elementary.py", "linear.py", "observed.py")
 
 @cache
 def kernel_key() -> str:
-    """SHA-256 of the kernel sources the ops run."""
+    """SHA-256 of the kernel sources the ops run, and of the ops."""
     folder = Path(kernels.__file__).parent
-    return digest.of_json([(folder / name).read_text() for name in SOURCES])
+    return digest.of_json([path.read_text() for path in (*(folder / name for name in SOURCES), Path(__file__))])
 
 
-class ConcentrationPullback(Op):  # type: ignore[misc]
+class ConcentrationPullback(Op):
     """(slope (rows, 3), cotangent (rows,), subject (rows,), one per subject) -> cotangents of ka, cl, v (subjects,)."""
 
     __props__: ClassVar[tuple[str, ...]] = ("key",)
@@ -55,7 +56,7 @@ class ConcentrationPullback(Op):  # type: ignore[misc]
         return [shapes[3]] * PARAMETERS
 
 
-class Concentration(Op):  # type: ignore[misc]
+class Concentration(Op):
     """ka, cl, v (subjects,), the arrays of `observed_concentration` -> prediction (rows,), slope (rows, 3)."""
 
     __props__: ClassVar[tuple[str, ...]] = ("key",)
@@ -83,7 +84,7 @@ class Concentration(Op):  # type: ignore[misc]
 
 @register_funcify_default_op_cache_key(Concentration)
 def _concentration_in_numba(op: Concentration, node: Any = None, **_: Any) -> Any:
-    @numba_njit  # type: ignore[untyped-decorator]
+    @numba_njit
     def run(ka, cl, v, offsets, time, kind, target, amount, steady, times, subject, column, after):  # type: ignore[no-untyped-def]
         return observed_concentration(
             ka, cl, v, offsets, time, kind, target, amount, steady, times, subject, column, after
@@ -94,7 +95,7 @@ def _concentration_in_numba(op: Concentration, node: Any = None, **_: Any) -> An
 
 @register_funcify_default_op_cache_key(ConcentrationPullback)
 def _pullback_in_numba(op: ConcentrationPullback, node: Any = None, **_: Any) -> Any:
-    @numba_njit  # type: ignore[untyped-decorator]
+    @numba_njit
     def run(slope, cotangent, subject, like):  # type: ignore[no-untyped-def]
         return pulled_back(slope, cotangent, subject, like.shape[0])
 
@@ -104,6 +105,7 @@ def _pullback_in_numba(op: ConcentrationPullback, node: Any = None, **_: Any) ->
 def concentration(ka: Any, cl: Any, v: Any, design: tuple[np.ndarray[Any, Any], ...]) -> Any:
     """Predicted concentration (rows,) of the data's rows as a PyTensor vector.
 
-    `ka` [1/h], `cl` [L/h], `v` [L]: vectors over subjects. `design`: the ten arrays of `observed_concentration` after them.
+    `ka` [1/h], `cl` [L/h], `v` [L]: vectors over subjects. `design`: the ten arrays of `observed_concentration` after
+    them.
     """
     return Concentration(kernel_key())(ka, cl, v, *design)[0]

@@ -1,4 +1,5 @@
-"""What a fit estimates, read off the model text: priors of typical values, random effects, correlations, residual error.
+"""What a fit estimates, read off the model text: priors of typical values, random effects, correlations, residual
+error.
 
 A typical value has the prior of its text; without one, its published typical value and standard error; without either
 it is fixed. A random effect or a residual error needs a prior: nothing is made up.
@@ -20,7 +21,10 @@ from pkpd.model.equations import evaluate
 from pkpd.model.parts import NORMAL_95, Parameter, inside_unit
 from pkpd.model.spec import Model
 
-__all__ = ["Plan", "base_value", "correlation_label", "error_label", "link", "natural", "partial_label", "plan", "spread_label", "typical_label"]
+__all__ = [
+    "Plan", "base_value", "correlation_label", "error_label", "link", "natural", "partial_label", "plan",
+    "spread_label", "typical_label",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 

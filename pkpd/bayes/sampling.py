@@ -78,7 +78,11 @@ def population_draws(how: Plan, posterior: Any) -> PopulationDraws:
     """Draws of the population parameters, chain after chain, in the model's order and natural units."""
     typical = _typical(how, posterior)
     size = _size(how, posterior)
-    sd = np.stack([_flat(posterior, spread_label(name)) for name in how.spread], axis=1) if how.spread else np.zeros((size, 0))
+    sd = (
+        np.stack([_flat(posterior, spread_label(name)) for name in how.spread], axis=1)
+        if how.spread
+        else np.zeros((size, 0))
+    )
     error = np.stack([_flat(posterior, error_label(name)) for name in how.error], axis=1)
     return PopulationDraws(
         names=tuple(how.model.parameters),

@@ -43,6 +43,7 @@ class Purpose(StrEnum):
     IMPUTATION = "imputation"  # slot = imputation
     BOOTSTRAP = "bootstrap"
     KEPT_CURVES = "kept_curves"
+    PREDICTIVE_DRAW = "predictive_draw"  # VPC: which posterior draw a simulated data set takes
     PREDICTIVE_IIV = "predictive_iiv"  # VPC: replicate = simulated data set
     PREDICTIVE_RESIDUAL = "predictive_residual"
     EXTERNAL_CHECK = (

@@ -25,12 +25,15 @@ def observed_concentration(
 ) -> tuple[F64, F64]:  # fmt: skip
     """Concentration (rows,) and its derivatives (rows, 3) with respect to the subject's ka, cl, v (natural scale).
 
-    Actions and `times` (n, T) as in :func:`concentration_gradient`; `after` (rows,): the row follows the dose at its time.
+    Actions and `times` (n, T) as in :func:`concentration_gradient`; `after` (rows,): the row follows the dose at its
+    time.
     """
     value, gradient = concentration_gradient(ka, cl, v, offsets, time, kind, target, amount, steady, times, False)
     late, late_gradient = value, gradient
     if after.any():
-        late, late_gradient = concentration_gradient(ka, cl, v, offsets, time, kind, target, amount, steady, times, True)
+        late, late_gradient = concentration_gradient(
+            ka, cl, v, offsets, time, kind, target, amount, steady, times, True
+        )
     rows = subject.size
     prediction = np.empty(rows)
     slope = np.empty((rows, 3))

@@ -24,7 +24,9 @@ def lower(partial: np.ndarray, size: int) -> np.ndarray:
 @pytest.mark.parametrize("size", [2, 3, 4])
 @pytest.mark.parametrize("shape", [1.0, 2.0, 5.0])
 def test_density_is_det_to_the_power_of_shape_minus_one(size, shape):
-    """Lewandowski, Kurowicka & Joe 2009, eq. 1: log density differences of R equal (shape-1) differences of log det R."""
+    """Lewandowski, Kurowicka & Joe 2009, eq. 1: log density differences of R equal (shape-1) differences of log det
+    R.
+    """
     rng = np.random.default_rng(5)
 
     def log_density(partial: np.ndarray) -> float:
@@ -34,7 +36,10 @@ def test_density_is_det_to_the_power_of_shape_minus_one(size, shape):
         )
         step = 1e-6
         jacobian = np.array(
-            [(lower(partial + step * e, size) - lower(partial - step * e, size)) / (2 * step) for e in np.eye(len(partial))]
+            [
+                (lower(partial + step * e, size) - lower(partial - step * e, size)) / (2 * step)
+                for e in np.eye(len(partial))
+            ]
         )
         return prior - np.linalg.slogdet(jacobian)[1]
 

@@ -61,6 +61,7 @@ def test_gradient_is_the_central_difference(run, ka0):
     exact = run(*x)[1:]
     for k in range(3):
         for i in range(2):
+
             def total(h, k=k, i=i):
                 y = [a.copy() for a in x]
                 y[k][i] += h

@@ -1,0 +1,218 @@
+"""Does the fitted model give back the data? Visual predictive check and predictions, as plain tables.
+
+The simulation is the product's own: `individual`, `solve`, random numbers by address; no sampler is imported. A VPC is
+a check of calibration on the data of the fit, not a validation. Karlsson & Holford (2008), PAGE 17 abstract 1434.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from pkpd.bayes.design import measured_output
+from pkpd.engine.build import compiled
+from pkpd.engine.solve import solve
+from pkpd.ground.errors import InputError
+from pkpd.ground.streams import Purpose, normals, uniforms
+from pkpd.model.records import Records
+from pkpd.model.variability import PopulationDraws, individual
+from pkpd.posterior import Posterior, median
+from pkpd.residual import CombinedError, observe, of_draws
+
+if TYPE_CHECKING:
+    from pkpd.bayes.fit import Fit
+
+__all__ = ["PredictiveCheck", "nominal_bins", "predictions", "simulated", "vpc"]
+
+Floats = NDArray[np.float64]
+PERCENTILES = (5.0, 50.0, 95.0)
+BAND = (2.5, 50.0, 97.5)
+CHUNK = 250
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictiveCheck:
+    """`bands`: a row per bin and percentile: bin, time [h], n, percentile, observed, lower, median, upper (95 % of the
+    simulated percentile). `points`: the observations. `failed`: simulated rows lost to failed solves, left out.
+    """
+
+    bands: pd.DataFrame
+    points: pd.DataFrame
+    replicates: int
+    failed: int
+
+    @property
+    def inside(self) -> float:
+        """Share of observed percentiles inside their band."""
+        b = self.bands
+        return float(((b["observed"] >= b["lower"]) & (b["observed"] <= b["upper"])).mean())
+
+
+def vpc(
+    posterior: Posterior, records: Records, *, seed: int, replicates: int = 1000, bins: ArrayLike | None = None
+) -> PredictiveCheck:
+    """Observed against simulated percentiles by bin of nominal time; `bins` (rows,) overrides the binning.
+
+    Each replicate is the whole study again: one posterior row, new random effects, new residual errors.
+    """
+    group = nominal_bins(records) if bins is None else np.asarray(bins)
+    if group.shape != records.time.shape:
+        raise InputError("must give one bin for each observation", field="bins", value=group.shape)
+    y = simulated(posterior, records, seed=seed, replicates=replicates)
+    rows = [row for k in np.unique(group) for row in _bands(int(k), group == k, y, records)]
+    points = pd.DataFrame({"id": np.asarray(records.ids)[records.subject], "time": records.time, "value": records.dv})
+    return PredictiveCheck(
+        bands=pd.DataFrame(rows), points=points, replicates=replicates, failed=int(np.isnan(y).sum())
+    )
+
+
+def nominal_bins(records: Records) -> NDArray[np.int64]:
+    """A bin for each row: the subject's k-th sample where all have as many, else about equal counts of similar times.
+
+    Rows with the same time always share a bin.
+    """
+    count = np.bincount(records.subject, minlength=len(records))
+    if (count == count[0]).all():
+        order = np.lexsort((records.time, records.subject))
+        found = np.empty(len(order), np.int64)
+        found[order] = np.tile(np.arange(count[0]), len(count))
+        return found
+    wanted = int(np.clip(np.median(count), 3, 12))
+    edges = np.unique(np.quantile(records.time, np.linspace(0.0, 1.0, wanted + 1)[1:-1], method="inverted_cdf"))
+    return np.searchsorted(edges, records.time, side="left").astype(np.int64)
+
+
+def _bands(number: int, rows: NDArray[np.bool_], y: Floats, records: Records) -> list[dict[str, float]]:
+    observed = np.percentile(records.dv[rows], PERCENTILES)
+    part = y[:, rows]
+    part = part[np.isfinite(part).all(axis=1)]
+    if not len(part):
+        part = np.full((1, int(rows.sum())), np.nan)
+    spread = np.percentile(np.percentile(part, PERCENTILES, axis=1), BAND, axis=1)
+    head = {"bin": number, "time": float(np.median(records.time[rows])), "n": int(rows.sum())}
+    return [
+        {
+            **head, "percentile": level, "observed": float(observed[k]), "lower": float(spread[0, k]),
+            "median": float(spread[1, k]), "upper": float(spread[2, k]),
+        }
+        for k, level in enumerate(PERCENTILES)
+    ]  # fmt: skip
+
+
+def simulated(posterior: Posterior, records: Records, *, seed: int, replicates: int) -> Floats:
+    """Observations of `replicates` studies of the same design, (replicates, rows); NaN where a solve failed."""
+    u = uniforms(seed, Purpose.PREDICTIVE_DRAW, subject=0, replicate=np.arange(replicates))
+    size = len(posterior.draws)
+    row = np.minimum((u * size).astype(np.int64), size - 1)
+    parts = [
+        _studies(posterior, records, seed, (np.arange(lo, min(lo + CHUNK, replicates)), row[lo : lo + CHUNK]))
+        for lo in range(0, replicates, CHUNK)
+    ]
+    return np.concatenate(parts)
+
+
+def _studies(
+    posterior: Posterior, records: Records, seed: int, which: tuple[NDArray[np.int64], NDArray[np.int64]]
+) -> Floats:
+    replicate, row = which
+    draws, model = posterior.draws, posterior.model
+    q = len(draws.eta_names)
+    z = normals(
+        seed, Purpose.PREDICTIVE_IIV, subject=np.arange(len(records))[None, :, None],
+        replicate=replicate[:, None, None], slot=np.arange(q)[None, None, :],
+    )  # fmt: skip
+    covariates = {name: np.tile(x, (len(replicate), 1)) for name, x in records.covariates.items()}
+    theta = individual(model, draws.typical[row], np.linalg.cholesky(draws.omega[row]), covariates, z=z)
+    f = _predicted(posterior, records, theta)
+    noise = normals(
+        seed, Purpose.PREDICTIVE_RESIDUAL, subject=records.subject[None, :], replicate=replicate[:, None],
+        index=np.arange(len(records.dv))[None, :],
+    )  # fmt: skip
+    error = of_draws(draws, measured_output(model, records))
+    return observe(_rows_of(error, row), f, noise)
+
+
+def _rows_of(error: CombinedError, row: NDArray[np.int64]) -> CombinedError:
+    """The error of the chosen draws, (R, 1)."""
+
+    def pick(term: Floats | float) -> Floats | float:
+        return term[row][:, None] if isinstance(term, np.ndarray) else term
+
+    return CombinedError(additive=pick(error.additive), proportional=pick(error.proportional))
+
+
+def _predicted(posterior: Posterior, records: Records, theta: Floats) -> Floats:
+    """Predictions of the data's rows, (R, rows), for individual parameters theta (R, N, P)."""
+    model = posterior.model
+    made = compiled(model)
+    which = made.outputs.index(model.outputs[measured_output(model, records)].is_)
+    times, column = _times(records)
+    repeats, n = theta.shape[:2]
+    everyone = np.tile(np.arange(n), repeats)
+    flat = theta.reshape(repeats * n, -1)
+    found = np.empty((repeats, len(records.dv)))
+    for after in np.unique(records.after):
+        solution = solve(made, flat, records.doses.subjects(everyone), times[everyone], after=bool(after))
+        values = solution.values[:, which].reshape(repeats, n, -1)
+        rows = records.after == after
+        found[:, rows] = values[:, records.subject[rows], column[rows]]
+    return found
+
+
+def _times(records: Records) -> tuple[Floats, NDArray[np.int64]]:
+    """Sample times (N, most rows), NaN last, and the column of each row; a subject's rows stand in the order of the
+    file.
+    """
+    count = np.bincount(records.subject, minlength=len(records))
+    column = np.concatenate([np.arange(k) for k in count])[np.argsort(np.argsort(records.subject, kind="stable"))]
+    times = np.full((len(records), int(count.max())), np.nan)
+    times[records.subject, column] = records.time
+    return times, column
+
+
+def predictions(fit: Fit, records: Records, *, most_draws: int = 1000) -> pd.DataFrame:
+    """Observed against predicted, a row per observation: id, time, observed, population, individual, lower, upper,
+    iwres.
+
+    population: no random effects, at the posterior median. individual: posterior mean of the subject's own curve over
+    evenly spaced draws, lower and upper its central 95 %. iwres: (observed - individual)/sd at the median residual
+    error.
+    """
+    posterior = fit.posterior
+    middle = median(posterior.draws)
+    theta = _individuals(fit, records, most_draws)
+    own = _predicted(posterior, records, theta)
+    lower, upper = np.nanpercentile(own, (BAND[0], BAND[2]), axis=0)
+    mean = own.mean(axis=0)
+    error = of_draws(middle, measured_output(posterior.model, records))
+    unit = observe(error, mean, np.ones_like(mean)) - mean
+    return pd.DataFrame(
+        {
+            "id": np.asarray(records.ids)[records.subject], "time": records.time, "observed": records.dv,
+            "population": _predicted(posterior, records, _typical(posterior, records, middle))[0],
+            "individual": mean, "lower": lower, "upper": upper, "iwres": (records.dv - mean) / unit,
+        }
+    )  # fmt: skip
+
+
+def _typical(posterior: Posterior, records: Records, middle: PopulationDraws) -> Floats:
+    n, q = len(records), len(middle.eta_names)
+    covariates = {name: x[None, :] for name, x in records.covariates.items()}
+    return individual(posterior.model, middle.typical, np.zeros((1, q, q)), covariates, z=np.zeros((1, n, q)))
+
+
+def _individuals(fit: Fit, records: Records, most: int) -> Floats:
+    """Parameters of the fitted subjects in evenly spaced draws, (R, N, P); their z come from the stored tree."""
+    posterior = fit.posterior
+    draws = posterior.draws
+    row = np.unique(np.linspace(0, len(draws) - 1, min(most, len(draws))).astype(np.int64))
+    tree = fit.tree()["posterior"]
+    z = np.stack(
+        [np.asarray(tree[f"z_{name}"].values).reshape(len(draws), -1)[row] for name in draws.eta_names], axis=2
+    )
+    covariates = {name: np.tile(x, (len(row), 1)) for name, x in records.covariates.items()}
+    return individual(posterior.model, draws.typical[row], np.linalg.cholesky(draws.omega[row]), covariates, z=z)
