@@ -79,7 +79,7 @@ class Graph:
             return args[0]
         if op == "*" and a == 1.0:
             return args[1]
-        if op == "/" and self.changes[args[0]] and not self.changes[args[1]]:
+        if op == "/" and b is None and self.changes[args[0]] and not self.changes[args[1]]:
             return self.apply("*", args[0], self.apply("/", self.number(1.0), args[1]))
         return None
 

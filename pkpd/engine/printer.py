@@ -24,6 +24,7 @@ _CALLS = {
     "max": "greatest",
 }
 _COMPARISONS = {"<", "<=", ">", ">=", "==", "!="}
+_TRUTHS = _COMPARISONS | {"and", "or", "not"}
 _NESTING = 12
 
 
@@ -37,12 +38,19 @@ class Block:
 
 def fixed_nodes(graph: Graph, roots: Iterable[int]) -> list[int]:
     """Nodes that do not move within a solve but feed something that does (or are roots): computed once per subject."""
-    roots = list(roots)
-    wanted = {r for r in roots if not graph.changes[r]}
-    for node in graph.needed(roots):
-        if graph.changes[node]:
-            wanted |= {a for a in graph.nodes[node].args if not graph.changes[a]}
-    return sorted(n for n in wanted if graph.nodes[n].op != "number")
+    wanted: set[int] = set()
+    stack = list(roots)
+    seen: set[int] = set()
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if graph.changes[node] or graph.nodes[node].op in _TRUTHS:  # a truth value is no float: store what it compares
+            stack.extend(graph.nodes[node].args)
+        elif graph.nodes[node].op != "number":
+            wanted.add(node)
+    return sorted(wanted)
 
 
 def statements(graph: Graph, roots: Sequence[int], given: Mapping[int, str], prefix: str) -> Block:

@@ -7,6 +7,7 @@ from decimal import Decimal, getcontext
 
 import numpy as np
 import pytest
+
 from pkpd.kernels import elementary as own
 
 getcontext().prec = 60

@@ -6,6 +6,7 @@ from decimal import Decimal, getcontext
 
 import numpy as np
 import pytest
+
 from pkpd.kernels import linear
 
 getcontext().prec = 80

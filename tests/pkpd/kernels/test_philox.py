@@ -7,8 +7,9 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from pkpd.kernels import philox
 from scipy.special import ndtri
+
+from pkpd.kernels import philox
 
 FULL = 0xFFFFFFFF
 # Random123 1.14, tests/kat_vectors, lines "philox4x32 10": counter, key, answer
