@@ -47,7 +47,7 @@ def patients(model: Model, draws: PopulationDraws, cohort: Cohort, *, seed: int)
         slot=np.arange(effects),
     )  # fmt: skip
     roots = lower_roots(np.asarray(draws.omega)[draw])
-    parameters = individual(model, np.asarray(draws.typical)[draw], roots, cohort.covariates, z)
+    parameters = individual(model, np.asarray(draws.typical)[draw], roots, cohort.covariates, z=z)
     return Patients(parameters=parameters, draw=draw)
 
 

@@ -73,7 +73,7 @@ def _people(record: "RunRecord", size: int) -> Floats:
         name: np.full((STUDIES, size), 0.0 if c.reference is None else float(c.reference))
         for name, c in model.covariates.items()
     }
-    values = individual(model, draws.typical[row], lower_roots(draws.omega[row]), covariates, z)
+    values = individual(model, draws.typical[row], lower_roots(draws.omega[row]), covariates, z=z)
     return np.ascontiguousarray(values.reshape(STUDIES * size, -1))
 
 

@@ -126,7 +126,7 @@ def _moved(scale: str, value: Floats, shift: Floats) -> Floats:
 
 
 def individual(
-    model: Model, typical: Floats, omega_chol: Floats, covariates: Mapping[str, Floats], z: Floats
+    model: Model, typical: Floats, omega_chol: Floats, covariates: Mapping[str, Floats], *, z: Floats
 ) -> Floats:
     """Parameters of every subject, (R, N, P) in the order of `model.parameters`.
 
@@ -135,12 +135,15 @@ def individual(
     """
     for name in sorted(_needed(model)):
         _check_covariate(model, name, covariates)
-    batch = _Batch(model, typical, _etas(model, omega_chol, z), covariates, z.shape[:2])
-    out = np.empty((*batch.shape, len(model.parameters)))
+    column = {name: i for i, name in enumerate(model.parameters)}
+    base = {name: np.ascontiguousarray(typical[:, i, None]) for name, i in column.items()}
+    eta = _etas(model, omega_chol, z)
+    batch = _Batch(model=model, base=base, eta=eta, covariates=covariates, shape=z.shape[:2])
+    out = np.empty((*batch.shape, len(column)))
     made: dict[str, Floats] = {}
     for name in _floors_first(model):
         made[name] = batch.above(name, made) if model.parameters[name].above is not None else batch.plain(name)
-        out[:, :, batch.column[name]] = made[name]
+        out[:, :, column[name]] = made[name]
     return out
 
 
@@ -166,15 +169,15 @@ def _etas(model: Model, root: Floats, z: Floats) -> dict[str, Floats]:
     return made
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
-    """What one call of `individual` shares between parameters."""
+    """What a call of `individual` shares between parameters: base {name: (R, 1)}, eta and covariates {name: (R, N)}."""
 
-    def __init__(
-        self, model: Model, typical: Floats, eta: Mapping[str, Floats], covariates: Mapping[str, Floats], shape: Shape
-    ) -> None:
-        self.model, self.eta, self.covariates, self.shape = model, eta, covariates, shape
-        self.column = {name: i for i, name in enumerate(model.parameters)}
-        self.base = {name: np.ascontiguousarray(typical[:, i, None]) for name, i in self.column.items()}
+    model: Model
+    base: Mapping[str, Floats]
+    eta: Mapping[str, Floats]
+    covariates: Mapping[str, Floats]
+    shape: Shape
 
     def plain(self, name: str) -> Floats:
         """A parameter on its own scale, (R, N)."""

@@ -52,7 +52,7 @@ def batch(model: Model) -> tuple[PopulationDraws, np.ndarray, dict[str, np.ndarr
 def test_individuals_follow_the_definition(model, batch) -> None:
     draws, root, covariates, z = batch
     found = dict(
-        zip(model.parameters, np.moveaxis(individual(model, draws.typical, root, covariates, z), 2, 0), strict=True)
+        zip(model.parameters, np.moveaxis(individual(model, draws.typical, root, covariates, z=z), 2, 0), strict=True)
     )
     typical = {n: draws.typical[:, i, None] for i, n in enumerate(draws.names)}
     eta = dict(zip(model.eta_names, np.moveaxis(np.einsum("rij,rnj->rni", root, z), 2, 0), strict=True))
@@ -78,9 +78,9 @@ def test_individuals_follow_the_definition(model, batch) -> None:
 
 def test_a_subject_does_not_depend_on_its_neighbours(model, batch) -> None:
     draws, root, covariates, z = batch
-    whole = individual(model, draws.typical, root, covariates, z)
+    whole = individual(model, draws.typical, root, covariates, z=z)
     some = {name: value[2:3, 7:9] for name, value in covariates.items()}
-    part = individual(model, draws.typical[2:3], root[2:3], some, z[2:3, 7:9])
+    part = individual(model, draws.typical[2:3], root[2:3], some, z=z[2:3, 7:9])
     assert np.array_equal(whole[2:3, 7:9], part)
 
 
@@ -131,7 +131,7 @@ def test_without_random_effects_everyone_is_typical() -> None:
         source = source.replace(iiv, "")
     bare = Model.parse(source.replace("omega: {block: [KA, CL, V], lkj: 2}\ncorrelations: [[CL, V, 0.55]]\n", ""))
     draws = point(bare)
-    found = individual(bare, draws.typical, draws.omega, {}, np.zeros((1, 4, 0)))
+    found = individual(bare, draws.typical, draws.omega, {}, z=np.zeros((1, 4, 0)))
     np.testing.assert_allclose(found, np.broadcast_to(draws.typical[:, None], (1, 4, 3)), rtol=1e-15)
 
 
@@ -149,14 +149,14 @@ def test_a_covariate_the_model_cannot_use_is_named(model, batch, name: str, valu
     wrong = {n: v.copy() for n, v in covariates.items()}
     wrong[name][1, 3] = value
     with pytest.raises(InputError) as caught:
-        individual(model, draws.typical, root, wrong, z)
+        individual(model, draws.typical, root, wrong, z=z)
     assert str(caught.value).startswith(said)
 
 
 def test_an_absent_covariate_is_named(model, batch) -> None:
     draws, root, covariates, z = batch
     with pytest.raises(InputError, match="WT: model all_scales needs"):
-        individual(model, draws.typical, root, {"SEX": covariates["SEX"]}, z)
+        individual(model, draws.typical, root, {"SEX": covariates["SEX"]}, z=z)
 
 
 def test_a_draw_below_its_floor_is_refused(model, batch) -> None:
@@ -164,7 +164,7 @@ def test_a_draw_below_its_floor_is_refused(model, batch) -> None:
     typical = draws.typical.copy()
     typical[0, 0] = 0.01
     with pytest.raises(InputError, match="must be greater than CL/V"):
-        individual(model, typical, root, covariates, z)
+        individual(model, typical, root, covariates, z=z)
 
 
 def test_shapes_are_checked(model) -> None:
