@@ -50,12 +50,16 @@ class Variant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A protocol resolved: variants by name (`main` first), the protocol's text, diagnostics of the fit if any."""
+    """A protocol resolved: variants by name (`main` first), the protocol's text, diagnostics of the fit if any.
+
+    evidence: files about the fit that the run keeps for its report, by name (posterior and data).
+    """
 
     protocol: Protocol
     source: str
     variants: dict[str, Variant]
     diagnostics: dict[str, Any] | None
+    evidence: dict[str, bytes] = dataclasses.field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -104,14 +108,16 @@ def prepare(path: str | Path, *, replicates: int | None = None) -> Prepared:
         if replicates < 1:
             raise InputError("must be >= 1", field="replicates", value=replicates)
         protocol = dataclasses.replace(protocol, replicates=replicates)
-    posterior, fit_inputs, diagnostics = _posterior(protocol, path.parent)
+    posterior, fit_inputs, diagnostics, evidence = _posterior(protocol, path.parent)
     made = _Maker(protocol, path.parent, posterior, fit_inputs)
     variants = {MAIN: made.variant(protocol)}
     if len(variants[MAIN].payload.draws.typical) > 1:
         variants["median"] = made.variant(_bare(protocol), median=True)
     for name, change in protocol.sensitivity.items():
         variants[f"sensitivity/{name}"] = made.variant(_bare(protocol.varied(change)))
-    return Prepared(protocol=protocol, source=source, variants=variants, diagnostics=diagnostics)
+    return Prepared(
+        protocol=protocol, source=source, variants=variants, diagnostics=diagnostics, evidence=evidence
+    )  # fmt: skip
 
 
 def _bare(protocol: Protocol) -> Protocol:
@@ -161,19 +167,22 @@ class _Maker:
         )
 
 
-def _posterior(protocol: Protocol, folder: Path) -> tuple[Any, dict[str, Any] | None, dict[str, Any] | None]:
-    """(posterior, what decides it, diagnostics) of the fit a protocol takes parameters from; the one door to pymc."""
+def _posterior(
+    protocol: Protocol, folder: Path
+) -> tuple[Any, dict[str, Any] | None, dict[str, Any] | None, dict[str, bytes]]:
+    """(posterior, what decides it, diagnostics, files) of the fit a protocol takes parameters from; the door to pymc."""
     choice = protocol.model.parameters
     if choice is None:
-        return None, None, None
-    from pkpd.model.records import Records
-
+        return None, None, None, {}
+    from pkpd import posterior as posteriors
     from pkpd.bayes import fit
+    from pkpd.model.records import Records
 
     model, data = fit_model(choice.fit, folder), data_file(choice.data, folder)
     found = fit(model, Records.read(data), seed=protocol.seed)
     inputs = {"model": model.digest, "data": digest.of_bytes(data.read_bytes()), "posterior": found.posterior.digest}
-    return found.posterior, inputs, dict(found.diagnostics)
+    evidence = {"posterior.parquet": posteriors.to_bytes(found.posterior), "data.csv": data.read_bytes()}
+    return found.posterior, inputs, dict(found.diagnostics), evidence
 
 
 def fit_model(name: str, folder: Path) -> Model:
@@ -286,6 +295,8 @@ def _manifests(prepared: Prepared, out: Path, resume: bool, how: tuple[int | Non
         store.write_atomic(folder / "protocol.yaml", prepared.source.encode())
         store.write_atomic(folder / "model.yaml", variant.model_text.encode())
         store.write_atomic(folder / "draws.parquet", record.draws_bytes(variant.payload.draws))
+        for file, data in prepared.evidence.items() if name == MAIN else ():
+            store.write_atomic(folder / file, data)
         found[name].write(folder)
     return found
 
