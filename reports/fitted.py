@@ -1,16 +1,15 @@
-"""Evidence of the Bayesian fit, read from stored artefacts: no sampler is imported."""
+"""Evidence of the Bayesian fit, read from what the run has stored: no sampler is imported."""
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from reports.figures.fit import Density
-from reports.scales import Quantity, by_name, link, natural, slope
 from reports.study import FitEvidence
 
 if TYPE_CHECKING:
@@ -18,8 +17,10 @@ if TYPE_CHECKING:
     from trials.record import RunRecord
 
 POSTERIOR: Final = "posterior.parquet"
-CHECKS: Final = {"bands": "vpc_bands.parquet", "points": "vpc_points.parquet"}
+DATA: Final = "data.csv"
+REPLICATES: Final = 400
 Floats = NDArray[np.float64]
+Scale = Literal["log", "logit", "identity"]
 _POINTS = 400
 
 
@@ -29,12 +30,10 @@ def evidence(record: "RunRecord") -> FitEvidence | None:
     if choice is None or not found:
         return None
     posterior = _posterior(record.directory / POSTERIOR)
-    known = by_name(posterior) if posterior is not None else {}
-    rows = [_row(p, known) for p in found.get("parameters", ())]
-    draws = {quantity.shown: quantity.draws for quantity in known.values()}
+    table, draws = _table(posterior) if posterior is not None else (_stored(found), {})
     return FitEvidence(
-        name=choice.fit, data=choice.data, diagnostics=_worst(found), table=pd.DataFrame(rows), draws=draws,
-        check=_checks(record.directory), verdict=str(found.get("verdict", "")),
+        name=choice.fit, data=_described(record.directory / DATA, choice.data), diagnostics=_worst(found), table=table,
+        draws=draws, check=_check(posterior, record), verdict=str(found.get("verdict", "")),
         remarks=tuple(str(remark) for remark in found.get("remarks", ())), taken=tuple(choice.take),
     )  # fmt: skip
 
@@ -43,6 +42,15 @@ def _posterior(path: Path) -> "Posterior | None":
     from pkpd import posterior
 
     return posterior.read(path) if path.exists() else None
+
+
+def _described(path: Path, name: str) -> str:
+    from pkpd.model.records import Records
+
+    if not path.exists():
+        return name
+    records = Records.read(path)
+    return f"{name} ({len(records)} subjects, {len(records.dv)} observations)"
 
 
 def _worst(found: Mapping[str, Any]) -> Mapping[str, float]:
@@ -61,50 +69,76 @@ def _worst(found: Mapping[str, Any]) -> Mapping[str, float]:
     }  # fmt: skip
 
 
-def _row(p: Mapping[str, Any], known: Mapping[str, Quantity]) -> dict[str, Any]:
-    """One line of the table of priors and posteriors, in natural units where the quantity is known."""
-    quantity = known.get(str(p["name"]))
-    scale = quantity.scale if quantity is not None else "identity"
-    interval = p.get("prior_interval") or (np.nan, np.nan, np.nan)
-    stored = np.array([*interval, p["lower"], p["median"], p["upper"]], dtype=np.float64)
-    prior_low, prior_median, prior_high, low, median, high = natural(scale, stored)
-    return {
-        "parameter": quantity.shown if quantity is not None else str(p["name"]),
-        "unit": quantity.unit if quantity is not None else "",
-        "prior_median": prior_median, "prior_low": prior_low, "prior_high": prior_high,
-        "median": median, "low": low, "high": high, "rhat": p["rhat"], "ess": p["ess_bulk"],
-        "density": None if quantity is None else density(p.get("prior"), quantity),
-    }  # fmt: skip
+def _table(posterior: "Posterior") -> tuple[pd.DataFrame, dict[str, Floats]]:
+    """Priors and posteriors in natural units, with the density of each prior around the draws; the draws by label."""
+    from pkpd.bayes.tables import natural_draws, prior_posterior
+
+    table, draws = prior_posterior(posterior), natural_draws(posterior)
+    priors = {p["name"]: p["prior"] for p in posterior.diagnostics["parameters"]}
+    rows = zip(table["name"], table["parameter"], strict=True)
+    densities = [density(priors[name], scale_of(name), draws.get(label)) for name, label in rows]
+    return table.assign(density=pd.Series(densities, index=table.index, dtype=object)), draws
 
 
-def density(prior: Mapping[str, Any] | None, quantity: Quantity) -> Density | None:
-    """Density of a stored prior around the posterior draws, in natural units.
+def _stored(found: Mapping[str, Any]) -> pd.DataFrame:
+    """The same table on the sampled scales, when the run has not kept the draws."""
+    empty = (np.nan, np.nan, np.nan)
+    return pd.DataFrame([
+        {
+            "parameter": p["name"], "unit": "", "median": p["median"], "low": p["lower"], "high": p["upper"],
+            **dict(zip(("prior_low", "prior_median", "prior_high"), p.get("prior_interval") or empty, strict=True)),
+            "rhat": p["rhat"], "ess": p["ess_bulk"], "density": None,
+        }
+        for p in found.get("parameters", ())
+    ])  # fmt: skip
+
+
+def _check(posterior: "Posterior | None", record: "RunRecord") -> Mapping[str, pd.DataFrame]:
+    """The visual predictive check, simulated again from the stored draws and data: the same numbers every time."""
+    if posterior is None or not (record.directory / DATA).exists():
+        return {}
+    from pkpd.bayes.predictive import vpc
+    from pkpd.model.records import Records
+
+    data = Records.read(record.directory / DATA)
+    found = vpc(posterior, data, seed=record.protocol.seed, replicates=REPLICATES)
+    return {"bands": found.bands, "points": found.points}
+
+
+def scale_of(name: str) -> Scale:
+    """The scale a quantity was sampled on, by its name in the diagnostics.
+
+    >>> scale_of("log_CL"), scale_of("omega_CL")
+    ('log', 'identity')
+    """
+    if name.startswith("log_"):
+        return "log"
+    return "logit" if name.startswith("logit_") else "identity"
+
+
+def density(prior: Mapping[str, Any] | None, scale: Scale, draws: Floats | None) -> Density | None:
+    """Density of a stored prior around the posterior draws, in natural units: f(link(x)) |d link / dx|.
 
     Families of `pkpd.bayes.prior`: normal(location, scale); half_normal(scale); lkj: (r + 1)/2 ~ Beta(scale, scale).
     """
-    draws = quantity.draws
-    if prior is None or draws.size < 2:
+    if prior is None or draws is None or draws.size < 2:
         return None
     span = float(np.ptp(draws))
     x = np.linspace(float(draws.min()) - span, float(draws.max()) + span, _POINTS)
-    if quantity.scale != "identity":
-        x = x[(x > 0) & ((x < 1) | (quantity.scale == "log"))]
-    return Density(x=x, density=_family(prior, link(quantity.scale, x)) * slope(quantity.scale, x))
+    if scale == "log":
+        x = x[x > 0]
+        return Density(x=x, density=_family(prior, np.log(x)) / x)
+    if scale == "logit":
+        x = x[(x > 0) & (x < 1)]
+        return Density(x=x, density=_family(prior, np.log(x / (1 - x))) / (x * (1 - x)))
+    return Density(x=x, density=_family(prior, x))
 
 
 def _family(prior: Mapping[str, Any], x: Floats) -> Floats:
     family, location, scale = prior["family"], float(prior.get("location", 0.0)), float(prior["scale"])
     if family == "lkj":
-        inside = np.abs(x) < 1
         log_beta = 2 * math.lgamma(scale) - math.lgamma(2 * scale)
-        half = np.where(inside, (1 - np.minimum(x * x, 1.0)) / 4, 1.0)
-        return np.where(inside, np.exp((scale - 1) * np.log(np.maximum(half, 1e-300)) - log_beta) / 2, 0.0)
+        half = np.maximum((1 - np.minimum(x * x, 1.0)) / 4, 1e-300)
+        return np.where(np.abs(x) < 1, np.exp((scale - 1) * np.log(half) - log_beta) / 2, 0.0)
     bell = np.exp(-0.5 * ((x - location) / scale) ** 2) / (scale * math.sqrt(2 * math.pi))
     return np.where(x >= 0, 2 * bell, 0.0) if family == "half_normal" else bell
-
-
-def _checks(folder: Path) -> dict[str, pd.DataFrame]:
-    paths = {name: folder / file for name, file in CHECKS.items()}
-    return (
-        {name: pd.read_parquet(path) for name, path in paths.items()} if all(p.exists() for p in paths.values()) else {}
-    )

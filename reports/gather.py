@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pkpd.ground import text
-from reports import fitted, levels
+from reports import curves, fitted, levels
 from reports.figures.palette import looks
 from reports.study import (
     Arm,
@@ -21,6 +21,7 @@ from reports.study import (
     Parameter,
     Published,
     PublishedList,
+    ResponseCurve,
     Screening,
     Study,
     Term,
@@ -56,7 +57,9 @@ def study(record: "RunRecord") -> Study:
         decisions=_decisions(record), truth=_truth(record, primary),
     )  # fmt: skip
     listed = _published(model.name)
-    return replace(made, published=listed, levels=levels.simulated(record, listed))
+    return replace(
+        made, published=listed, levels=levels.simulated(record, listed), responses=_responses(record, made)
+    )  # fmt: skip
 
 
 def _arms(protocol: "Protocol") -> tuple[Arm, ...]:
@@ -311,6 +314,19 @@ def _decisions(record: "RunRecord") -> tuple[Decision, ...]:
         for name, rule in record.protocol.decide.items()
         if name in table.columns
     )
+
+
+def _responses(record: "RunRecord", made: Study) -> Mapping[str, ResponseCurve]:
+    """Response curves of the model over the exposures that occur, none where the outcome table has no exposure."""
+    names = [f"{summary}@{made.final}" for summary in (made.average, made.peak)]
+    if not (made.average and made.peak):
+        return {}
+    average, peak = (made.outcomes[name].to_numpy(dtype=np.float64) for name in names)
+    exposed = (average > 0) & np.isfinite(peak)
+    if not exposed.any():
+        return {}
+    top, ratio = float(np.quantile(peak[exposed], 0.995)), float(np.median(peak[exposed] / average[exposed]))
+    return curves.responses(record, top, ratio, made.composite)
 
 
 def _advice() -> Mapping[int, str]:

@@ -234,13 +234,11 @@ def risk_ratio(study: Study, keys: Sequence[str], arm: Arm) -> Ratio:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binned:
-    """A response in bins of exposure, each (b,): exposure, mean, its MCSE, and the standard deviation due to the draw of
-    the population parameters (moment estimate: variance between replicates beyond that between subjects)."""
+    """A response in bins of exposure, each (b,): exposure, mean, its MCSE, 10th and 90th percentile of subjects."""
 
     exposure: Array
     mean: Array
     mcse: Array
-    spread: Array
     low: Array
     high: Array
 
@@ -248,28 +246,23 @@ class Binned:
 def binned(exposure: Array, response: Array, replicate: NDArray[np.int64]) -> Binned:
     """Mean response in bins of exposure (n,) cut at the quantiles `SHARES`, errors clustered by replicate.
 
-    With d_r = sum_r (y - mean) over a replicate's n_r subjects in the bin: MCSE = sqrt(sum d_r^2) / n, and the variance of
-    the replicate's own mean is (sum d_r^2 - sum (y - mean)^2) / sum n_r (n_r - 1), zero if negative.
+    With d_r = sum_r (y - mean) over a replicate's subjects in the bin: MCSE = sqrt(sum d_r^2) / n.
     """
     kept = np.isfinite(exposure) & np.isfinite(response)
     x, y, r = exposure[kept], response[kept], replicate[kept]
     edges = np.unique(np.quantile(x, SHARES)) if x.size else np.zeros(0)
     place = np.searchsorted(edges, x, side="right")
     found = [_bin(x[place == b], y[place == b], r[place == b]) for b in range(edges.size + 1) if np.any(place == b)]
-    columns = np.array(found).reshape(-1, 6).T
-    return Binned(**dict(zip(("exposure", "mean", "mcse", "spread", "low", "high"), columns, strict=True)))
+    columns = np.array(found).reshape(-1, 5).T
+    return Binned(**dict(zip(("exposure", "mean", "mcse", "low", "high"), columns, strict=True)))
 
 
 def _bin(x: Array, y: Array, replicate: NDArray[np.int64]) -> tuple[float, ...]:
     centre = float(y.mean())
     residual = y - centre
     clusters = np.bincount(replicate, residual)
-    sizes = np.bincount(replicate).astype(np.float64)
-    between = float((clusters**2).sum())
-    pairs = float((sizes * (sizes - 1)).sum())
-    variance = max((between - float((residual**2).sum())) / pairs, 0.0) if pairs > 0 else np.nan
     low, high = np.quantile(y, [0.1, 0.9])
-    return float(np.median(x)), centre, float(np.sqrt(between) / y.size), float(np.sqrt(variance)), low, high
+    return float(np.median(x)), centre, float(np.sqrt((clusters**2).sum()) / y.size), float(low), float(high)
 
 
 def thinned(count: int, most: int) -> NDArray[np.int64]:

@@ -132,6 +132,16 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseCurve:
+    """Expected response by the model, each (g,): exposure, mean over parameter draws, central 95 % of the draws."""
+
+    exposure: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
     """A simulated mean concentration: median and 95 % range over parameter draws (and the people of the study)."""
 
@@ -217,6 +227,7 @@ class Study:
     truth: pd.DataFrame | None = None  # potential outcomes: replicate x arm key, mean of the primary endpoint
     published: tuple[Published, ...] = ()
     levels: Mapping[tuple[str, float], Level] = field(default_factory=dict)
+    responses: Mapping[str, ResponseCurve] = field(default_factory=dict)  # by event key, and by output
 
     @property
     def control(self) -> Arm:

@@ -7,7 +7,7 @@ drawing can reach the page.
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 from xml.etree import ElementTree
@@ -46,11 +46,13 @@ def style() -> AbstractContextManager[None]:
     return matplotlib.rc_context(settings)
 
 
-def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """An empty figure of so many inches with rows x columns axes, flat in reading order."""
+def figure(
+    width: float, height: float, *, columns: int = 1, widths: Sequence[float] | None = None
+) -> tuple[Figure, list[Axes]]:
+    """An empty figure of so many inches with axes side by side, of relative `widths`."""
     drawn = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(drawn)
-    axes = drawn.subplots(rows, columns, squeeze=False)
+    axes = drawn.subplots(1, columns, squeeze=False, gridspec_kw={"width_ratios": widths or [1.0] * columns})
     return drawn, [axis for row in axes for axis in row]
 
 

@@ -11,7 +11,7 @@ from reports.figures import exposure as curves
 from reports.figures.palette import Look
 from reports.results import Effect, Risk
 from reports.sections.people import marks
-from reports.study import Study
+from reports.study import ResponseCurve, Study
 from reports.tables import Block, Heading, Plots, Section, Table, Text, columns
 from trials.operating import Estimate
 
@@ -29,8 +29,8 @@ def concentrations(study: Study) -> Section:
         panels = tuple(curves.arm_band(band, y_label=y, top=top, name=f"pk{k}") for k, band in enumerate(series))
         blocks.append(
             Plots(
-                caption="Concentration over the trial: median of subjects (line) and their middle 90 % (band), missed doses, "
-                "titration and stopped treatment included; one scale for all arms." + captions.dose_key(study),
+                caption="Concentration over the stretches of the trial that were kept: median of subjects (line) and their "
+                "middle 90 % (band), missed doses, titration and stopped treatment included; one scale for all arms.",
                 panels=panels,
                 across=2,
             )
@@ -289,7 +289,7 @@ def _incidence_table(study: Study, found: dict[str, list[tuple[Risk, ...]]]) -> 
 def _share(risk: Risk) -> str:
     if risk.incidence.value == 0:
         return f"0 of {rounding.count(risk.subjects)}"
-    value, error = rounding.value_and_mcse(100 * risk.incidence.value, 100 * risk.incidence.mcse)
+    value, error = _points(risk.incidence)
     return f"{value} ({error})"
 
 
@@ -327,8 +327,14 @@ def _difference(risk: Risk) -> str:
     limits = rounding.interval(100 * risk.one[1], 100 * risk.one[2], 0)
     if expected is None or expected.mcse == 0:
         return f"no events\n{limits}"
-    value, error = rounding.value_and_mcse(100 * expected.value, 100 * expected.mcse)
+    value, error = _points(expected)
     return f"{value} ({error})\n{limits}"
+
+
+def _points(estimate: Estimate) -> tuple[str, str]:
+    """Percentage points and their MCSE, never finer than hundredths."""
+    coarse = max(100 * estimate.mcse, 0.005) if np.isfinite(estimate.mcse) else np.nan
+    return rounding.value_and_mcse(100 * estimate.value, coarse)
 
 
 def _risk_row(risk: Risk) -> drawing.Row:
@@ -346,12 +352,13 @@ def exposure_response(study: Study) -> Section:
     markers = {s: _markers(study, s) for s in (study.average, study.peak)}
     panels = [_benefit_panel(study, markers[study.average])]
     for k, (name, keys, _) in enumerate(results.term_keys(study)):
-        panels.append(_risk_panel(study, name, keys, markers[study.peak], k))
+        panels.append(_risk_panel(study, (name, keys), markers[study.peak], k))
     caption = (
-        f"Response against exposure in the week before the final visit. Dots: tenths of the subjects by exposure, all arms (the highest tenth in three parts), with 95 % "
-        "Monte Carlo intervals. Shaded: 95 % range due to the uncertainty of the population parameters. Triangles above: median "
-        f"exposure of each arm. Efficacy: grey points are {_POINTS} single subjects, dotted lines the middle 80 % of subjects. Adverse events "
-        "are set against the highest weekly peak a subject had at any visit."
+        "Response against exposure. Dots: simulated subjects of all arms in tenths of exposure (the highest tenth in three "
+        "parts), with 95 % Monte Carlo intervals. Line and band: expected response of the model with its 95 % range over the "
+        f"draws of the population parameters. Triangles: median exposure of each arm. Efficacy: grey points are {_POINTS} "
+        "single subjects, dotted lines the middle 80 % of subjects. Adverse events: dots are set against the highest weekly "
+        "peak a subject had, the line is the risk of keeping that peak over the whole period."
     )
     legend = tuple((arm.label, arm.look.colour, arm.look.open_marker) for arm in study.treated)
     return Section(
@@ -371,21 +378,24 @@ def _benefit_panel(study: Study, markers: tuple[tuple[float, str, Look], ...]) -
     y = results.change(study.outcomes, study.main, study.main.visit, true=True)
     found = results.binned(x, y, study.outcomes["replicate"].to_numpy().astype(np.int64))
     rows = results.thinned(x.size, _POINTS)
-    data = _response(found, markers, np.stack([x[rows], y[rows]], axis=1), np.stack([found.low, found.high]))
-    labels = (
-        f"Average level {study.average} ({study.exposure_unit})",
-        f"Change of {study.main.output} ({study.main.unit})",
-    )
+    people = (np.stack([x[rows], y[rows]], axis=1), np.stack([found.low, found.high]))
+    data = _response(found, study.responses.get(study.main.output), markers, people)
+    labels = (f"Average level {study.average} ({study.exposure_unit})", _endpoint_label(study))
     return curves.response(data, title="Efficacy", labels=labels, percent=False, name="er0")
 
 
+def _endpoint_label(study: Study) -> str:
+    return f"{'Change of ' if study.main.change else ''}{study.main.output} ({study.main.unit})"
+
+
 def _risk_panel(
-    study: Study, name: str, keys: tuple[str, ...], markers: tuple[tuple[float, str, Look], ...], k: int
+    study: Study, event: tuple[str, tuple[str, ...]], markers: tuple[tuple[float, str, Look], ...], k: int
 ) -> Markup:
-    x = _highest_peak(study)
+    name, keys = event
     y = (results.grades(study.outcomes, keys) >= 1).astype(np.float64)
-    found = results.binned(x, y, study.outcomes["replicate"].to_numpy().astype(np.int64))
-    data = _response(found, markers, np.zeros((0, 2)), np.zeros((2, 0)))
+    found = results.binned(_highest_peak(study), y, study.outcomes["replicate"].to_numpy().astype(np.int64))
+    curve = study.responses.get(keys[0] if len(keys) == 1 else "any")
+    data = _response(found, curve, markers, (np.zeros((0, 2)), np.zeros((2, 0))))
     labels = (f"Peak level {study.peak} ({study.exposure_unit})", "Subjects with event (%)")
     return curves.response(data, title=name, labels=labels, percent=True, name=f"er{k + 1}")
 
@@ -398,11 +408,16 @@ def _highest_peak(study: Study) -> Array:
 
 
 def _response(
-    found: results.Binned, markers: tuple[tuple[float, str, Look], ...], points: Array, people: Array
+    found: results.Binned,
+    curve: ResponseCurve | None,
+    markers: tuple[tuple[float, str, Look], ...],
+    people: tuple[Array, Array],
 ) -> curves.Response:
+    none = np.zeros(0)
     return curves.Response(
         exposure=found.exposure, mean=found.mean,
         error=np.stack([found.mean - 1.96 * found.mcse, found.mean + 1.96 * found.mcse]),
-        spread=np.stack([found.mean - 1.96 * found.spread, found.mean + 1.96 * found.spread]),
-        points=points, people=people, top=1.08 * float(found.exposure.max()), markers=markers,
+        grid=none if curve is None else curve.exposure, curve=none if curve is None else curve.mean,
+        spread=np.zeros((2, 0)) if curve is None else np.stack([curve.low, curve.high]), points=people[0],
+        people=people[1], top=1.08 * float(found.exposure.max()), markers=markers,
     )  # fmt: skip

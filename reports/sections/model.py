@@ -77,7 +77,7 @@ def _prior_row(row: dict[Hashable, Any]) -> tuple[str, ...]:
 
 def _summary(median: float, low: float, high: float) -> str:
     if not math.isfinite(median):
-        return "fixed" if not math.isfinite(low) else rounding.NOT_ESTIMABLE
+        return "derived" if not math.isfinite(low) else rounding.NOT_ESTIMABLE
     return f"{rounding.number(median)} ({rounding.number(low)} to {rounding.number(high)})"
 
 
@@ -122,7 +122,8 @@ def predictive_check(study: Study) -> Section:
     """The visual predictive check on the data of the fit."""
     title = "Visual predictive check on the real data"
     if study.fit is None or not study.fit.check:
-        text = "No predictive check is shown: the run used published parameters, and no data were fitted."
+        reason = "the run used published parameters, and no data were fitted" if study.fit is None else "the run kept no data"
+        text = f"No predictive check is shown: {reason}."
         return Section(key="vpc", title=title, blocks=(Text(text=text, tone="note"),))
     check = _check(study.fit)
     inside = _inside(check)

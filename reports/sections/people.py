@@ -120,7 +120,7 @@ def _continuous(name: str, values: pd.Series, found: Cells, study: Study) -> tup
     arm_of = study.outcomes["arm"].to_numpy()
     unit = study.units.get(name, "")
     return (
-        f"{name.replace('_', ' ').lower() if len(name) > 4 else name}{f', {unit}' if unit and unit != '1' else ''}",
+        f"{name.replace('_', ' ').lower() if len(name) > 5 else name}{f', {unit}' if unit and unit != '1' else ''}",
     ) + tuple(
         _mean_sd(results.mean(means[:, arm.index]), float(np.nanstd(x[arm_of == arm.index], ddof=1)))
         for arm in study.arms
