@@ -214,7 +214,9 @@ def plan(protocol: Protocol, *, block_size: int | None = None) -> Plan:
     runs = {name: blocks_of(each, block_size) for name, each in protocols.items()}
     subjects = sum(each.replicates * each.subjects for each in protocols.values())
     columns = 60 + 4 * len(protocol.visits)
-    return Plan(runs=runs, subjects=subjects, memory=subjects * columns * 8 / 1e9, seconds=subjects * SECONDS_PER_SUBJECT)
+    return Plan(
+        runs=runs, subjects=subjects, memory=subjects * columns * 8 / 1e9, seconds=subjects * SECONDS_PER_SUBJECT
+    )
 
 
 def blocks_of(protocol: Protocol, size: int | None = None) -> tuple[Block, ...]:
