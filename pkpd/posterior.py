@@ -28,7 +28,7 @@ from pkpd.model.variability import PopulationDraws, published
 __all__ = ["Posterior", "combine", "draws_digest", "median", "read", "require_sound", "to_bytes", "write"]
 
 Floats = NDArray[np.float64]
-KIND = "vtrial-posterior/1"
+KIND = "vtrial-posterior/2"  # 1 sorted the names of the model: states and parameters lost their order
 REMEDY = "fit again (vtrial fit), or take the file from the run it belongs to"
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def to_bytes(posterior: Posterior) -> bytes:
         "model": posterior.model.to_dict(),
         "diagnostics": dict(posterior.diagnostics),
     }
-    table = pa.table(_columns(posterior.draws)).replace_schema_metadata({"vtrial": json.dumps(about, sort_keys=True)})
+    table = pa.table(_columns(posterior.draws)).replace_schema_metadata({"vtrial": json.dumps(about)})  # order is meaning
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     data: bytes = sink.getvalue().to_pybytes()
