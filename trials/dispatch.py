@@ -200,7 +200,8 @@ def _cluster(mode: Mode) -> Any:
         shape = {"processes": True, "n_workers": count, "threads_per_worker": 1, "host": "127.0.0.1"}
     settings = {"distributed.nanny.pre-spawn-environ": ONE_THREAD, "distributed.worker.multiprocessing-method": "spawn"}
     with dask.config.set(settings):
-        quiet = {"dashboard_address": None, "worker_dashboard_address": None, "silence_logs": logging.CRITICAL}
+        here = "127.0.0.1:0"  # without an address Dask's HTTP server takes port 8787 of every interface
+        quiet = {"dashboard_address": here, "worker_dashboard_address": here, "silence_logs": logging.CRITICAL}
         return LocalCluster(memory_limit=0, **quiet, **shape)
 
 
