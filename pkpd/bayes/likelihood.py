@@ -55,7 +55,11 @@ def _typical(plan: Plan) -> dict[str, Any]:
     for name in plan.model.parameters:
         prior = plan.typical.get(name)
         label = typical_label(plan.model, name)
-        found[name] = pm.Normal(label, prior.location, prior.scale) if prior else base_value(plan.model, name)
+        found[name] = (
+            pm.Normal(label, np.float64(prior.location), np.float64(prior.scale))
+            if prior
+            else base_value(plan.model, name)
+        )
     natural = _resolved(plan, {name: _unlink(plan.model.parameters[name], x) for name, x in found.items()})
     for name, p in plan.model.parameters.items():
         if p.above is not None and name in plan.typical:
@@ -66,7 +70,7 @@ def _typical(plan: Plan) -> dict[str, Any]:
 def _etas(plan: Plan) -> dict[str, Any]:
     """Random effects (subject,) by parameter."""
     z = {name: pm.Normal(f"z_{name}", 0.0, 1.0, dims="subject") for name in plan.spread}
-    sd = {name: pm.HalfNormal(spread_label(name), prior.scale) for name, prior in plan.spread.items()}
+    sd = {name: pm.HalfNormal(spread_label(name), np.float64(prior.scale)) for name, prior in plan.spread.items()}
     eta = {name: sd[name] * z[name] for name in plan.spread}
     for block, shape in plan.blocks:
         for name, row in zip(block, _block_factor(block, shape), strict=True):
@@ -77,7 +81,7 @@ def _etas(plan: Plan) -> dict[str, Any]:
 def _block_factor(block: tuple[str, ...], shape: float) -> list[list[Any]]:
     partial = {}
     for i, j in pairs(len(block)):
-        b = beta_shape(shape, len(block), j)
+        b = np.float64(beta_shape(shape, len(block), j))  # a Python float such as 2.0 would become float32
         partial[i, j] = 2.0 * pm.Beta(partial_label(block[j], block[i]), b, b) - 1.0
     rows = correlation_factor(partial, len(block), pt.sqrt)
     for i, j in pairs(len(block)):
@@ -148,7 +152,9 @@ def _per_subject(value: Any, design: Design) -> Any:
 
 def _sd(plan: Plan, mean: Any) -> Any:
     """sqrt(a^2 + (b f)^2), or the one term there is."""
-    terms = {name.rpartition(".")[2]: pm.HalfNormal(error_label(name), p.scale) for name, p in plan.error.items()}
+    terms = {
+        name.rpartition(".")[2]: pm.HalfNormal(error_label(name), np.float64(p.scale)) for name, p in plan.error.items()
+    }
     if "proportional" not in terms:
         return terms["additive"]
     relative = terms["proportional"] * mean

@@ -122,15 +122,14 @@ def base_value(model: Model, name: str) -> float:
 
 def _typical(model: Model, name: str) -> Prior | None:
     p = model.parameters[name]
+    unit = factor(p.typical.unit, inside_unit(p.typical.unit))
+    if p.scale == "identity" and unit != 1.0 and (p.prior is not None or p.se > 0.0):
+        remedy = f"write it in {inside_unit(p.typical.unit)}, with se and prior in the same unit"
+        raise InputError("an sd on the identity scale needs time in hours", field=f"parameters.{name}", remedy=remedy)
     if p.prior is None:
         return normal(base_value(model, name), p.se) if p.se > 0.0 else None
-    unit = factor(p.typical.unit, inside_unit(p.typical.unit))
     values = p.prior if isinstance(p.prior, tuple) else (p.prior.median,)
-    try:
-        ends = [link(p.scale, v * unit) for v in values]
-    except ValueError:
-        field = f"parameters.{name}.prior"
-        raise InputError(f"does not lie on the {p.scale} scale", field=field, value=list(values)) from None
+    ends = [link(p.scale, v * unit) for v in values]
     if isinstance(p.prior, tuple):
         return normal(0.5 * (ends[0] + ends[1]), (ends[1] - ends[0]) / (2.0 * NORMAL_95))
     return normal(ends[0], p.prior.sd)
