@@ -20,7 +20,7 @@ import pytest
 from reports.cli import main
 
 GOOD = Path(__file__).parent / "good"
-LONG = 300  # replicates of a run that is stopped half way
+LONG = 100  # replicates of a run that is stopped half way
 
 
 def _texts(folder: Path, *, replicates: int = 4) -> Path:
