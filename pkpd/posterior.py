@@ -66,7 +66,7 @@ def require_sound(posterior: Posterior, *, force: bool = False) -> None:
         return
     if not force:
         name = posterior.model.name
-        raise RunFailed(f"The fit of {name} is refused. {posterior.verdict} (--force uses it all the same)")
+        raise RunFailed(f"The fit of {name} is refused. {posterior.verdict}")
     log.warning("a fit that broke its limits is used by force: %s", posterior.verdict)
 
 

@@ -179,7 +179,8 @@ def _posterior(
     from pkpd.model.records import Records
 
     model, data = fit_model(choice.fit, folder), data_file(choice.data, folder)
-    found = fit(model, Records.read(data), seed=protocol.seed)
+    found = fit(model, Records.read(data, model), seed=protocol.seed)
+    posteriors.require_sound(found.posterior)
     inputs = {"model": model.digest, "data": digest.of_bytes(data.read_bytes()), "posterior": found.posterior.digest}
     evidence = {"posterior.parquet": posteriors.to_bytes(found.posterior), "data.csv": data.read_bytes()}
     return found.posterior, inputs, dict(found.diagnostics), evidence
