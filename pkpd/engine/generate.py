@@ -9,7 +9,7 @@ from pkpd.engine import tsit5
 from pkpd.engine.dynamics import TIME, Dynamics
 from pkpd.engine.graph import Graph
 from pkpd.engine.printer import Block, fixed_nodes, statements
-from pkpd.engine.template import DRIVER, HEADER
+from pkpd.engine.template import DRIVER, HEADER, NO_WINDOWS, WINDOWS
 
 __all__ = ["source"]
 
@@ -72,7 +72,8 @@ def source(dynamics: Dynamics) -> str:
         layout=", ".join(str(rows[k]) for k in ("Y", "K1", "YN", "K7", "D2", "D3", "D4", "R", "YP", "C")),
     )
     parts = [header, _prepare(plan), _initial(plan), _outputs(plan), _restart(plan), _step(plan), _commit(plan)]
-    return "\n".join([*parts, DRIVER.replace("{signature}", _SIGNATURE)])
+    windows = WINDOWS if dynamics.summaries else NO_WINDOWS
+    return "\n".join([*parts, DRIVER.replace("{signature}", _SIGNATURE).replace("{windows}", windows)])
 
 
 _SIGNATURE = (
@@ -82,9 +83,9 @@ _SIGNATURE = (
 )
 
 
-def _function(head: str, body: Sequence[str]) -> str:
+def _function(head: str, body: Sequence[str], how: str = "inline") -> str:
     lines = "\n".join(f"    {line}" for line in body) or "    pass"
-    return f"\n@inline\ndef {head}:\n{lines}\n"
+    return f"\n@{how}\ndef {head}:\n{lines}\n"
 
 
 def _at(row: int | str, offset: int = 0) -> str:
@@ -115,11 +116,60 @@ def _load_fixed(plan: _Plan, roots: Sequence[int]) -> list[str]:
     return [f"c{k} = {_at('C', k)}" for k, node in enumerate(plan.fixed) if node in used]
 
 
-def _outputs(plan: _Plan) -> str:
-    given = _fixed_given(plan) | {s: f"state[{k}]" for k, s in enumerate(plan.states)} | {plan.time: "t"}
+def _seen(plan: _Plan) -> list[int]:
+    """Numbers of the states the outputs depend on: only these need dense output."""
+    used = set(plan.graph.needed(plan.outputs))
+    return [k for k, node in enumerate(plan.states) if node in used]
+
+
+def _output_lines(plan: _Plan, time: str, store: str) -> list[str]:
+    """Statements that store every output from locals y0, y1, ... and the constants c0, c1, ..."""
+    given = _fixed_given(plan) | {s: f"y{k}" for k, s in enumerate(plan.states)} | {plan.time: time}
     block = statements(plan.graph, plan.outputs, given, "x")
-    stores = [f"out[{k}] = {text}" for k, text in enumerate(block.roots)]
-    return _function("outputs(state, t, W, lane, out)", [*_load_fixed(plan, plan.outputs), *block.lines, *stores])
+    return [*block.lines, *(f"{store.format(k)} = {text}" for k, text in enumerate(block.roots))]
+
+
+def _outputs(plan: _Plan) -> str:
+    """Outputs at the current state, at a fraction of the step, and at every sample inside the step."""
+    fixed, seen = _load_fixed(plan, plan.outputs), _seen(plan)
+    head = ["t = W[lane]", "h = W[8 + lane]", *fixed]
+    now = ["t = W[lane]", *fixed, *(f"y{k} = {_at('Y', k)}" for k in seen), *_output_lines(plan, "t", "out[{}]")]
+    coefficients = [line for k in seen for line in _coefficients(k)]
+    dense = [f"y{k} = {_polynomial(k)}" for k in seen]
+    at = "fma(theta, h, t)"
+    inside = [*head, *coefficients, *dense, *_output_lines(plan, at, "out[{}]")]
+    loop = [
+        "theta = (times[i, j] - t) * per_h",
+        *dense,
+        *_output_lines(plan, "times[i, j]", "values[i, {}, j]"),
+        "j += 1",
+    ]
+    pending = "times[i, j] < limit or (inclusive and times[i, j] == limit)"
+    samples = [
+        *head,
+        "per_h = 1.0 / h",
+        *coefficients,
+        "i, j = I[lane], I[16 + lane]",
+        f"while j < times.shape[1] and ({pending}):",
+    ]
+    samples += [*(f"    {line}" for line in loop), "I[16 + lane] = j"]
+    return (
+        _function("outputs_now(W, lane, out)", now)
+        + _function("dense_outputs(W, lane, theta, out)", inside)
+        + _function("samples_in_step(W, I, lane, times, limit, inclusive, values)", samples, "forced")
+    )
+
+
+def _coefficients(k: int) -> list[str]:
+    rows = [f"a{k}_0 = {_at('Y', k)}", f"a{k}_1 = h * {_at('K1', k)}"]
+    return rows + [f"a{k}_{p} = {_at(f'D{p}', k)}" for p in (2, 3, 4)]
+
+
+def _polynomial(k: int) -> str:
+    text = f"a{k}_4"
+    for p in (3, 2, 1, 0):
+        text = f"fma(theta, {text}, a{k}_{p})"
+    return text
 
 
 def _slopes(plan: _Plan, states: Sequence[str], time: str, stage: int) -> list[str]:
@@ -129,8 +179,8 @@ def _slopes(plan: _Plan, states: Sequence[str], time: str, stage: int) -> list[s
     return [*block.lines, *(f"k{stage}_{j} = {text} + r{j}" for j, text in enumerate(block.roots))]
 
 
-def _lane_loop(head: str, body: Sequence[str]) -> str:
-    return _function(head, ["for lane in range(8):", *(f"    {line}" for line in body)])
+def _lane_loop(head: str, body: Sequence[str], how: str = "inline") -> str:
+    return _function(head, ["for lane in range(8):", *(f"    {line}" for line in body)], how)
 
 
 def _loads(plan: _Plan, rows: Sequence[tuple[str, str]]) -> list[str]:
@@ -172,8 +222,9 @@ def _step(plan: _Plan) -> str:
     body += [f"W[16 + lane] = np.sqrt(total * {1.0 / len(plan.states)!r})"]
     for j in n:
         body += [f"{_at('YN', j)} = u7_{j}", f"{_at('K7', j)} = k7_{j}"]
+    for j in _seen(plan):
         body += [f"{_at(f'D{p}', j)} = h * ({_combined([b[p - 1] for b in tsit5.dense()], j)})" for p in (2, 3, 4)]
-    return _lane_loop("step(W, rtol, atol)", body)
+    return _lane_loop("step(W, rtol, atol)", body, "forced")
 
 
 def _error_lines(j: int) -> list[str]:
@@ -190,4 +241,4 @@ def _commit(plan: _Plan) -> str:
     for j in range(len(plan.states)):
         for old, new in (("Y", "YN"), ("K1", "K7")):
             body.append(f"{_at(old, j)} = {_at(new, j)} if accepted else {_at(old, j)}")
-    return _lane_loop("commit(W)", body)
+    return _lane_loop("commit(W)", body, "forced")
