@@ -1,0 +1,1 @@
+"""Non-compartmental analysis, average bioequivalence, dose proportionality: names in `pkpd`, docs/exposure.md."""
