@@ -60,7 +60,7 @@ outputs: {CP: {is: C}, PCA: {is: RESP}}
 """
 
 
-def schedule(times, amount, target=0, duration=0.0, interval=0.0, steady=False):
+def schedule(times, amount, target=0, *, duration=0.0, interval=0.0, steady=False):
     times = np.atleast_1d(np.asarray(times, float))
     k = len(times)
     flag = np.zeros(k, bool)
@@ -113,7 +113,7 @@ def _close(a, b, bar, peak=None):
 def test_steady_state_and_infusions_agree_between_paths(one, target, duration):
     parameters = _random(40, seed=6)
     parameters[:, 1] = np.maximum(parameters[:, 1], 0.02 * parameters[:, 2])
-    first = schedule(3.0 + 12.0 * np.arange(3), 100.0, target, duration, 12.0, steady=True)
+    first = schedule(3.0 + 12.0 * np.arange(3), 100.0, target, duration=duration, interval=12.0, steady=True)
     events = Events.shared(first, 40)
     times = np.array([0.0, 1.0, 3.0, 3.5, 8.0, 15.0, 16.0, 30.0, 60.0])
     closed = solve(one, parameters, events, times, path="closed")
@@ -129,8 +129,10 @@ def test_steady_state_equals_a_long_run(one, path, duration):
     # identity: SS = the same regimen given explicitly for 60 intervals before (e^(-0.1*720) is nothing)
     parameters = np.array([[0.4, 3.0, 30.0, 0.8, 0.0], [0.1, 3.0, 30.0, 1.0, 1.5]])
     target, count = (1 if duration else 0), 60
-    long = Events.shared(schedule(12.0 * np.arange(count + 2), 100.0, target, duration), 2)
-    short = Events.shared(schedule(12.0 * np.arange(2), 100.0, target, duration, 12.0, steady=True), 2)
+    long = Events.shared(schedule(12.0 * np.arange(count + 2), 100.0, target, duration=duration), 2)
+    short = Events.shared(
+        schedule(12.0 * np.arange(2), 100.0, target, duration=duration, interval=12.0, steady=True), 2
+    )
     times = np.array([0.5, 2.0, 11.0, 13.0, 23.0])
     expected = solve(one, parameters, long, times + 12.0 * count, path="closed").values
     found = solve(one, parameters, short, times, path=path, rtol=1e-10, atol=1e-12).values
