@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pkpd.engine.dynamics import Dynamics
-from pkpd.model.equations import Binary, Call, Compare, Expr, Logic, Name, Number, Unary, names
+from pkpd.model.equations import Binary, Call, Compare, Expr, Logic, Name, Number, Unary, names, walk
 
 __all__ = ["OneCompartment", "inlined", "linear_terms", "one_compartment"]
 
 ZERO, ONE = Number(0.0), Number(1.0)
+_LARGEST = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,7 @@ def linear_terms(expr: Expr, states: frozenset[str]) -> dict[str, Expr] | None:
 
 def one_compartment(dynamics: Dynamics) -> OneCompartment | None:
     """The one-compartment form of the dynamics, or None."""
-    if not 1 <= len(dynamics.states) <= 2 or dynamics.initial:
+    if not 1 <= len(dynamics.states) <= 2 or dynamics.initial or _written_out(dynamics) > _LARGEST:
         return None
     rows = _rows(dynamics)
     if rows is None:
@@ -102,6 +103,19 @@ def one_compartment(dynamics: Dynamics) -> OneCompartment | None:
         if found is not None:
             return found
     return None
+
+
+def _written_out(dynamics: Dynamics) -> int:
+    """Nodes of all equations with the assigned names written out: a chain of doublings would be without end."""
+    size: dict[str, int] = {}
+    for name, expr in dynamics.assigned.items():
+        size[name] = _size(expr, size)
+    wanted = [*dynamics.derivative.values(), *dynamics.wanted().values()]
+    return sum(_size(expr, size) for expr in wanted)
+
+
+def _size(expr: Expr, size: Mapping[str, int]) -> int:
+    return sum(size.get(node.id, 1) if isinstance(node, Name) else 1 for node in walk(expr))
 
 
 def _orders(states: tuple[str, ...]) -> list[tuple[str | None, str]]:

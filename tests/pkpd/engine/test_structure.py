@@ -158,3 +158,12 @@ def test_a_compiled_model_is_plain_data():
     model = compiled(load("theophylline"))
     assert pickle.loads(pickle.dumps(model)).source == model.source  # noqa: S301
     assert dynamics_of(load("theophylline")).digest() == model.dynamics.digest()
+
+
+def test_a_chain_of_doublings_does_not_hang():
+    # written out, the last name has 2^60 terms
+    chain = "A0 = central\n" + "".join(f"A{k + 1} = A{k} + A{k}\n" for k in range(60))
+    text = ABSORPTION + chain + "C = A60\nd/dt(central) = KA*depot - CL/V*central"
+    model = of_dynamics(dynamics(text))
+    assert model.form is None
+    assert len(model.source) < 40_000
