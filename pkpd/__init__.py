@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from pkpd.engine.build import Compiled, compiled
     from pkpd.engine.solve import Solution, solve
     from pkpd.engine.status import SolveStatus
+    from pkpd.exposure.analysis import Exposure, accumulation, noncompartmental
+    from pkpd.exposure.bioequivalence import Bioequivalence, bioequivalence
+    from pkpd.exposure.proportionality import PowerModel, dose_proportionality
+    from pkpd.exposure.rules import NcaReason, NcaRules
+    from pkpd.exposure.table import nca
     from pkpd.ground.errors import InputError, RunFailed, RunPartial, VtrialError
     from pkpd.ground.streams import Purpose, normals, uniforms
     from pkpd.ground.units import Quantity
@@ -23,14 +28,19 @@ if TYPE_CHECKING:
     from pkpd.residual import CombinedError
 
 __all__ = [
+    "Bioequivalence",
     "CombinedError",
     "Compiled",
     "Dose",
     "Events",
+    "Exposure",
     "InputError",
     "Model",
+    "NcaReason",
+    "NcaRules",
     "PopulationDraws",
     "Posterior",
+    "PowerModel",
     "Purpose",
     "Quantity",
     "Records",
@@ -41,10 +51,15 @@ __all__ = [
     "Solution",
     "SolveStatus",
     "VtrialError",
+    "accumulation",
+    "bioequivalence",
     "compiled",
+    "dose_proportionality",
     "individual",
     "load",
     "models",
+    "nca",
+    "noncompartmental",
     "normals",
     "published",
     "solve",
@@ -52,14 +67,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CombinedError": "residual", "Compiled": "engine.build", "Dose": "model.regimen", "Events": "model.regimen",
-    "InputError": "ground.errors", "Model": "model.spec", "PopulationDraws": "model.variability",
-    "Posterior": "posterior", "Purpose": "ground.streams", "Quantity": "ground.units", "Records": "model.records",
-    "Regimen": "model.regimen", "RunFailed": "ground.errors", "RunPartial": "ground.errors",
-    "Schedule": "model.regimen", "Solution": "engine.solve", "SolveStatus": "engine.status",
-    "VtrialError": "ground.errors", "compiled": "engine.build", "individual": "model.variability",
-    "load": "model.library", "models": "model.library", "normals": "ground.streams",
-    "published": "model.variability", "solve": "engine.solve", "uniforms": "ground.streams",
+    "Bioequivalence": "exposure.bioequivalence", "CombinedError": "residual", "Compiled": "engine.build",
+    "Dose": "model.regimen", "Events": "model.regimen", "Exposure": "exposure.analysis",
+    "InputError": "ground.errors", "Model": "model.spec", "NcaReason": "exposure.rules", "NcaRules": "exposure.rules",
+    "PopulationDraws": "model.variability", "Posterior": "posterior", "PowerModel": "exposure.proportionality",
+    "Purpose": "ground.streams", "Quantity": "ground.units", "Records": "model.records", "Regimen": "model.regimen",
+    "RunFailed": "ground.errors", "RunPartial": "ground.errors", "Schedule": "model.regimen",
+    "Solution": "engine.solve", "SolveStatus": "engine.status", "VtrialError": "ground.errors",
+    "accumulation": "exposure.analysis", "bioequivalence": "exposure.bioequivalence", "compiled": "engine.build",
+    "dose_proportionality": "exposure.proportionality", "individual": "model.variability", "load": "model.library",
+    "models": "model.library", "nca": "exposure.table", "noncompartmental": "exposure.analysis",
+    "normals": "ground.streams", "published": "model.variability", "solve": "engine.solve",
+    "uniforms": "ground.streams",
 }  # fmt: skip
 
 

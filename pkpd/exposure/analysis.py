@@ -1,4 +1,4 @@
-"""`exposure`: non-compartmental analysis of n subjects at once. Every value is a number or NaN with a reason."""
+"""`noncompartmental`: the analysis of n subjects at once. Every value is a number, or NaN with a reason."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from pkpd.exposure.areas import Segments, Tail, areas, segments, tail_areas, value_at
 from pkpd.exposure.profiles import F64, Profiles, prepared, samples
-from pkpd.exposure.rules import NcaReason, NcaRules, Route, refuse_unless
+from pkpd.exposure.rules import NcaReason, NcaRules, Route, demand
 from pkpd.exposure.terminal import Terminal, terminal
 
-__all__ = ["Exposure", "accumulation", "exposure"]
+__all__ = ["Exposure", "accumulation", "noncompartmental"]
 
 Codes = NDArray[np.int8]
 Because = tuple[Any, Any]
@@ -43,7 +43,7 @@ class Exposure:
         return {name: reason for name, reason in found.items() if reason is not NcaReason.OK}
 
 
-def exposure(
+def noncompartmental(
     time: ArrayLike,
     concentration: ArrayLike,
     dose: ArrayLike | None = None,
@@ -67,22 +67,22 @@ def exposure(
     Errors: InputError names argument and row. Source: Gabrielsson and Weiner, Pharmacokinetic and Pharmacodynamic Data
     Analysis, 5th ed. 2016; formulas in docs/exposure.md.
 
-    >>> found = exposure([0, 1, 2, 4, 8], [0, 10, 8, 4, 1.0], dose=100)
+    >>> found = noncompartmental([0, 1, 2, 4, 8], [0, 10, 8, 4, 1.0], dose=100)
     >>> round(float(found["auc_last"][0]), 3), round(float(found["half_life"][0]), 3)
     (34.161, 2.0)
-    >>> exposure([0, 1, 2], [0, 5, 4.0])["cl"], exposure([0, 1, 2], [0, 5, 4.0]).why(0)["cl"].name
+    >>> noncompartmental([0, 1, 2], [0, 5, 4.0])["cl"], noncompartmental([0, 1, 2], [0, 5, 4.0]).why(0)["cl"].name
     (array([nan]), 'NO_DOSE')
     """
     chosen = rules or NcaRules()
-    refuse_unless(route in _ROUTES, "is not a route", "route", route, remedy=f"one of {', '.join(_ROUTES)}")
+    demand(route in _ROUTES, "is not a route", "route", route, remedy=f"one of {', '.join(_ROUTES)}")
     raw = samples(time, concentration, lloq=lloq, points=points)
     n = len(raw.conc)
-    refuse_unless(
+    demand(
         "half" not in (chosen.first, chosen.middle) or bool(np.all(raw.lloq > 0)),
         "must be > 0 where a rule takes half of it", "lloq", lloq, remedy="give the limit of quantification",
     )  # fmt: skip
     doses, lengths, tau_h = _positive(dose, n, "dose"), _duration(duration, n, route), _positive(tau, n, "tau")
-    refuse_unless(not steady or not np.any(np.isnan(tau_h)), "is needed at steady state", "tau", tau, remedy="give tau")
+    demand(not steady or not np.any(np.isnan(tau_h)), "is needed at steady state", "tau", tau, remedy="give tau")
     p = prepared(raw, chosen, route, tau_h if steady else None)
     book = _Book(p, chosen, route, dose=doses, duration=lengths, tau=tau_h, steady=steady)
     with np.errstate(all="ignore"):  # `put` gives a reason to whatever is no number
@@ -98,24 +98,22 @@ def accumulation(first: Exposure, steady: Exposure) -> dict[str, F64]:
     Both analyses need tau. The ratio of a missing value is NaN (its reason is in the analysis it comes from).
 
     >>> t, c = [0, 2, 4, 8, 12], [0, 8, 5, 2, 1.0]
-    >>> one = exposure(t, c, tau=12); more = exposure(t, [1, 9, 6, 3, 1.0], tau=12, steady=True)
+    >>> one = noncompartmental(t, c, tau=12); more = noncompartmental(t, [1, 9, 6, 3, 1.0], tau=12, steady=True)
     >>> {name: round(float(value[0]), 3) for name, value in accumulation(one, more).items()}
     {'auc_tau': 1.246, 'cmax': 1.125}
     """
     for name, found in (("first", first), ("steady", steady)):
         known = ~np.all(found.reasons["auc_tau"] == NcaReason.NO_TAU)
-        refuse_unless(known, "was analysed without tau", name, None, remedy="give tau to `exposure`")
+        demand(known, "was analysed without tau", name, None, remedy="give tau to the analysis")
     return {name: steady[name] / first[name] for name in ("auc_tau", "cmax")}
 
 
 def _positive(value: ArrayLike | None, n: int, field: str) -> F64:
     """One number per subject, > 0 or NaN (unknown)."""
     array = np.array(np.nan if value is None else value, np.float64)
-    refuse_unless(
-        array.shape in ((), (n,)), "must be one number or one per subject", field, array.shape, remedy=f"({n},)"
-    )
+    demand(array.shape in ((), (n,)), "must be one number or one per subject", field, array.shape, remedy=f"({n},)")
     wrong = ~(np.isnan(array) | (np.isfinite(array) & (array > 0)))
-    refuse_unless(not np.any(wrong), "must be finite and > 0", field, value, remedy="NaN where it is not known")
+    demand(not np.any(wrong), "must be finite and > 0", field, value, remedy="NaN where it is not known")
     return np.array(np.broadcast_to(array, (n,)))
 
 
@@ -123,9 +121,9 @@ def _duration(value: ArrayLike, n: int, route: Route) -> F64:
     array = np.array(np.broadcast_to(np.array(value, np.float64), (n,)))
     if route == "infusion":
         good = bool(np.all(np.isfinite(array) & (array > 0)))
-        refuse_unless(good, "must be finite and > 0 for an infusion", "duration", value, remedy="give its length")
+        demand(good, "must be finite and > 0 for an infusion", "duration", value, remedy="give its length")
     else:
-        refuse_unless(bool(np.all(array == 0)), f"is for infusions, the route is {route}", "duration", value,
+        demand(bool(np.all(array == 0)), f"is for infusions, the route is {route}", "duration", value,
                       remedy='say route="infusion"')  # fmt: skip
     return array
 
@@ -317,9 +315,7 @@ def _residence(b: _Book, area: F64, suffix: str) -> tuple[F64, Because]:
 def _windows(b: _Book, windows: Mapping[str, tuple[float, float]]) -> None:
     for name, (start, end) in windows.items():
         good = bool(np.isfinite(start) and np.isfinite(end) and 0 <= start < end)
-        refuse_unless(
-            good, "must be (start, end) with 0 <= start < end", f"windows.{name}", (start, end), remedy="(0, 12)"
-        )
+        demand(good, "must be (start, end) with 0 <= start < end", f"windows.{name}", (start, end), remedy="(0, 12)")
         limits = (np.full(len(b.rows), float(x)) for x in (start, end))
         auc, _ = _partial(b, *limits)
         b.put(f"auc[{name}]", auc, (np.isnan(auc), NcaReason.NO_TERMINAL_SLOPE))

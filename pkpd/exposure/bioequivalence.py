@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pkpd.exposure.rules import refuse_unless
+from pkpd.exposure.rules import demand
 from pkpd.ground.errors import InputError
 
 if TYPE_CHECKING:
@@ -96,13 +96,13 @@ def bioequivalence(
     (1.0532, 0.93, 1.1927, True)
     """
     known = ("crossover", "paired", "parallel")
-    refuse_unless(design in known, "is not a design", "design", design, remedy=f"one of {', '.join(known)}")
+    demand(design in known, "is not a design", "design", design, remedy=f"one of {', '.join(known)}")
     names = {k: (columns or {}).get(k, k.upper()) for k in ("subject", "sequence", "period", "treatment")}
     needed = {"crossover": ("subject", "period", "treatment"), "paired": ("subject", "treatment")}
     for part in (*needed.get(design, ("treatment",)), *(("sequence",) if "sequence" in (columns or {}) else ())):
-        refuse_unless(names[part] in data.columns, "is not a column of the table", part, names[part],
+        demand(names[part] in data.columns, "is not a column of the table", part, names[part],
                       remedy=f"name it in columns={{{part!r}: ...}}")  # fmt: skip
-    refuse_unless(value in data.columns, "is not a column of the table", "value", value, remedy="name the endpoint")
+    demand(value in data.columns, "is not a column of the table", "value", value, remedy="name the endpoint")
     y = data[value].to_numpy(dtype=np.float64, na_value=np.nan)
     arms = data[names["treatment"]].tolist()
     common: dict[str, Any] = {"level": level, "limits": limits}
@@ -143,22 +143,20 @@ def crossover(
     y, used = _logged(value)
     everything = {"subject": subject, "period": period, "treatment": treatment}
     for name, labels in everything.items():
-        refuse_unless(
+        demand(
             len(labels) == len(used), "must have one label per value", name, len(labels), remedy=f"{len(used)} labels"
         )
     _refuse_others(treatment, test, reference)
     groups = _sequences(subject, period, treatment) if sequence is None else list(sequence)
-    refuse_unless(
-        len(groups) == len(used), "must have one label per value", "sequence", len(groups), remedy=f"{len(used)}"
-    )
+    demand(len(groups) == len(used), "must have one label per value", "sequence", len(groups), remedy=f"{len(used)}")
     ids, times, arms, orders = ([x for x, u in zip(labels, used, strict=True) if u]
                                 for labels in (subject, period, treatment, groups))  # fmt: skip
     _refuse_repeats(ids, times)
     who = _codes(ids)
     columns = np.column_stack([_dummies(times), np.asarray([a == test for a in arms], np.float64)])
     fit = _within(y, who, columns)
-    refuse_unless(fit.estimable, "the treatment contrast cannot be estimated: treatment and period are confounded",
-                  "treatment", None, remedy="both treatments must occur in different periods within subjects")  # fmt: skip
+    demand(fit.estimable, "the treatment contrast cannot be estimated: treatment and period are confounded",
+                  "treatment", None, remedy="give both treatments to a subject, in changing order")  # fmt: skip
     anova = _anova(y, who, columns, orders=orders, fit=fit)
     return _concluded("crossover", fit, level, limits, subjects=int(who.max()) + 1, dropped=int(np.sum(~used)),
                       anova=anova, within=True)  # fmt: skip
@@ -176,14 +174,12 @@ def paired(
     """
     y1, u1 = _logged(test)
     y0, u0 = _logged(reference)
-    refuse_unless(
-        len(u1) == len(u0), "must have as many values as the other", "reference", len(u0), remedy=f"{len(u1)}"
-    )
+    demand(len(u1) == len(u0), "must have as many values as the other", "reference", len(u0), remedy=f"{len(u1)}")
     full1, full0 = np.full(len(u1), np.nan), np.full(len(u0), np.nan)
     full1[u1], full0[u0] = y1, y0
     gap = (full1 - full0)[u1 & u0]
     n = len(gap)
-    refuse_unless(n >= 2, "needs two complete pairs", "test", n, remedy="give more subjects")
+    demand(n >= 2, "needs two complete pairs", "test", n, remedy="give more subjects")
     variance = float(np.sum((gap - gap.mean()) ** 2)) / (n - 1)
     fit = _Fit(float(gap.mean()), math.sqrt(variance / n), float(n - 1), variance / 2.0, True)
     dropped = 2 * len(u1) - 2 * n
@@ -208,7 +204,7 @@ def parallel(
     """
     (y1, u1), (y0, u0) = _logged(test), _logged(reference)
     n1, n0 = len(y1), len(y0)
-    refuse_unless(min(n1, n0) >= 2, "needs two values in each group", "test", (n1, n0), remedy="give more subjects")
+    demand(min(n1, n0) >= 2, "needs two values in each group", "test", (n1, n0), remedy="give more subjects")
     v1, v0 = (float(np.sum((y - y.mean()) ** 2)) / (len(y) - 1) for y in (y1, y0))
     pooled = ((n1 - 1) * v1 + (n0 - 1) * v0) / (n1 + n0 - 2)
     a, b = (v1 / n1, v0 / n0) if welch else (pooled / n1, pooled / n0)
@@ -245,7 +241,7 @@ def _within(y: F64, who: NDArray[np.int64], columns: F64) -> _Fit:
         return _Fit(math.nan, math.nan, math.nan, math.nan, False)
     estimate = float(own @ gaps) / weight
     df = len(y) - (int(who.max()) + 1) - rank - 1
-    refuse_unless(df >= 1, "leaves no degrees of freedom", "subject", int(who.max()) + 1, remedy="give more subjects")
+    demand(df >= 1, "leaves no degrees of freedom", "subject", int(who.max()) + 1, remedy="give more subjects")
     mse = _rest(gaps, design) / df
     return _Fit(estimate, math.sqrt(mse / weight), float(df), mse, True)
 
@@ -275,7 +271,7 @@ def _between_subjects(y: F64, who: NDArray[np.int64], orders: Labels, fit: _Fit)
     counts = np.bincount(who)
     sequence = np.full(len(counts), -1)
     sequence[who] = _codes(orders)
-    refuse_unless(bool(np.all(sequence[who] == _codes(orders))), "must be constant within a subject", "sequence", None,
+    demand(bool(np.all(sequence[who] == _codes(orders))), "must be constant within a subject", "sequence", None,
                   remedy="give each subject one sequence")  # fmt: skip
     groups, n = int(sequence.max()) + 1, len(counts)
     if np.any(counts != counts[0]) or n <= groups:
@@ -307,8 +303,8 @@ def _concluded(
     """Interval, two one-sided tests, coefficient of variation with its interval, verdict."""
     from scipy.special import chdtri, stdtr, stdtrit
 
-    refuse_unless(0 < level < 1, "must lie between 0 and 1", "level", level, remedy="0.90")
-    refuse_unless(0 < limits[0] < 1 < limits[1], "must be (below 1, above 1)", "limits", limits, remedy="(0.80, 1.25)")
+    demand(0 < level < 1, "must lie between 0 and 1", "level", level, remedy="0.90")
+    demand(0 < limits[0] < 1 < limits[1], "must be (below 1, above 1)", "limits", limits, remedy="(0.80, 1.25)")
     half = float(stdtrit(fit.df, 0.5 + level / 2)) * fit.se
     lower, upper = math.exp(fit.estimate - half), math.exp(fit.estimate + half)
     outside = max(fit.estimate - math.log(limits[1]), math.log(limits[0]) - fit.estimate)
@@ -349,18 +345,18 @@ def _logged(value: ArrayLike) -> tuple[F64, NDArray[np.bool_]]:
         k = int(np.argmax(bad))
         remedy = "the log scale needs positive values; NaN where missing"
         raise InputError("must be finite and > 0", field=f"value[{k}]", value=float(y[k]), remedy=remedy)
-    refuse_unless(np.any(used), "holds no number", "value", None, remedy="give the endpoint")
+    demand(np.any(used), "holds no number", "value", None, remedy="give the endpoint")
     return np.log(y[used]), used
 
 
 def _refuse_others(treatment: Labels, test: Any, reference: Any) -> None:
-    refuse_unless(test != reference, "must differ from the reference", "test", test, remedy="name two treatments")
+    demand(test != reference, "must differ from the reference", "test", test, remedy="name two treatments")
     for arm in (test, reference):
-        refuse_unless(
+        demand(
             arm in treatment, "does not occur", "treatment", arm, remedy=f"there are {sorted(map(str, set(treatment)))}"
         )
     other = next((t for t in treatment if t not in (test, reference)), None)
-    refuse_unless(other is None, "is neither test nor reference", "treatment", other, remedy="leave its rows out")
+    demand(other is None, "is neither test nor reference", "treatment", other, remedy="leave its rows out")
 
 
 def _refuse_repeats(ids: Labels, times: Labels) -> None:
@@ -400,9 +396,9 @@ def _codes(labels: Labels) -> NDArray[np.int64]:
 
 def _dummies(labels: Labels) -> F64:
     codes = _codes(labels)
-    return (codes[:, None] == np.arange(1, int(codes.max()) + 1)[None, :]).astype(np.float64)
+    return np.array(codes[:, None] == np.arange(1, int(codes.max()) + 1)[None, :], np.float64)
 
 
 def _centred(x: F64, who: NDArray[np.int64]) -> F64:
-    means: F64 = np.bincount(who, weights=x) / np.bincount(who)
-    return np.subtract(x, means[who], dtype=np.float64)
+    means = np.bincount(who, weights=x) / np.bincount(who)
+    return np.array(x - means[who], np.float64)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pkpd.exposure.rules import NcaRules, Route, refuse_unless
+from pkpd.exposure.rules import NcaRules, Route, demand
 from pkpd.ground.errors import InputError
 
 __all__ = ["C0_RULES", "F64", "Profiles", "Samples", "prepared", "samples"]
@@ -57,7 +57,7 @@ class Profiles:
 def samples(time: ArrayLike, concentration: ArrayLike, *, lloq: ArrayLike = 0.0, points: ArrayLike | None) -> Samples:
     """Checked arrays of (n, T); InputError names the row that is wrong."""
     conc = np.atleast_2d(np.array(concentration, np.float64))
-    refuse_unless(conc.ndim == 2, "must have subjects in rows", "concentration", conc.shape, remedy="give (n, T)")
+    demand(conc.ndim == 2, "must have subjects in rows", "concentration", conc.shape, remedy="give (n, T)")
     at = _shaped(time, conc.shape, "time")
     fixed = np.zeros(conc.shape, np.bool_) if points is None else _shaped(points, conc.shape, "points") > 0
     limit = _per_row(lloq, len(conc), "lloq")
@@ -80,9 +80,7 @@ def _shaped(value: ArrayLike, shape: tuple[int, ...], field: str) -> F64:
 
 def _per_row(value: ArrayLike, n: int, field: str) -> F64:
     array = np.array(value, np.float64)
-    refuse_unless(
-        array.shape in ((), (n,)), "must be one number or one per subject", field, array.shape, remedy=f"({n},)"
-    )
+    demand(array.shape in ((), (n,)), "must be one number or one per subject", field, array.shape, remedy=f"({n},)")
     return np.array(np.broadcast_to(array, (n,)))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pkpd.exposure.rules import refuse_unless
+from pkpd.exposure.rules import demand
 
 __all__ = ["PowerModel", "dose_proportionality"]
 
@@ -62,16 +62,16 @@ def dose_proportionality(
     from scipy.special import stdtrit
 
     x, y, who, dropped = _checked(dose, value, subject)
-    refuse_unless(0 < level < 1, "must lie between 0 and 1", "level", level, remedy="0.90")
-    refuse_unless(0 < limits[0] < 1 < limits[1], "must be (below 1, above 1)", "limits", limits, remedy="(0.80, 1.25)")
+    demand(0 < level < 1, "must lie between 0 and 1", "level", level, remedy="0.90")
+    demand(0 < limits[0] < 1 < limits[1], "must be (below 1, above 1)", "limits", limits, remedy="(0.80, 1.25)")
     counts = np.bincount(who)
     dx, dy = (v - (np.bincount(who, weights=v) / counts)[who] for v in (x, y))
     sxx = float(dx @ dx)
-    refuse_unless(sxx > 0, "needs two different doses" + (" within a subject" if subject is not None else ""), "dose",
+    demand(sxx > 0, "needs two different doses" + (" within a subject" if subject is not None else ""), "dose",
                   None, remedy="give more dose levels")  # fmt: skip
     slope = float(dx @ dy) / sxx
     df = len(y) - len(counts) - 1
-    refuse_unless(df >= 1, "leaves no degrees of freedom", "value", len(y), remedy="give more values")
+    demand(df >= 1, "leaves no degrees of freedom", "value", len(y), remedy="give more values")
     left = dy - slope * dx
     mse = float(left @ left) / df
     se = math.sqrt(mse / sxx)
@@ -97,17 +97,15 @@ def _verdict(lower: float, upper: float, critical: tuple[float, float]) -> str:
 def _checked(dose: ArrayLike, value: ArrayLike, subject: Sequence[Any] | None) -> tuple[Any, Any, Any, int]:
     """ln dose, ln value, subject codes of what is there, and how many values were missing."""
     doses, values = (np.atleast_1d(np.array(v, np.float64)) for v in (dose, value))
-    refuse_unless(doses.shape == values.shape and doses.ndim == 1, "must have one dose per value", "dose", doses.shape,
+    demand(doses.shape == values.shape and doses.ndim == 1, "must have one dose per value", "dose", doses.shape,
                   remedy=f"shape {values.shape}")  # fmt: skip
     labels = [0] * len(values) if subject is None else list(subject)
-    refuse_unless(
-        len(labels) == len(values), "must have one label per value", "subject", len(labels), remedy=f"{len(values)}"
-    )
+    demand(len(labels) == len(values), "must have one label per value", "subject", len(labels), remedy=f"{len(values)}")
     used = ~np.isnan(values)
     for name, numbers in (("dose", doses), ("value", values[used])):
         good = bool(np.all((numbers > 0) & np.isfinite(numbers)))
-        refuse_unless(good, "must be finite and > 0", name, None, remedy="the power model is on the log scale")
-    refuse_unless(bool(np.any(used)), "holds no number", "value", None, remedy="give the endpoint")
+        demand(good, "must be finite and > 0", name, None, remedy="the power model is on the log scale")
+    demand(bool(np.any(used)), "holds no number", "value", None, remedy="give the endpoint")
     known: dict[Any, int] = {}
     who = np.asarray([known.setdefault(label, len(known)) for label, u in zip(labels, used, strict=True) if u])
     return np.log(doses[used]), np.log(values[used]), who, int(np.sum(~used))

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, get_args
 
 from pkpd.ground.errors import InputError
 
-__all__ = ["Method", "NcaReason", "NcaRules", "Route", "refuse_unless"]
+__all__ = ["Method", "NcaReason", "NcaRules", "Route", "demand"]
 
 Method = Literal["linear-up/log-down", "linear", "linear-log", "log"]
 Route = Literal["extravascular", "bolus", "infusion"]
@@ -95,14 +95,12 @@ class NcaRules:
     def __post_init__(self) -> None:
         for name, kind in (("method", Method), ("first", First), ("middle", Middle), ("last", Last)):
             value, known = getattr(self, name), get_args(kind)
-            refuse_unless(value in known, "is not a rule", name, value, remedy=f"one of {', '.join(known)}")
-        refuse_unless(self.min_points >= 3, "must be 3 or more", "min_points", self.min_points, remedy="at least 3")
-        refuse_unless(0 <= self.tie < 1, "must lie in [0, 1)", "tie", self.tie, remedy="1e-4")
+            demand(value in known, "is not a rule", name, value, remedy=f"one of {', '.join(known)}")
+        demand(self.min_points >= 3, "must be 3 or more", "min_points", self.min_points, remedy="at least 3")
+        demand(0 <= self.tie < 1, "must lie in [0, 1)", "tie", self.tie, remedy="1e-4")
         for name in ("min_adjusted_r2", "min_span_ratio", "max_extrapolated"):
             value = getattr(self, name)
-            refuse_unless(
-                value is None or value >= 0, "must be >= 0", name, value, remedy="a number, or None for no limit"
-            )
+            demand(value is None or value >= 0, "must be >= 0", name, value, remedy="a number, or None for no limit")
 
     def described(self) -> dict[str, str]:
         """Each rule by its name in words, as the result records it."""
@@ -124,7 +122,7 @@ def _limit(value: float | None) -> str:
     return "none" if value is None else f"{value:g}"
 
 
-def refuse_unless(holds: Any, problem: str, field: str, value: object, *, remedy: str) -> None:
+def demand(holds: Any, problem: str, field: str, value: object, *, remedy: str) -> None:
     """InputError unless `holds`."""
     if not holds:
         raise InputError(problem, field=field, value=value, remedy=remedy)

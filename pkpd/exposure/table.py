@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from pkpd.exposure.analysis import Exposure, exposure
+from pkpd.exposure.analysis import Exposure, noncompartmental
 from pkpd.exposure.profiles import C0_RULES, F64
-from pkpd.exposure.rules import NcaReason, NcaRules, Route, refuse_unless
+from pkpd.exposure.rules import NcaReason, NcaRules, Route, demand
 from pkpd.ground import units
 from pkpd.ground.errors import InputError
 
@@ -82,8 +82,8 @@ def nca(
     data: a table with one row per sample, time counted from the dose of the profile; or `Records` with one dose per
     subject, whose amount, time, infusion, interval and steady state are taken. dose, duration, tau, lloq: a number, or
     the name of a column that is constant within a profile. terminal {profile: (from, to)}: times of the points of a
-    terminal fit chosen by eye. Columns are the parameters of :func:`exposure` (docs/exposure.md), then `zero_rule`,
-    `below_limit`, `missing`, and `reasons`, which says why each NaN of the row is one. Clearances are in L per time
+    terminal fit chosen by eye. Columns are the parameters of :func:`noncompartmental` (docs/exposure.md), then
+    `zero_rule`, `below_limit`, `missing`, and `reasons`, which says why each NaN of the row is one. Clearances are in L per time
     unit and volumes in L (per kg for a dose per kg), whatever the units given. `attrs["rules"]` and `attrs["units"]`
     record the rules and the unit of every column. Errors: InputError with field, profile and remedy.
 
@@ -97,12 +97,12 @@ def nca(
 
     if isinstance(data, pd.DataFrame):
         wide = _from_table(
-            data, by, time, concentration, {"dose": dose, "duration": duration, "tau": tau, "lloq": lloq}
+            data, by, (time, concentration), {"dose": dose, "duration": duration, "tau": tau, "lloq": lloq}
         )
     else:
         wide, route, steady = _from_records(data, route, steady, {"dose": dose, "tau": tau, "lloq": lloq})
     unit = _units(time_unit, concentration_unit, dose_unit)
-    found = exposure(
+    found = noncompartmental(
         wide.time, wide.conc, wide.constants["dose"], route=route, duration=wide.constants["duration"],
         tau=wide.constants["tau"], steady=steady, lloq=wide.constants["lloq"], windows=windows,
         points=_fixed(wide, terminal), rules=rules,
@@ -135,14 +135,14 @@ def _because(found: Exposure, subject: int) -> str:
 def _units(time: str, conc: str, dose: str) -> dict[str, tuple[str, float]]:
     """Unit of each parameter and the factor that takes it there from dose/concentration."""
     (size_c, dim_c), (size_d, dim_d) = units.parsed(conc), units.parsed(dose)
-    refuse_unless(units.same_dimension(time, "h"), "must be a unit of time", "time_unit", time, remedy="h, min or d")
+    demand(units.same_dimension(time, "h"), "must be a unit of time", "time_unit", time, remedy="h, min or d")
     left = dict(dim_d)
     for name, power in dim_c:
         left[name] = left.get(name, 0) - power
     dimension = {name: power for name, power in left.items() if power}
     volume = dimension == {"length": 3}
     per_kg = dimension == {"length": 3, "mass": -1}
-    refuse_unless(volume or per_kg, f"dose in {dose} per concentration in {conc} is no volume", "concentration_unit",
+    demand(volume or per_kg, f"dose in {dose} per concentration in {conc} is no volume", "concentration_unit",
                   conc, remedy="turn amounts of substance into mass first (molar mass)")  # fmt: skip
     target = "L" if volume else "L/kg"
     size = size_d / size_c / units.parsed(target)[0]
@@ -163,13 +163,11 @@ def _fixed(wide: _Wide, terminal: Mapping[Hashable, tuple[float, float]] | None)
     mask = np.zeros(wide.time.shape, np.bool_)
     known = {key if len(key) > 1 else key[0]: row for row, key in enumerate(wide.keys)}
     for key, (start, end) in terminal.items():
-        refuse_unless(key in known, "is no profile of the data", "terminal", key, remedy="name a profile of the table")
-        refuse_unless(
-            start < end, "must be (from, to) with from < to", f"terminal[{key}]", (start, end), remedy="(8, 24)"
-        )
+        demand(key in known, "is no profile of the data", "terminal", key, remedy="name one of them")
+        demand(start < end, "must be (from, to) with from < to", f"terminal[{key}]", (start, end), remedy="(8, 24)")
         row = known[key]
         mask[row] = (wide.time[row] >= start) & (wide.time[row] <= end)
-        refuse_unless(np.any(mask[row]), "holds no sample", f"terminal[{key}]", (start, end), remedy="widen it")
+        demand(np.any(mask[row]), "holds no sample", f"terminal[{key}]", (start, end), remedy="widen it")
     return mask
 
 
@@ -180,16 +178,14 @@ def _from_table(
     wanted = [*by, time, concentration, *(v for v in given.values() if isinstance(v, str))]
     for name in wanted:
         remedy = f"name one of {', '.join(map(str, data.columns))}"
-        refuse_unless(name in data.columns, "is not a column of the table", "data", name, remedy=remedy)
-    refuse_unless(len(data) > 0, "has no rows", "data", 0, remedy="give at least one sample")
+        demand(name in data.columns, "is not a column of the table", "data", name, remedy=remedy)
+    demand(len(data) > 0, "has no rows", "data", 0, remedy="give at least one sample")
     numbers = {name: _numeric(data, name) for name in wanted[len(by) :]}
     labels = list(zip(*(data[name].tolist() for name in by), strict=True))
     keys = tuple(dict.fromkeys(labels))
     rows = {key: k for k, key in enumerate(keys)}
     group = np.asarray([rows[label] for label in labels])
-    refuse_unless(
-        not np.any(np.isnan(numbers[time])), "has missing times", time, None, remedy="drop the rows without a time"
-    )
+    demand(not np.any(np.isnan(numbers[time])), "has missing times", time, None, remedy="drop the rows without a time")
     order = np.lexsort((numbers[time], group))
     at, conc = _widened(group[order], numbers[time][order], numbers[concentration][order], len(keys))
     constants = {n: _constant(v, numbers, group, keys) for n, v in given.items()}
@@ -244,9 +240,9 @@ def _from_records(
 ) -> tuple[_Wide, Route, bool]:
     """Profiles of records with one dose per subject; what the dose says is not to be said again."""
     for name, value in given.items():
-        refuse_unless(not isinstance(value, str), "must be a number with records", name, value, remedy="give a number")
-    refuse_unless(given["dose"] is None, "is in the records", "dose", given["dose"], remedy="leave it out")
-    refuse_unless(not steady, "is in the records (SS)", "steady", steady, remedy="leave it out")
+        demand(not isinstance(value, str), "must be a number with records", name, value, remedy="give a number")
+    demand(given["dose"] is None, "is in the records", "dose", given["dose"], remedy="leave it out")
+    demand(not steady, "is in the records (SS)", "steady", steady, remedy="leave it out")
     doses, n = data.doses, len(data)
     several = np.diff(doses.offsets) != 1
     if np.any(several):
@@ -254,9 +250,7 @@ def _from_records(
         raise InputError("needs one dose per subject", field=f"subject {subject}",
                          remedy="pass a table of samples with the time since the dose of the interval")  # fmt: skip
     held = bool(np.any(doses.steady))
-    refuse_unless(
-        held == bool(np.all(doses.steady)), "must be alike in all subjects", "SS", None, remedy="analyse them apart"
-    )
+    demand(held == bool(np.all(doses.steady)), "must be alike in all subjects", "SS", None, remedy="analyse them apart")
     infused = bool(np.any(doses.duration > 0))
     at = data.time - doses.time[data.subject]
     order = np.lexsort((at, data.subject))
