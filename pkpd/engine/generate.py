@@ -153,6 +153,7 @@ def _outputs(plan: _Plan) -> str:
         f"while j < times.shape[1] and ({pending}):",
     ]
     samples += [*(f"    {line}" for line in loop), "I[16 + lane] = j"]
+    samples.append("W[112 + lane] = times[i, j] if j < times.shape[1] else np.inf")
     return (
         _function("outputs_now(W, lane, out)", now)
         + _function("dense_outputs(W, lane, theta, out)", inside)
@@ -237,8 +238,21 @@ def _error_lines(j: int) -> list[str]:
 
 
 def _commit(plan: _Plan) -> str:
+    """Accepted lanes move on; every lane gets its next step, cut at its next stop; the last two before it are equal."""
     body = ["accepted = W[32 + lane] == 1.0"]
     for j in range(len(plan.states)):
         for old, new in (("Y", "YN"), ("K1", "K7")):
             body.append(f"{_at(old, j)} = {_at(new, j)} if accepted else {_at(old, j)}")
+    body += [
+        "there = W[56 + lane] if accepted else 0.0",
+        "moved = W[48 + lane] if there == 1.0 else W[lane] + W[8 + lane]",
+        "t = moved if accepted else W[lane]",
+        "rest = W[48 + lane] - t",
+        "h = W[64 + lane]",
+        "W[lane] = t",
+        "W[104 + lane] = there",
+        "W[56 + lane] = 0.0 if h < rest else 1.0",
+        "h = 0.5 * rest if (h > 0.5 * rest and h < rest) else h",
+        "W[8 + lane] = h if h < rest else rest",
+    ]
     return _lane_loop("commit(W)", body, "forced")
