@@ -17,7 +17,7 @@ import pytensor.tensor as pt
 from pytensor.gradient import disconnected_type
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
-from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
+from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
 
 from pkpd import kernels
 from pkpd.ground import digest
@@ -48,8 +48,7 @@ class ConcentrationPullback(Op):
         return Apply(self, [pt.as_tensor(x) for x in inputs], [pt.dvector() for _ in range(PARAMETERS)])
 
     def perform(self, node: Apply, inputs: list[Any], storage: list[list[Any]]) -> None:
-        slope, cotangent, subject, like = inputs
-        for cell, value in zip(storage, pulled_back(slope, cotangent, subject, like.shape[0]), strict=True):
+        for cell, value in zip(storage, pulled_back(*inputs), strict=True):
             cell[0] = value
 
     def infer_shape(self, node: Apply, shapes: list[Any]) -> list[Any]:
@@ -84,22 +83,12 @@ class Concentration(Op):
 
 @register_funcify_default_op_cache_key(Concentration)
 def _concentration_in_numba(op: Concentration, node: Any = None, **_: Any) -> Any:
-    @numba_njit
-    def run(ka, cl, v, offsets, time, kind, target, amount, steady, times, subject, column, after):  # type: ignore[no-untyped-def]
-        return observed_concentration(
-            ka, cl, v, offsets, time, kind, target, amount, steady, times, subject, column, after
-        )
-
-    return run
+    return observed_concentration
 
 
 @register_funcify_default_op_cache_key(ConcentrationPullback)
 def _pullback_in_numba(op: ConcentrationPullback, node: Any = None, **_: Any) -> Any:
-    @numba_njit
-    def run(slope, cotangent, subject, like):  # type: ignore[no-untyped-def]
-        return pulled_back(slope, cotangent, subject, like.shape[0])
-
-    return run
+    return pulled_back
 
 
 def concentration(ka: Any, cl: Any, v: Any, design: tuple[np.ndarray[Any, Any], ...]) -> Any:

@@ -46,14 +46,14 @@ def sampled(
     with _stage("compile", seconds, on_stage), _quiet():
         compiled = nutpie.compile_pymc_model(population_model(how, data), backend="numba")
     with _stage("sample", seconds, on_stage), _quiet():
-        tree = _drawn(nutpie, compiled, settings, seed, cores)
+        tree = _drawn(nutpie, compiled, settings, seed=seed, cores=cores)
     with _stage("diagnose", seconds, on_stage), _quiet():
         draws = population_draws(how, tree["posterior"])
         found = diagnose(_chains(how, tree), how.priors, _shrinkage(how, tree["posterior"]))
     return draws, tree, found.to_dict(), seconds
 
 
-def _drawn(nutpie: Any, compiled: Any, settings: Settings, seed: int, cores: int) -> xr.DataTree:
+def _drawn(nutpie: Any, compiled: Any, settings: Settings, *, seed: int, cores: int) -> xr.DataTree:
     """One call, every choice named. A start that fails for every jitter is a RunFailed."""
     try:
         return nutpie.sample(

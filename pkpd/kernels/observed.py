@@ -46,8 +46,12 @@ def observed_concentration(
 
 
 @kernel
-def pulled_back(slope: F64, cotangent: F64, subject: I64, subjects: int) -> tuple[F64, F64, F64]:
-    """Cotangents of ka, cl, v (subjects,) from those of the rows: sum over a subject's rows, in order of rows."""
+def pulled_back(slope: F64, cotangent: F64, subject: I64, like: F64) -> tuple[F64, F64, F64]:
+    """Cotangents of ka, cl, v (subjects,) from those of the rows: sum over a subject's rows, in order of rows.
+
+    `like`: any array (subjects,).
+    """
+    subjects = like.size
     ka, cl, v = np.zeros(subjects), np.zeros(subjects), np.zeros(subjects)
     for r in range(subject.size):
         i = subject[r]

@@ -135,7 +135,7 @@ def test_the_same_bits_on_one_core_and_on_two(model, records):
 
         compiled = nutpie.compile_pymc_model(population_model(plan(model, "CP"), design(model, records)))
         settings = Settings(seed=1, draws=50, tune=100, chains=2)
-        one, two = (_drawn(nutpie, compiled, settings, 7, cores) for cores in (1, 2))
+        one, two = (_drawn(nutpie, compiled, settings, seed=7, cores=cores) for cores in (1, 2))
     np.testing.assert_array_equal(one["posterior"]["log_CL"].values, two["posterior"]["log_CL"].values)
 
 
