@@ -175,3 +175,15 @@ def test_plan_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     said = capsys.readouterr().out
     assert all(word in said for word in ("subjects", "blocks", "memory", "time", "keep.bands"))
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_fit_over_its_limits_is_said_and_ends_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Thirty draws of one chain cannot give the effective draws asked for: the table is shown, the fit is not blessed."""
+    sampling = ["--draws", "30", "--tune", "100", "--chains", "1", "--fresh"]
+    out = tmp_path / "posterior.parquet"
+    assert main(["fit", "theophylline", "--data", "theophylline.csv", "--out", str(out), *sampling]) == 3
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    assert "ESS" in said.out
+    assert any(line.startswith("log_CL ") for line in said.out.splitlines())
+    assert out.stat().st_size > 1000
