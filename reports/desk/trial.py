@@ -14,6 +14,7 @@ from reports.desk import guard, progress, say
 if TYPE_CHECKING:
     from trials.dispatch import Mode
     from trials.record import RunRecord
+    from trials.run import Progress
 
 __all__ = ["Order", "Place", "demo", "demo_protocol", "run"]
 
@@ -115,8 +116,13 @@ def _simulated(protocol: Path, order: Order, command: str) -> RunRecord:
             heard(f"posterior of {fitted.fit} given {fitted.data}: stored, or sampled now", 0, 0)
         return run_trial(
             protocol, order.out, mode=mode, resume=order.resume, block_size=order.block_size, command=command,
-            on_progress=lambda now: heard("simulate", now.blocks_done, now.blocks, now.eta if now.eta >= 0 else None),
+            on_progress=lambda now: heard("simulate", now.blocks_done, now.blocks, _left(now)),
         )  # fmt: skip
+
+
+def _left(now: Progress) -> float | None:
+    """Seconds to go, once the rate means something: the first blocks also compile."""
+    return now.eta if now.eta >= 0 and 20 * now.blocks_done >= now.blocks else None
 
 
 def _cleared(out: Path) -> None:
