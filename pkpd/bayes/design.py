@@ -64,9 +64,11 @@ def design(model: Model, records: Records) -> Design:
     form = _form(model, output)
     times, subject, column = _grid(records)
     _check_covariates(model, records)
+    after = _after(model, records, form)
+    _check_error(model, output, records, after)
     return Design(
         ids=records.ids,
-        arrays=(*_doses(model, records, form), times, subject, column, _after(model, records, form)),
+        arrays=(*_doses(model, records, form), times, subject, column, after),
         dv=np.ascontiguousarray(records.dv, np.float64),
         covariates={name: np.asarray(records.covariates[name], np.float64) for name in _needed(model)},
         structure=_structure(model, output, form),
@@ -143,3 +145,22 @@ def _after(model: Model, records: Records, form: OneCompartment) -> NDArray[np.b
     sudden = (doses.target == central) | doses.steady
     same = (owner[None, :] == records.subject[:, None]) & (doses.time[None, :] == records.time[:, None])
     return np.asarray(records.after & (same & sudden[None, :]).any(axis=1))
+
+
+def _check_error(model: Model, output: str, records: Records, after: NDArray[np.bool_]) -> None:
+    """A proportional error alone leaves rows before the first dose without any: their density is infinite or zero."""
+    if model.outputs[output].error.additive is not None:
+        return
+    owner = np.repeat(np.arange(len(records)), np.diff(records.doses.offsets))
+    first = np.full(len(records), np.inf)
+    np.minimum.at(first, owner, records.doses.time)
+    begun = first[records.subject]
+    silent = (records.time < begun) | ((records.time == begun) & ~after)
+    if silent.any():
+        row = int(np.flatnonzero(silent)[0])
+        raise InputError(
+            f"subject {records.ids[records.subject[row]]} is measured at {records.time[row]:g} h, before any drug, "
+            "but the residual error is proportional only",
+            field=f"outputs.{output}.error",
+            remedy="add an additive error, or set MDV to 1 on rows before the first dose",
+        )

@@ -193,3 +193,25 @@ def test_tables_are_in_natural_units(theophylline):
 def test_settings_are_checked():
     with pytest.raises(InputError, match="target_accept: must lie between 0 and 1"):
         Settings(seed=1, target_accept=1.0)
+
+
+def test_a_sampler_that_cannot_start_is_one_sentence(model, records):
+    """Every initial point fails: RunFailed (exit 3) with advice, no panic, no crash of the interpreter."""
+    import warnings
+
+    from pkpd.bayes.sampling import _drawn
+    from pkpd.ground.errors import RunFailed
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import nutpie
+        import pymc as pm
+        import pytensor.tensor as pt
+
+        with pm.Model() as impossible:
+            x = pm.Normal("x")
+            pm.Potential("never", pt.log(-1.0 - x**2))
+        compiled = nutpie.compile_pymc_model(impossible)
+        settings = Settings(seed=1, draws=10, tune=10, chains=2)
+        with pytest.raises(RunFailed, match=r"the sampler could not run: .*check units and times"):
+            _drawn(nutpie, compiled, settings, seed=1, cores=2)

@@ -152,7 +152,11 @@ def test_model_is_plain_with_named_dims():
 def test_bolus_rows_before_and_after_the_dose():
     """A row at the time of an intravenous bolus sees it if it follows it: C = dose/V; before it, nothing."""
     data = "ID,TIME,AMT,DV,EVID\n1,0,.,1,0\n1,0,300,.,1\n1,0,.,9,0\n1,5,.,6,0\n"
-    _, _, _, model = built(IV, data)
+    with pytest.raises(InputError, match="subject 1 is measured at 0 h, before any drug"):
+        built(IV, data)
+    _, _, _, model = built(
+        IV.replace("{proportional", "{additive: {typical: 1 mg/L, prior: 1 mg/L}, proportional"), data
+    )
     mean = model["CP"].owner.inputs[-2]
     inputs = {
         model["log_CL"]: np.log(3.0),
