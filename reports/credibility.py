@@ -5,7 +5,6 @@ Limits, witnesses and the criteria of agreement are fixed here, before any run.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -45,7 +44,8 @@ class Evidence:
 
 
 def fit_limits(fit: FitEvidence) -> tuple[Limit, ...]:
-    """R-hat, effective sample sizes and divergences against their limits; a diagnostic that is missing does not hold."""
+    """R-hat, effective sample sizes and divergences against their limits; a diagnostic that is missing does "
+    "not hold."""
     d = fit.diagnostics
     rhat, bulk, tail = (d.get(key, math.nan) for key in ("max_rhat", "min_ess_bulk", "min_ess_tail"))
     divergences = d.get("divergences", math.nan)
@@ -77,14 +77,19 @@ def run_limits(study: Study) -> tuple[Limit, ...]:
             name="Replicates finished", shown=f"{rounding.count(done)} of {rounding.count(study.planned)}", bar="all",
             holds=done == study.planned,
         ),
-        Limit(name="Blocks that failed", shown=rounding.count(study.failed_blocks), bar="0", holds=study.failed_blocks == 0),
-        Limit(name="Subjects whose equations could not be solved", shown=rounding.count(failed), bar="0", holds=failed == 0),
+        _none("Blocks that failed", study.failed_blocks),
+        _none("Subjects whose equations could not be solved", failed),
         Limit(name="Comparisons that could not be estimated", shown=rounding.count(lost), bar="0", holds=lost == 0),
         Limit(
             name="Largest MCSE of an assurance", shown=rounding.number(worst, 2), bar=f"≤ {MOST_MCSE}",
             holds=worst <= MOST_MCSE,
         ),
     )  # fmt: skip
+
+
+def _none(name: str, found: int) -> Limit:
+    """A count that must be 0."""
+    return Limit(name=name, shown=rounding.count(found), bar="0", holds=found == 0)
 
 
 def breaches(study: Study) -> tuple[str, ...]:
@@ -121,11 +126,12 @@ def _difference(study: Study, published: Published) -> tuple[Evidence, ...]:
     spread = rounding.interval(*effect.spread, 2)
     return (
         Evidence(
-            claim=f"{published.claim} ({arm.label}, the arm whose average level is closest to {rounding.plain(published.at_level)} "
+            claim=f"{published.claim} ({arm.label}, the arm whose average level is closest to "
+            f"{rounding.plain(published.at_level)} "
             f"{study.exposure_unit})",
             witness=published.witness,
             ours=f"{ours}; 95 % of replicates {spread}",
-            theirs=rounding.with_interval(published.value, low, high, 2, published.unit),
+            theirs=rounding.with_interval(published.value, published.interval, 2, published.unit),
             tolerance="the expected value lies inside the published 95 % interval",
             verdict=_verdict(low <= effect.expected.value <= high),
             kind=published.kind,
@@ -142,7 +148,7 @@ def _ratio(study: Study, published: Published) -> tuple[Evidence, ...]:
             claim=f"{published.claim} ({arm.label})",
             witness=published.witness,
             ours=f"{rounding.with_mcse(ratio.value, ratio.mcse)}; one trial reports {rounding.interval(*ratio.one, 1)}",
-            theirs=rounding.with_interval(published.value, low, high, 1),
+            theirs=rounding.with_interval(published.value, published.interval, 1),
             tolerance="the expected ratio lies inside the published 95 % interval",
             verdict=_verdict(low <= ratio.value <= high),
             kind=published.kind,
@@ -157,7 +163,7 @@ def _levels(study: Study, published: Published) -> tuple[Evidence, ...]:
         shown = (
             "not computed"
             if level is None
-            else rounding.with_interval(level.median, level.low, level.high, 1, published.unit)
+            else rounding.with_interval(level.median, (level.low, level.high), 1, published.unit)
         )
         verdict: Verdict = "not assessed"
         if level is not None:
@@ -166,7 +172,7 @@ def _levels(study: Study, published: Published) -> tuple[Evidence, ...]:
             Evidence(
                 claim=f"{published.claim}, {rounding.plain(time)} h after the dose",
                 witness=published.witness, ours=shown, theirs=f"{rounding.fixed(observed, 1)} {published.unit}",
-                tolerance=f"the observed mean lies inside the 95 % range of simulated means of {published.people} people",
+                tolerance=f"the observed mean lies inside the 95 % range of the means of {published.people} people",
                 verdict=verdict, kind=published.kind,
             )
         )  # fmt: skip
@@ -184,32 +190,52 @@ class Coverage:
 
 def coverage(study: Study) -> tuple[Coverage, ...]:
     """What guidance on simulation reports asks for, item by item, and what is missing here."""
-    fitted = study.fit is not None
-    rows: Sequence[tuple[str, Literal["covered", "partly", "not covered", "not applicable"], str]] = (
-        ("Question, context of use", "covered" if study.question and study.context else "partly", "Question and context of use"),
-        ("Model risk: influence and decision consequence", "not covered", "to be argued by the user; only the context of use is printed"),
-        ("Acceptance limits fixed before the results", "partly", "limits of sampler and run; no limits on the decision"),
-        ("Estimands with intercurrent events", "covered", "Question and context of use"),
-        ("Design: arms, allocation, randomisation", "covered", "Design"),
-        ("Adaptive features and interims", "not applicable", "the design has no interim look"),
-        ("Data model and parameters with source and status", "covered", "Data and model; Assumptions"),
-        ("Assumptions with impact", "partly", "listed with status; only the sensitivity runs shown measure an impact"),
-        ("Data used, exclusions, relevance", "partly", "source named; relevance to be argued by the user"),
-        ("Verification of code and numerical error", "partly", "tests of the software; numerical tolerance is not propagated"),
-        ("Calibration apart from validation", "covered", "Validation"),
-        ("Validation against external data", "partly" if study.published else "not covered", "Validation"),
-        ("Uncertainty by source", "partly", "Efficacy, last table; structural uncertainty only by sensitivity runs"),
-        ("Scenarios: null, harmful, optimistic", "not covered", "one scenario is simulated"),
-        ("Type I error over a null grid", "not covered", "not simulated in this run; the analysis has its own tests"),
-        ("Power and assurance with MCSE", "covered" if study.median is not None else "partly", "Operating characteristics"),
-        ("Bias and interval coverage of the estimator", "covered" if study.truth is not None else "partly", "Efficacy; no selection takes place"),
-        ("Priors justified; prior sensitivity", "partly" if fitted else "not applicable", "priors are shown; no sensitivity to them"),
-        ("MCMC evidence", "covered" if fitted else "not applicable", "Data and model"),
-        ("Missing data: mechanism, tipping point", "partly", "missing at random by design; no tipping point"),
-        ("Multiplicity", "covered", "Dunnett adjustment of the primary comparisons; none for adverse events"),
-        ("Safety: risks per arm with bounds", "partly", "risks with intervals; no exposure-adjusted rates"),
-        ("Trial integrity at interims", "not applicable", "no interim look"),
-        ("External control or twin", "not applicable", "not used"),
-        ("Reproducibility: seed, versions, hashes, command", "covered", "Provenance"),
+    return (
+        _either("Question, context of use", bool(study.question and study.context), "Question and context of use"),
+        _no("Model risk: influence and decision consequence", "for the user to argue; the context of use is printed"),
+        _partly("Acceptance limits fixed before the results", "sampler, run and agreement; none on the decision"),
+        _yes("Estimands with intercurrent events", "Question and context of use"),
+        _yes("Design: arms, allocation, randomisation", "Design"),
+        _off("Adaptive features and interims", "the design has no interim look"),
+        _yes("Data model and parameters with source and status", "Data and model; Assumptions"),
+        _partly("Assumptions with impact", "listed with status; only sensitivity runs measure an impact"),
+        _partly("Data used, exclusions, relevance", "source named; relevance to be argued by the user"),
+        _partly("Verification of code and numerical error", "tests of the software; tolerances are not propagated"),
+        _yes("Calibration apart from validation", "Validation and calibration"),
+        _partly("Validation against external data", "Validation and calibration") if study.published
+        else _no("Validation against external data", "no published result is known for this model"),
+        _partly("Uncertainty by source", "Efficacy, last table; structural uncertainty only by sensitivity runs"),
+        _no("Scenarios: null, harmful, optimistic", "one scenario is simulated"),
+        _no("Type I error over a null grid", "not simulated in this run; the analysis has its own tests"),
+        _either("Power and assurance with MCSE", study.median is not None, "Operating characteristics"),
+        _either("Bias and coverage of the estimator", study.truth is not None, "Efficacy; nothing is selected"),
+        _partly("Priors justified; prior sensitivity", "priors are shown; no sensitivity to them") if study.fit
+        else _off("Priors justified; prior sensitivity", "nothing was fitted"),
+        _yes("MCMC evidence", "Data and model") if study.fit else _off("MCMC evidence", "nothing was fitted"),
+        _partly("Missing data: mechanism, tipping point", "missing at random by design; no tipping point"),
+        _yes("Multiplicity", "Dunnett adjustment of the primary comparisons; none for adverse events"),
+        _partly("Safety: risks per arm with bounds", "risks with intervals; no exposure-adjusted rates"),
+        _off("Trial integrity at interims", "no interim look"),
+        _off("External control or twin", "not used"),
+        _yes("Reproducibility: seed, versions, hashes, command", "Provenance"),
     )  # fmt: skip
-    return tuple(Coverage(item=item, state=state, where=where) for item, state, where in rows)
+
+
+def _yes(item: str, where: str) -> Coverage:
+    return Coverage(item=item, state="covered", where=where)
+
+
+def _partly(item: str, where: str) -> Coverage:
+    return Coverage(item=item, state="partly", where=where)
+
+
+def _no(item: str, where: str) -> Coverage:
+    return Coverage(item=item, state="not covered", where=where)
+
+
+def _off(item: str, where: str) -> Coverage:
+    return Coverage(item=item, state="not applicable", where=where)
+
+
+def _either(item: str, whole: bool, where: str) -> Coverage:
+    return _yes(item, where) if whole else _partly(item, where)

@@ -29,8 +29,8 @@ def responses(
 
     Under the name `any`: at least one event of `composite`, events independent given the person and the exposure.
 
-    Exposure is the average level for outputs and the peak for events; ratio: peak over average, by which the one follows
-    from the other. People have the reference covariates.
+    Exposure is the average level for outputs and the peak for events; ratio: peak over average, by which the one
+    follows from the other. People have the reference covariates.
     """
     model = record.model
     average = next((n for n, s in model.summaries.items() if s.as_ == "average"), "")

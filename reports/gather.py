@@ -103,7 +103,8 @@ def _primary(protocol: "Protocol", model: "Model") -> Endpoint | None:
         endpoint = protocol.endpoints[estimand.endpoint[0]]
         if endpoint.output is not None:
             return Endpoint(
-                key=name, endpoint=estimand.endpoint[0], output=endpoint.output, unit=_output_unit(model, endpoint.output),
+                key=name, endpoint=estimand.endpoint[0], output=endpoint.output,
+                unit=_output_unit(model, endpoint.output),
                 baseline=protocol.visit_names[0], visit=str(endpoint.at), change=endpoint.as_ == "change_from_baseline",
             )  # fmt: skip
     return None
@@ -154,9 +155,12 @@ def _design(protocol: "Protocol") -> tuple[tuple[str, str], ...]:
     method = f"permuted blocks{size}{within}" if plan.method == "permuted_block" else "complete randomisation"
     taken = "every dose is taken"
     if habit.kind == "markov":
-        taken = f"dose missed with probability {habit.miss_after_taken:g} after a taken dose, {habit.miss_after_missed:g} after a missed one"
-    stops = "; ".join(f"{name}: an adverse event of grade {e.after} or worse ends treatment, the subject stays in the trial"
-                      for name, e in protocol.intercurrent.items())  # fmt: skip
+        after = f"{habit.miss_after_taken:g} after a taken dose, {habit.miss_after_missed:g} after a missed one"
+        taken = f"dose missed with probability {after}"
+    stops = "; ".join(
+        f"{name}: an adverse event of grade {event.after} or worse ends treatment, the subject stays in the trial"
+        for name, event in protocol.intercurrent.items()
+    )
     prevalence = "; ".join(
         f"{name} {_shares(protocol, name, shares)}" for name, shares in protocol.population.set_.items()
     )
@@ -190,7 +194,8 @@ def _estimands(protocol: "Protocol") -> tuple[tuple[str, str], ...]:
 def _estimand(protocol: "Protocol", name: str) -> str:
     asked, how = protocol.estimands[name], protocol.analyses.get(name)
     parts = [
-        f"{asked.summary.replace('_', ' ')} of {', '.join(asked.endpoint)}: {', '.join(asked.compare)} against {asked.against}",
+        f"{asked.summary.replace('_', ' ')} of {', '.join(asked.endpoint)}: {', '.join(asked.compare)} against "
+        f"{asked.against}",
         "all randomised subjects",
         *(f"{event}: {strategy.replace('_', ' ')}" for event, strategy in asked.strategies.items()),
     ]
@@ -222,7 +227,8 @@ def _parameters(model: "Model", fit: FitEvidence | None) -> tuple[Parameter, ...
         Parameter(
             name=name, typical=float(p.typical), unit=p.typical.unit, status=p.status,
             source=model.cite.get(p.cite or "", p.cite or ""), note=p.note or "", se=p.se,
-            iiv=p.iiv.typical if p.iiv else float("nan"), scale=p.scale, effects=_effects(model, name), fitted=name in taken,
+            iiv=p.iiv.typical if p.iiv else float("nan"), scale=p.scale, effects=_effects(model, name),
+            fitted=name in taken,
         )
         for name, p in model.parameters.items()
     )  # fmt: skip
@@ -290,7 +296,7 @@ def _sensitivities(record: "RunRecord") -> tuple[Variant, ...]:
     return tuple(
         Variant(
             key=key, label=key.replace("_", " ").capitalize(), outcomes=_outcomes(run.protocol, run.outcomes),
-            analyses=run.analyses,
+            analyses=run.analyses, about=run.model.about,
         )
         for key, run in record.sensitivity.items()
         if run.done
@@ -352,7 +358,8 @@ def _provenance(record: "RunRecord") -> tuple[tuple[str, str], ...]:
 
 
 def _published(model: str) -> tuple[Published, ...]:
-    """Published results about a model: `published/<model>.yaml` of this package, none for a model we know nothing of."""
+    """Published results about a model: `published/<model>.yaml` of this package, none for a model we know "
+    "nothing of."""
     folder = Path(__file__).parent / "published"
     known = {path.stem: path for path in folder.glob("*.yaml")}
     if model not in known:

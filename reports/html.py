@@ -19,6 +19,7 @@ from reports.sections.headline import headline
 from reports.study import Study
 
 _UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]")
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=%|(?:mg|mg/L|L|h|kg)\b)")
 _LONGEST = 4000
 
 
@@ -52,16 +53,15 @@ def render(study: Study) -> str:
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        finalize=_clean,
+    return Environment(
+        loader=PackageLoader("reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, finalize=_clean,
     )  # fmt: skip
-    return made
 
 
 def _clean(value: Any) -> Any:
-    """Drop control and direction-changing characters of user texts, and cut what is absurdly long."""
+    """Drop control and direction-changing characters, keep numbers with their units, cut what is absurdly long."""
     if type(value) is not str:  # Markup (figures) is a subclass and passes
         return value
-    clean = _UNSAFE.sub("", value)
+    clean = _BEFORE_UNIT.sub("\u00a0", _UNSAFE.sub("", value))
     return clean if len(clean) <= _LONGEST else clean[:_LONGEST] + "…"

@@ -1,4 +1,5 @@
-"""Published mean levels, simulated: many studies of the published size, each with one draw of the population parameters."""
+"""Published mean levels, simulated: many studies of the published size, each with one draw of the population "
+"parameters."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -18,8 +19,8 @@ _INTERVALS: Final = 60  # dosing intervals before the one that is looked at: ste
 def simulated(record: "RunRecord", listed: tuple[Published, ...]) -> dict[tuple[str, float], Level]:
     """Mean levels by (key of the published result, time in h): median and central 95 % over simulated studies.
 
-    A study's people have the reference covariates (70 kg, never smoked, where the text says so), take every dose and are
-    at steady state; the pre-dose level is that before the next dose too. Residual error is in: levels are measured.
+    A study's people have the reference covariates (70 kg, never smoked, where the text says so), take every dose and
+    are at steady state; the pre-dose level is that before the next dose too. Residual error is in: levels are measured.
     """
     return {
         (item.key, time): level

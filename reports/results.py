@@ -167,7 +167,8 @@ def _power(study: Study, arm: Arm) -> Estimate | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Risk:
-    """One adverse event in one arm, at least one grade: incidence and, for treated arms, the difference from control."""
+    """One adverse event in one arm, at least one grade: incidence and, for treated arms, the difference from "
+    "control."""
 
     arm: Arm
     incidence: Estimate
@@ -191,10 +192,12 @@ def risks(study: Study, keys: tuple[str, ...], grade: int) -> tuple[Risk, ...]:
     events, sizes = sorted_rows.total(grades(study.outcomes, keys) >= grade), sorted_rows.sizes
     control = [study.control.index]
     found = binary.miettinen_nurminen(events, sizes, events[:, control], sizes[:, control])
-    return tuple(_risk(study, arm, events / sizes, found, sizes) for arm in study.arms)
+    return tuple(_risk(study, arm, (events, sizes), found) for arm in study.arms)
 
 
-def _risk(study: Study, arm: Arm, share: Array, found: binary.Interval, sizes: Array) -> Risk:
+def _risk(study: Study, arm: Arm, counts: tuple[Array, Array], found: binary.Interval) -> Risk:
+    events, sizes = counts
+    share = events / sizes
     differences = share[:, arm.index] - share[:, study.control.index]
     one = (_mean(found.estimate[:, arm.index]), _median(found.lower[:, arm.index]), _median(found.upper[:, arm.index]))
     return Risk(
@@ -290,8 +293,8 @@ class Budget:
 def budget(study: Study, effect: Effect) -> Budget:
     """Split the variance of the estimates over replicates.
 
-    Between subjects: sampling variance of the true difference of means within a replicate; parameters: what remains of the
-    variance of true differences; residual, missing data and analysis: variance of estimate - true difference.
+    Between subjects: sampling variance of the true difference of means within a replicate; parameters: what remains of
+    the variance of true differences; residual, missing data and analysis: variance of estimate - true difference.
     """
     sorted_rows = cells(study.outcomes, len(study.arms))
     y = change(study.outcomes, study.main, study.main.visit, true=True)

@@ -127,7 +127,7 @@ def _at(value: float, mcse: float, places: int) -> tuple[str, str]:
 def proportion(value: float, mcse: float, n: int) -> str:
     """A proportion of `n` replicates with its MCSE.
 
-    At 0 or 1 the plug-in MCSE is 0 and says nothing: the exact (Clopper-Pearson) one-sided 97.5 % bound is shown instead.
+    At 0 or 1 the plug-in MCSE is 0 and says nothing: the exact (Clopper-Pearson) 97.5 % bound is shown instead.
 
     >>> proportion(0.83, 0.0266, 200), proportion(1.0, 0.0, 200), proportion(0.0, 0.0, 200)
     ('0.83 (MCSE 0.03)', '1.00 (200 of 200; at least 0.98)', '0.00 (0 of 200; at most 0.02)')
@@ -150,19 +150,20 @@ def interval(lower: float, upper: float, places: int) -> str:
     return f"{_limit(lower, places)} to {_limit(upper, places)}"
 
 
-def with_interval(value: float, lower: float, upper: float, places: int, unit: str = "") -> str:
+def with_interval(value: float, limits: tuple[float, float], places: int, unit: str = "") -> str:
     """`value unit (lower to upper)`, all to the same decimals.
 
-    >>> with_interval(0.1, 0.04, 0.16, 2, "L")
+    >>> with_interval(0.1, (0.04, 0.16), 2, "L")
     '0.10 L (0.04 to 0.16)'
     """
     if not math.isfinite(value):
         return NOT_ESTIMABLE
-    return f"{fixed(value, places)}{_unit(unit)} ({interval(lower, upper, places)})"
+    return f"{fixed(value, places)}{_unit(unit)} ({interval(*limits, places)})"
 
 
 def percent(value: float, mcse: float = math.nan) -> str:
-    """A fraction as percent; digits follow the MCSE (also a fraction) when there is one, else whole percent or one decimal below 10.
+    """A fraction as percent; digits follow the MCSE (also a fraction) when there is one, else whole percent or "
+    "one decimal below 10.
 
     >>> percent(0.1234, 0.004), percent(0.05), percent(0.5)
     ('12.3 %', '5.0 %', '50 %')

@@ -120,6 +120,7 @@ class Variant:
     label: str
     outcomes: pd.DataFrame
     analyses: pd.DataFrame
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

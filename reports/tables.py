@@ -25,7 +25,8 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows of texts under columns; `marks` (one per row, or empty) name a row style: control, flagged, group, breach."""
+    """Rows of texts under columns; `marks` (one per row, or empty) name a row style: control, flagged, group, "
+    "breach."""
 
     caption: str
     columns: tuple[Column, ...]
@@ -114,7 +115,8 @@ def columns(*titles: str, text: int = 1, words: Sequence[str] = ()) -> tuple[Col
 
 
 def to_csv(table: Table) -> str:
-    """The table as CSV for a spreadsheet; cells that a spreadsheet would run as formulas are prefixed with an apostrophe.
+    """The table as CSV for a spreadsheet; cells that a spreadsheet would run as formulas are prefixed with an "
+    "apostrophe.
 
     >>> to_csv(Table(caption="c", columns=columns("Arm"), rows=(("=1+1",),)))
     "Arm\\r\\n'=1+1\\r\\n"

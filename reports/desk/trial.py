@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Order", "Place", "demo", "demo_protocol", "run"]
 
 OURS = (
-    "manifest.json", "protocol.yaml", "model.yaml", "draws.parquet", "posterior.parquet", "data.csv", "report.html", "error.txt",
+    "manifest.json", "protocol.yaml", "model.yaml", "draws.parquet", "posterior.parquet", "data.csv", "report.html",
+    "error.txt",
 )  # fmt: skip
 FOLDERS = ("blocks", "median", "sensitivity")
 

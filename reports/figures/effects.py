@@ -48,7 +48,7 @@ def forest(
             axis.axvline(zero, color=INK, linewidth=0.9)
         for y, row in enumerate(rows):
             _row(axis, y, row)
-        axis.set_yticks(range(len(rows)), [svg.plain(row.label, 34) for row in rows])
+        axis.set_yticks(range(len(rows)), [svg.plain(row.label, 30 if wide else 16) for row in rows])
         axis.set_ylim(len(rows) - 0.4, -0.6)
         axis.set_xlabel(svg.plain(x_label, 90))
         axis.grid(axis="y", visible=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from markupsafe import Markup
@@ -33,7 +34,8 @@ def arm_band(band: Band, *, y_label: str, top: float, name: str) -> Markup:
     """One arm on the scale all arms share; stretches of time that were solved stand side by side, in days."""
     parts = _stretches(band.time)
     with svg.style():
-        drawn, axes = svg.figure(3.7, 2.2, columns=len(parts), widths=[3.0 if k == 0 else 2.0 for k in range(len(parts))])
+        widths = [3.0 if k == 0 else 2.0 for k in range(len(parts))]
+        drawn, axes = svg.figure(3.7, 2.2, columns=len(parts), widths=widths)
         for k, (axis, rows) in enumerate(zip(axes, parts, strict=True)):
             axis.fill_between(
                 band.time[rows], band.lower[rows], band.upper[rows], color=band.look.colour, alpha=0.22, linewidth=0
@@ -51,7 +53,7 @@ def arm_band(band: Band, *, y_label: str, top: float, name: str) -> Markup:
 def _stretches(time: Array) -> list[slice]:
     """Runs of times without a long gap; all of it where there would be many."""
     cuts = [0, *(np.flatnonzero(np.diff(time) > _GAP) + 1).tolist(), time.size]
-    found = [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    found = [slice(a, b) for a, b in pairwise(cuts)]
     return found if len(found) <= 3 else [slice(0, time.size)]
 
 
@@ -59,9 +61,10 @@ def _stretches(time: Array) -> list[slice]:
 class Response:
     """Response against exposure: what was simulated, in bins (b,), and the model's own expectation, on a grid (g,).
 
-    exposure, mean, error (2, b): bins with the 95 % Monte Carlo limits of the mean; grid, curve, spread (2, g): expected
-    response with its 95 % range over parameter draws (empty where there is none); points (m, 2): single subjects, people
-    (2, b): their 10th and 90th percentile (both may be empty); top: largest exposure shown; markers: median exposure of
+    exposure, mean, error (2, b): bins with the 95 % Monte Carlo limits of the mean; grid, curve, spread (2, g):
+    expected response with its 95 % range over parameter draws (empty where there is none); points (m, 2): single
+    subjects, people (2, b): their 10th and 90th percentile (both may be empty); top: largest exposure shown;
+    markers: median exposure of
     each arm with its look.
     """
 
@@ -90,15 +93,16 @@ def response(data: Response, *, title: str, labels: tuple[str, str], percent: bo
         if data.people.size:
             axis.plot(data.exposure, scale * data.people.T, color=MUTED, linewidth=0.8, linestyle=":")
         if data.grid.size:
-            axis.fill_between(data.grid, scale * data.spread[0], scale * data.spread[1], color=ACCENT, alpha=0.18, linewidth=0)
+            low, high = scale * data.spread
+            axis.fill_between(data.grid, low, high, color=ACCENT, alpha=0.18, linewidth=0)
             axis.plot(data.grid, scale * data.curve, color=ACCENT, linewidth=1.4)
         errors = scale * np.abs(data.error - data.mean)
         axis.errorbar(data.exposure, scale * data.mean, yerr=errors, fmt="o", color=INK, markersize=3, elinewidth=1.0)
         _mark_arms(axis, data.markers)
         axis.set_xlim(-0.02 * data.top, data.top)
         axis.set_title(svg.plain(title, 30), pad=11)
-        axis.set_xlabel(svg.plain(labels[0], 60))
-        axis.set_ylabel(svg.plain(labels[1], 44))
+        axis.set_xlabel(svg.plain(labels[0], 38))
+        axis.set_ylabel(svg.plain(labels[1], 32))
         if percent:
             axis.set_ylim(bottom=0)
         return svg.render(drawn, name=name, title=f"{title}: {labels[1]} against {labels[0]}")

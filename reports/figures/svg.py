@@ -1,12 +1,13 @@
 """From a matplotlib Figure to an inline SVG: deterministic, without script, with unique ids and a text alternative.
 
-matplotlib is seen only through this module and its neighbours; figures are `Figure` objects on the SVG canvas, never the
-global state of pyplot. Every element must be on a short list of drawing elements: whatever a label contains, nothing but
-drawing can reach the page.
+matplotlib is seen only through this module and its neighbours; figures are `Figure` objects on the SVG canvas, never
+the global state of pyplot. Every element must be on a short list of drawing elements: whatever a label contains,
+nothing but drawing can reach the page.
 """
 
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -31,10 +32,14 @@ _STYLE: Mapping[str, Any] = {
     "axes.unicode_minus": True, "figure.facecolor": "white", "svg.image_inline": True, "path.simplify": True,
 }  # fmt: skip
 _ALLOWED = frozenset({"svg", "g", "path", "text", "tspan", "use", "defs", "clipPath", "rect", "circle", "line"})
+# labels far too long for their figure are drawn over its edge; letters our measuring font lacks are the browser's
+_HARMLESS = (r"constrained_layout not applied", r"Glyph \d+ .*missing from font")
+_TEXT = frozenset({"text", "tspan"})
 _DROPPED = frozenset({"metadata", "style", "title", "desc"})
-_ATTRIBUTES = frozenset(
-    ["id", "class", "d", "style", "transform", "x", "y", "width", "height", "viewBox", "r", "cx", "cy", "x1", "x2", "y1", "y2", "href", "clip-path", "version", "points"]
-)
+_ATTRIBUTES = frozenset({
+    "id", "class", "d", "style", "transform", "x", "y", "width", "height", "viewBox", "r", "cx", "cy", "x1", "x2", "y1",
+    "y2", "href", "clip-path", "points",
+})  # fmt: skip
 _CONTROL_CHARACTERS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]"
 )
@@ -69,7 +74,10 @@ def plain(text: str, limit: int = 60) -> str:
 def render(drawn: Figure, *, name: str, title: str) -> Markup:
     """The figure as an `<svg>` element for a page; `name` prefixes every id, `title` is read aloud."""
     text = io.StringIO()
-    drawn.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    with warnings.catch_warnings():
+        for message in _HARMLESS:
+            warnings.filterwarnings("ignore", message=message, category=UserWarning)
+        drawn.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     root = ElementTree.fromstring(text.getvalue())
     _clean(root, name)
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": plain(title, 300), "class": "plot"}
@@ -86,7 +94,10 @@ def _clean(element: ElementTree.Element, name: str) -> None:
         for key, value in element.attrib.items()
         if _local(key) in _ATTRIBUTES
     }
+    if element.tag not in _TEXT:
+        element.text = None  # indentation
     for child in list(element):
+        child.tail = None
         if not isinstance(child.tag, str) or _local(child.tag) in _DROPPED:
             element.remove(child)
         else:

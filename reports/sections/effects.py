@@ -29,8 +29,8 @@ def concentrations(study: Study) -> Section:
         panels = tuple(curves.arm_band(band, y_label=y, top=top, name=f"pk{k}") for k, band in enumerate(series))
         blocks.append(
             Plots(
-                caption="Concentration over the stretches of the trial that were kept: median of subjects (line) and their "
-                "middle 90 % (band), missed doses, titration and stopped treatment included; one scale for all arms.",
+                caption="Concentration over the stretches of the trial that were kept: median of subjects (line) and "
+                "their middle 90 % (band), missed doses, titration and stopped treatment included; one scale for all.",
                 panels=panels,
                 across=2,
             )
@@ -65,7 +65,7 @@ def _exposures(study: Study) -> Table:
             "Peak level|mean", "MCSE", "Subjects|5th to 95th percentile",
         ),
         rows=rows,
-        marks=_treated_marks(study),
+        marks=marks(study.treated),
         notes=(captions.MCSE, "Subjects who stopped treatment count with the levels they have, zero among them."),
     )  # fmt: skip
 
@@ -94,7 +94,8 @@ def efficacy(study: Study) -> Section:
     label = f"Difference from {study.control.label} in change of {output} at {study.main.visit} ({unit})"
     blocks: tuple[Block, ...] = (
         Text(
-            text=f"Estimand: {study.main.output} change from {study.main.baseline} to {study.main.visit}, all randomised "
+            text=f"Estimand: {study.main.output} change from {study.main.baseline} to {study.main.visit}, all "
+            "randomised "
             "subjects whether or not treatment went on (treatment policy)."
         ),
         Heading(text="(a) Expected values"),
@@ -108,8 +109,8 @@ def efficacy(study: Study) -> Section:
         Heading(text="(b) What one trial would report"),
         _single(study, found),
         Plots(
-            caption="The estimate and interval a single trial of this size would typically report: mean estimate, median limits "
-            "of the multiplicity-adjusted intervals.",
+            caption="The estimate and interval a single trial of this size would typically report: mean estimate, "
+            "median limits of the multiplicity-adjusted intervals.",
             panels=(drawing.forest(single, x_label=label, name="single"),),
         ),
         _budget(study, found),
@@ -155,7 +156,7 @@ def _expected(study: Study, found: tuple[Effect, ...]) -> Table:
         f"{study.control.label} ({study.main.unit}).",
         columns=columns("Arm", "Change|expected", "MCSE", "Difference|expected", "MCSE", "95 % of replicates"),
         rows=rows,
-        marks=marks(study),
+        marks=marks(study.arms),
         notes=(captions.MCSE, captions.SPREAD),
     )
 
@@ -174,12 +175,18 @@ def _single(study: Study, found: tuple[Effect, ...]) -> Table:
     )
     level = f"{rounding.plain(100 * (1 - study.alpha))} % simultaneous interval"
     return Table(
-        caption=f"One trial's report of the difference from {study.control.label} in {study.main.output} ({study.main.unit}).",
+        caption=f"One trial's report of the difference from {study.control.label} in {study.main.output} "
+        f"({study.main.unit}).",
         columns=columns(
-            "Arm", "Estimate|mean", f"{level}|median limits", "Estimates|95 % of trials", "Bias|estimate - true (MCSE)", "Coverage|of the true value"
+            "Arm",
+            "Estimate|mean",
+            f"{level}|median limits",
+            "Estimates|95 % of trials",
+            "Bias|estimate - true (MCSE)",
+            "Coverage|of the true value",
         ),
         rows=rows,
-        marks=_treated_marks(study),
+        marks=marks(e.arm for e in found),
         notes=(captions.ONE_TRIAL, _truth_note(study)),
     )
 
@@ -189,7 +196,8 @@ def _truth_note(study: Study) -> str:
         return "Bias is taken against the true difference of the subjects enrolled."
     n = rounding.count(len(study.truth))
     return (
-        f"Bias and coverage are taken against the true difference with every subject followed under both arms ({n} replicates). "
+        f"Bias and coverage are taken against the true difference with every subject followed under both arms "
+        f"({n} replicates). "
         "Intervals are simultaneous over the arms, so each alone should cover more often than its nominal level."
     )
 
@@ -203,17 +211,14 @@ def _budget(study: Study, found: tuple[Effect, ...]) -> Table:
     return Table(
         caption=f"Where the uncertainty of one trial's estimate comes from: standard deviations ({study.main.unit}).",
         columns=columns(
-            "Arm", "Population|parameters", "Subjects|enrolled", "Measurement,|missing data, analysis", "Estimate|all together",
+            "Arm", "Population|parameters", "Subjects|enrolled", "Measurement,|missing data, analysis",
+            "Estimate|all together",
             "Monte Carlo|of the mean shown",
         ),
         rows=tuple(rows),
-        marks=_treated_marks(study),
+        marks=marks(e.arm for e in found),
         notes=("Structural uncertainty (the form of the model) is not in these numbers; see the sensitivity runs.",),
     )  # fmt: skip
-
-
-def _treated_marks(study: Study) -> tuple[str, ...]:
-    return tuple("flagged" if arm.flag else "" for arm in study.treated)
 
 
 def _pair(estimate: Estimate) -> tuple[float, float]:
@@ -237,12 +242,13 @@ def adverse_events(study: Study) -> Section:
     period = sorted({rounding.plain(term.per) for term in study.terms})
     blocks: tuple[Block, ...] = (
         Text(
-            text=f"Incidence is the share of randomised subjects with at least one event during the whole trial (risks in the model "
-            f"text refer to {' or '.join(period)} days at constant exposure), by worst grade (CTCAE v5), whether or not treatment "
-            "went on."
+            text="Incidence is the share of randomised subjects with at least one event while in the trial (risks "
+            f"in the model text refer to {' or '.join(period)} days at constant exposure), by worst grade (CTCAE v5), "
+            "whether or not treatment went on."
         ),
         Plots(
-            caption="Incidence by arm: light = any grade, darker = grade 2 or more, full = grade 3. Bars: middle 95 % of replicates.",
+            caption="Incidence by arm: light = any grade, darker = grade 2 or more, full = grade 3. Bars: middle 95 % "
+            "of replicates.",
             panels=panels,
             across=2,
         ),
@@ -315,7 +321,8 @@ def _difference_blocks(study: Study, found: dict[str, list[tuple[Risk, ...]]]) -
         notes=(captions.ONE_TRIAL, "Not adjusted for the number of terms and grades."),
     )
     caption = (
-        f"Risk difference from {study.control.label}, any grade. Marker: expected. Thick line: 95 % Monte Carlo interval. "
+        f"Risk difference from {study.control.label}, any grade. Marker: expected. Thick line: 95 % Monte Carlo "
+        f"interval. "
         "Thin line: the Miettinen-Nurminen interval one trial would typically report."
     )
     return [Plots(caption=caption, panels=panels, across=2), table]
@@ -354,10 +361,14 @@ def exposure_response(study: Study) -> Section:
     for k, (name, keys, _) in enumerate(results.term_keys(study)):
         panels.append(_risk_panel(study, (name, keys), markers[study.peak], k))
     caption = (
-        "Response against exposure. Dots: simulated subjects of all arms in tenths of exposure (the highest tenth in three "
-        "parts), with 95 % Monte Carlo intervals. Line and band: expected response of the model with its 95 % range over the "
-        f"draws of the population parameters. Triangles: median exposure of each arm. Efficacy: grey points are {_POINTS} "
-        "single subjects, dotted lines the middle 80 % of subjects. Adverse events: dots are set against the highest weekly "
+        "Response against exposure. Dots: simulated subjects of all arms in tenths of exposure (the highest "
+        "tenth in three "
+        "parts), with 95 % Monte Carlo intervals. Line and band: expected response of the model with its 95 % "
+        "range over the "
+        f"draws of the population parameters. Triangles: median exposure of each arm. Efficacy: grey points are "
+        f"{_POINTS} "
+        "single subjects, dotted lines the middle 80 % of subjects. Adverse events: dots are set against the "
+        "highest weekly "
         "peak a subject had, the line is the risk of keeping that peak over the whole period."
     )
     legend = tuple((arm.label, arm.look.colour, arm.look.open_marker) for arm in study.treated)

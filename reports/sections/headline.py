@@ -1,4 +1,5 @@
-"""The first box of the report: what is wrong first, then the answer with its interval, then how far it can be trusted."""
+"""The first box of the report: what is wrong first, then the answer with its interval, then how far it can be "
+"trusted."""
 
 from dataclasses import dataclass
 
@@ -45,7 +46,8 @@ def _answer(study: Study, found: tuple[Effect, ...], harms: tuple[Risk, ...]) ->
     weak = [e.arm.label for e in found if e.one[1] <= 0 <= e.one[2]]
     if weak:
         sentences.append(
-            f"A single trial of {rounding.count(study.subjects)} subjects would typically report an interval that includes no effect "
+            f"A single trial of {rounding.count(study.subjects)} subjects would typically report an interval "
+            f"that includes no effect "
             f"for {sentence(weak)}."
         )
     for decision in study.decisions:
@@ -72,7 +74,8 @@ def _benefit(study: Study, effect: Effect) -> str:
     flag = f" ({effect.arm.flag})" if effect.arm.flag else ""
     one = rounding.interval(effect.one[1], effect.one[2], 2)
     return (
-        f"{effect.arm.label}{flag}, {study.main.output} differs from {study.control.label} by {value} at {study.main.visit}; "
+        f"{effect.arm.label}{flag}, {study.main.output} differs from {study.control.label} by {value} at "
+        f"{study.main.visit}; "
         f"one trial would report an interval of about {one} {study.main.unit}"
     )
 
@@ -83,7 +86,8 @@ def _harm(harms: tuple[Risk, ...], effect: Effect) -> str:
         return ""
     value = rounding.with_mcse(100 * harm.difference.value, 100 * harm.difference.mcse)
     limits = rounding.interval(100 * harm.one[1], 100 * harm.one[2], 0)
-    return f"; subjects with any adverse event {value} percentage points above control, one trial's interval about {limits}"
+    points = f"{value} percentage points above control"
+    return f"; subjects with any adverse event {points}, one trial's interval about {limits}"
 
 
 def _expected_risk(harms: tuple[Risk, ...], effect: Effect) -> float:
@@ -113,25 +117,29 @@ def _trust(study: Study) -> tuple[str, ...]:
 def _table(study: Study, found: tuple[Effect, ...], harms: tuple[Risk, ...]) -> Table:
     unit, output = (study.main.unit, study.main.output) if study.primary else ("", "Endpoint")
     gains = rounding.together([(e.expected.value, e.expected.mcse) for e in found])
+    shown = {e.arm.index: _gain(e, gain) for e, gain in zip(found, gains, strict=True)}
     by_arm = {r.arm.index: r for r in harms}
     rows = []
-    for effect, (gain, error) in zip(found, gains, strict=True):
-        rows.append((
-            effect.arm.label,
-            f"{gain} (MCSE {error})",
-            rounding.interval(effect.one[1], effect.one[2], 2),
-            *_excess(by_arm.get(effect.arm.index)),
-            rounding.proportion(effect.assurance.value, effect.assurance.mcse, effect.assurance.n),
-        ))  # fmt: skip
+    for arm in study.treated:
+        gain = shown.get(arm.index, ("–", "–", "–"))
+        rows.append((arm.label, *gain[:2], *_excess(by_arm.get(arm.index)), gain[2]))
     return Table(
         caption=f"Differences from {study.control.label}.",
         columns=columns(
             "Arm", f"{output}|{unit}, expected", f"One trial reports|{unit}, adjusted interval",
-            "Any adverse event|percentage points, expected", "One trial reports|95 % interval", "Assurance|probability of significance",
+            "Any adverse event|percentage points, expected", "One trial reports|95 % interval",
+            "Assurance|probability of significance",
         ),
         rows=tuple(rows),
-        marks=tuple(m for m, arm in zip(marks(study), study.arms, strict=True) if not arm.control),
+        marks=marks(study.treated),
     )  # fmt: skip
+
+
+def _gain(effect: Effect, shown: tuple[str, str]) -> tuple[str, str, str]:
+    """Expected difference, one trial's interval, assurance."""
+    won = effect.assurance
+    value = f"{shown[0]} (MCSE {shown[1]})"
+    return value, rounding.interval(effect.one[1], effect.one[2], 2), rounding.proportion(won.value, won.mcse, won.n)
 
 
 def _excess(harm: Risk | None) -> tuple[str, str]:

@@ -36,7 +36,7 @@ def _fit(fit: FitEvidence) -> list[Block]:
     blocks += [Text(text=remark, tone="note") for remark in fit.remarks]
     panels = _panels(fit)
     if panels:
-        caption = "Posterior draws (bars) and prior density (dashed line). A prior far wider than the bars left the data to decide."
+        caption = "Posterior draws (bars) and prior density (dashed). Where the prior is far wider, the data decided."
         blocks.append(Plots(caption=caption, panels=panels, across=3))
     return blocks
 
@@ -100,10 +100,14 @@ def _values(study: Study) -> Table:
     rows = sorted(study.parameters, key=lambda p: (_STATUS_ORDER.get(p.status, 3),))
     return Table(
         caption="Parameters of the simulation model.",
-        columns=columns("Parameter", "Value", "Unit", "Uncertainty|standard error", "Between subjects|standard deviation", "Effects", "Status", words=("Unit", "Effects", "Status")),
+        columns=columns(
+            "Parameter", "Value", "Unit", "Uncertainty|standard error", "Between subjects|standard deviation",
+            "Effects", "Status", words=("Unit", "Effects", "Status"),
+        ),
         rows=tuple(_value_row(p) for p in rows),
         notes=(
-            "Standard errors and standard deviations are on the parameter's scale (log unless said otherwise). Values marked "
+            "Standard errors and standard deviations are on the parameter's scale (log unless said otherwise). "
+            "Values marked "
             "“from the fit” are typical values of the text; the run used the posterior draws.",
         ),
     )  # fmt: skip
@@ -122,18 +126,20 @@ def predictive_check(study: Study) -> Section:
     """The visual predictive check on the data of the fit."""
     title = "Visual predictive check on the real data"
     if study.fit is None or not study.fit.check:
-        reason = "the run used published parameters, and no data were fitted" if study.fit is None else "the run kept no data"
+        reason = "the run used published parameters" if study.fit is None else "the run has not kept the data"
         text = f"No predictive check is shown: {reason}."
         return Section(key="vpc", title=title, blocks=(Text(text=text, tone="note"),))
     check = _check(study.fit)
     inside = _inside(check)
     caption = (
-        "Observed concentrations, and their 5th, 50th and 95th percentiles (lines), over the 95 % bands in which the fitted "
+        "Observed concentrations, and their 5th, 50th and 95th percentiles (lines), over the 95 % bands in "
+        "which the fitted "
         "model puts these percentiles when it simulates the same study (shaded)."
     )
     panel = drawing.predictive_check(check, name="vpc")
     reading = (
-        f"{inside[0]} of {inside[1]} observed percentiles lie inside their simulated 95 % band. This uses the data of the fit: "
+        f"{inside[0]} of {inside[1]} observed percentiles lie inside their simulated 95 % band. This uses the "
+        f"data of the fit: "
         "it is a check of calibration, not validation."
     )
     return Section(key="vpc", title=title, blocks=(Plots(caption=caption, panels=(panel,)), Text(text=reading)))

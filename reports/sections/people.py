@@ -1,5 +1,7 @@
 """Sections on the question, the design and who was enrolled."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -18,8 +20,8 @@ def question(study: Study) -> Section:
     blocks: tuple[Block, ...] = (
         Facts(facts=(("Question", study.question or "not stated"), ("Context of use", study.context or "not stated"))),
         Text(
-            text="The context of use comes from the protocol and was fixed before the run. A simulated trial is evidence "
-            "about the model's consequences, not about patients.",
+            text="The context of use comes from the protocol and was fixed before the run. A simulated trial is "
+            "evidence about the model's consequences, not about patients.",
         ),
         Heading(text="Estimands"),
         Facts(facts=study.estimands),
@@ -39,7 +41,7 @@ def design(study: Study) -> Section:
         caption="Arms and their regimens.",
         columns=columns("Arm", "Regimen", "Ratio", "Subjects|per replicate", text=2),
         rows=tuple(_arm_row(arm, study) for arm in study.arms),
-        marks=marks(study),
+        marks=marks(study.arms),
     )
     return Section(
         key="design",
@@ -48,9 +50,9 @@ def design(study: Study) -> Section:
     )
 
 
-def marks(study: Study) -> tuple[str, ...]:
-    """Row style of every arm."""
-    return tuple("control" if arm.control else "flagged" if arm.flag else "" for arm in study.arms)
+def marks(arms: Iterable[Arm]) -> tuple[str, ...]:
+    """Row style of one row an arm."""
+    return tuple("control" if arm.control else "flagged" if arm.flag else "" for arm in arms)
 
 
 def _lane(arm: Arm, study: Study) -> picture.Lane:
@@ -99,7 +101,8 @@ def _baseline(study: Study) -> Table:
             rows.append(_continuous(name, values, found, study))
         styles += [""] * (len(rows) - len(styles))
     return Table(
-        caption=f"Baseline by arm, {captions.replicates(study)}: mean (standard deviation between subjects), or per cent.",
+        caption=f"Baseline by arm, {captions.replicates(study)}: mean (standard deviation between subjects), or "
+        "per cent.",
         columns=columns("Characteristic", *(arm.label for arm in study.arms)),
         rows=tuple(rows),
         marks=tuple(styles),

@@ -10,8 +10,8 @@ from reports.results import Effect
 from reports.sections.people import marks
 from reports.study import Parameter, Study, Variant
 from reports.tables import Block, Facts, Heading, Items, Plots, Section, Table, Text, columns
-from trials.operating import Estimate
 from trials import benefit_risk
+from trials.operating import Estimate
 
 _CLOUD = 200
 
@@ -23,7 +23,8 @@ def _risk_keys(study: Study) -> tuple[str, ...]:
 def benefit_risk_plane(study: Study) -> Section:
     """Benefit against risk, both as differences from control."""
     found = results.effects(study)
-    harms = [r for r in results.risks(study, _risk_keys(study), 1) if not r.arm.control]
+    compared = {e.arm.index for e in found}
+    harms = [r for r in results.risks(study, _risk_keys(study), 1) if r.arm.index in compared]
     clouds = []
     for effect, harm in zip(found, harms, strict=True):
         rows = results.thinned(effect.differences.size, _CLOUD)
@@ -43,7 +44,8 @@ def benefit_risk_plane(study: Study) -> Section:
         most_risk=limit, least_benefit=study.least_benefit, name="plane",
     )  # fmt: skip
     caption = (
-        "Benefit and risk against control. Faint dots: single replicates (true difference of means; observed incidence). Markers: "
+        "Benefit and risk against control. Faint dots: single replicates (true difference of means; observed "
+        "incidence). Markers: "
         "means over replicates; lines: middle 95 % of replicates. Up and left is better." + captions.dose_key(study)
     )
     blocks: list[Block] = [Plots(caption=caption, panels=(panel,)), _acceptable(study, found, harms)]
@@ -84,9 +86,10 @@ def _acceptable(study: Study, found: tuple[Effect, ...], harms: list[results.Ris
             "Both acceptable|share of replicates",
         ),
         rows=rows,
-        marks=tuple(m for m, arm in zip(marks(study), study.arms, strict=True) if not arm.control),
+        marks=marks(e.arm for e in found),
         notes=(
-            f"Acceptable: {benefit}{risk}. A share over replicates mixes parameter uncertainty with the chance of who was enrolled.",
+            f"Acceptable: {benefit}{risk}. A share over replicates mixes parameter uncertainty with the chance "
+            f"of who was enrolled.",
         ),
     )
 
@@ -103,8 +106,10 @@ def operating(study: Study) -> Section:
         for e in found
     ]
     caption = (
-        f"Probability that the comparison with {study.control.label} is significant (two-sided {rounding.plain(study.alpha)}, "
-        "adjusted for the number of arms), with 95 % Monte Carlo intervals. Assurance averages over the posterior; power takes the "
+        f"Probability that the comparison with {study.control.label} is significant (two-sided "
+        f"{rounding.plain(study.alpha)}, "
+        "adjusted for the number of arms), with 95 % Monte Carlo intervals. Assurance averages over the "
+        "posterior; power takes the "
         "posterior median as the truth."
     )
     rows = tuple(
@@ -122,7 +127,7 @@ def operating(study: Study) -> Section:
             f"Power at the posterior median|{rounding.count(m)} replicates",
         ),
         rows=rows,
-        marks=tuple(x for x, arm in zip(marks(study), study.arms, strict=True) if not arm.control),
+        marks=marks(e.arm for e in found),
         notes=(captions.MCSE,),
     )
     panel = drawing.probabilities(bars, legend=("Assurance", "Power at the posterior median"), name="power")
@@ -174,12 +179,13 @@ def sensitivity(study: Study) -> Section:
     table = Table(
         caption="Main run and sensitivity runs.",
         columns=columns(
-            "Arm", "Run", "Replicates", f"Average level|{study.exposure_unit} (MCSE)", f"{study.main.output} difference|{study.main.unit} (MCSE)",
+            "Arm", "Run", "Replicates", f"Average level|{study.exposure_unit} (MCSE)", f"{study.main.output} "
+            "difference|{study.main.unit} (MCSE)",
             "95 % of replicates", "Any adverse event|% (MCSE)", text=2,
         ),
         rows=tuple(rows),
         marks=tuple("group" if row[1] == main.label else "" for row in rows),
-        notes=(captions.MCSE,),
+        notes=(captions.MCSE, *(f"{v.label}: {v.about}" for v in study.sensitivities if v.about)),
     )  # fmt: skip
     caption = "The primary difference under other assumptions. " + captions.interval_key("middle 95 % of replicates")
     plots = Plots(caption=caption, panels=(drawing.forest(forest, x_label=x, name="sensitivity"),))
@@ -232,8 +238,8 @@ def validation(study: Study) -> Section:
         )
     blocks.append(
         Text(
-            text="The published interval is wide where the evidence is weak: agreement inside a wide interval says little. The "
-            "simulated subjects are not the patients of the published studies.",
+            text="The published interval is wide where the evidence is weak: agreement inside a wide interval says "
+            "little. The simulated subjects are not the patients of the published studies.",
             tone="note",
         )
     )
@@ -247,7 +253,8 @@ def assumptions(study: Study) -> Section:
     counts = {s: sum(p.status == s for p in study.parameters) for s in ("verified", "copied", "assumed")}
     other = len(study.parameters) - sum(counts.values())
     text = (
-        f"Values verified in their source: {counts['verified']}; copied from a secondary source or a fit: {counts['copied']}; "
+        f"Values verified in their source: {counts['verified']}; copied from a secondary source or a fit: "
+        f"{counts['copied']}; "
         f"assumed: {counts['assumed']}"
         + (f"; without a status: {other}" if other else "")
         + ". The most consequential assumption heads the list."
@@ -324,7 +331,8 @@ def limitations(study: Study) -> Section:
     """What this report cannot say."""
     items = [
         "Simulated subjects are drawn from a model; no result here was observed in a patient of this trial.",
-        "Intervals hold the uncertainty the model text states. Where a value is marked assumed, its uncertainty is assumed too.",
+        "Intervals hold the uncertainty the model text states. Where a value is marked assumed, its uncertainty "
+        "is assumed too.",
         "The form of the model is fixed; only the sensitivity runs shown vary it.",
     ]
     if any(p.status == "assumed" for p in study.parameters):
@@ -334,7 +342,7 @@ def limitations(study: Study) -> Section:
         )
     rows = credibility.coverage(study)
     table = Table(
-        caption="What guidance on simulation reports asks for, and what this report has. No claim of conformity is made.",
+        caption="What guidance on simulation reports asks for, and what is here. No claim of conformity is made.",
         columns=columns("Item", "State", "Where, or why not", text=3),
         rows=tuple((r.item, r.state, r.where) for r in rows),
         marks=tuple("breach" if r.state == "not covered" else "" for r in rows),

@@ -9,8 +9,8 @@ import pytest
 
 from reports.figures.palette import looks
 from reports.study import (
-    Decision,
     Arm,
+    Decision,
     Dosing,
     Endpoint,
     FitEvidence,
