@@ -9,6 +9,7 @@ Source: Gabrielsson J, Weiner D. Pharmacokinetic and Pharmacodynamic Data Analys
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import factorial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from pkpd.exposure.rules import Method
 __all__ = ["Segments", "Tail", "areas", "segments", "tail_areas", "value_at"]
 
 Mask = NDArray[np.bool_]
+_ATANH = tuple(1.0 / (2 * k + 1) for k in range(10))
+_MOMENT = tuple(1.0 / (factorial(k) * (k + 2)) for k in range(13))
 Tail = tuple[F64, F64, F64]
 """Time, concentration and rate constant [1/time] from which a profile is extrapolated; (n,) each."""
 
@@ -65,7 +68,15 @@ def areas(s: Segments, start: F64, end: F64) -> tuple[F64, F64]:
     a, b = np.where(part, _between(s, lo), 1.0), np.where(part, _between(s, hi), 1.0)
     cut = Segments(np.where(part, lo, 0.0), a, np.where(part, hi, 0.0), b, s.log_rule & part)
     auc, aumc = _segment_areas(cut)
-    return np.sum(auc, axis=1), np.sum(aumc, axis=1)
+    return _row_sums(auc), _row_sums(aumc)
+
+
+def _row_sums(x: F64) -> F64:
+    """Sums from left to right, so that a row's bits depend neither on other rows nor on how long they are."""
+    total = np.zeros(len(x))
+    for j in range(x.shape[1]):
+        total = total + x[:, j]
+    return total
 
 
 def tail_areas(tail: Tail, start: F64, end: F64 | None = None) -> tuple[F64, F64]:
@@ -127,12 +138,17 @@ def _log_means(c1: F64, c2: F64) -> tuple[F64, F64]:
     from pkpd.kernels.elementary import log_array
 
     x = (c1 - c2) / (c1 + c2)
-    near = np.abs(x) < 0.01
-    y = x * x
-    slope = 1.0 + y * (1 / 3 + y * (1 / 5 + y * (1 / 7 + y * (1 / 9))))  # atanh(x)/x
+    near = np.abs(x) < 0.1
+    slope = _polynomial(np.where(near, x * x, 0.0), _ATANH)  # atanh(x)/x
     length = np.where(near, 2.0 * x * slope, log_array(c1 / c2))
     safe = np.where(near, 1.0, length)
     mean = np.where(near, 0.5 * (c1 + c2) / slope, (c1 - c2) / safe)
-    z = np.where(near, length, 0.0)
-    series = 1 / 2 - z * (1 / 3 - z * (1 / 8 - z * (1 / 30 - z * (1 / 144 - z * (1 / 840 - z / 5760)))))
+    series = _polynomial(np.where(near, -length, 0.0), _MOMENT)
     return mean, np.where(near, c1 * series, (mean - c2) / safe)
+
+
+def _polynomial(x: F64, terms: tuple[float, ...]) -> F64:
+    total = np.full(x.shape, terms[-1])
+    for term in terms[-2::-1]:
+        total = total * x + term
+    return total

@@ -83,9 +83,9 @@ def nca(
     subject, whose amount, time, infusion, interval and steady state are taken. dose, duration, tau, lloq: a number, or
     the name of a column that is constant within a profile. terminal {profile: (from, to)}: times of the points of a
     terminal fit chosen by eye. Columns are the parameters of :func:`noncompartmental` (docs/exposure.md), then
-    `zero_rule`, `below_limit`, `missing`, and `reasons`, which says why each NaN of the row is one. Clearances are in L per time
-    unit and volumes in L (per kg for a dose per kg), whatever the units given. `attrs["rules"]` and `attrs["units"]`
-    record the rules and the unit of every column. Errors: InputError with field, profile and remedy.
+    `zero_rule`, `below_limit`, `missing`, and `reasons`, which says why each NaN of the row is one. Clearances are in L
+    per time unit and volumes in L (per kg for a dose per kg), whatever the units given. `attrs["rules"]` and
+    `attrs["units"]` record the rules and the unit of every column. Errors: InputError with field, profile and remedy.
 
     >>> import pandas as pd
     >>> table = pd.DataFrame({"ID": 1, "TIME": [0, 1, 2, 4, 8], "DV": [0, 10, 8, 4, 1.0]})
@@ -189,7 +189,7 @@ def _from_table(
     order = np.lexsort((numbers[time], group))
     at, conc = _widened(group[order], numbers[time][order], numbers[concentration][order], len(keys))
     constants = {n: _constant(v, numbers, group, keys) for n, v in given.items()}
-    _refuse_doubles(at, keys)
+    _refuse_samples(at, conc, keys)
     return _Wide(keys, by, at, conc, constants)
 
 
@@ -211,12 +211,19 @@ def _widened(group: Any, time: F64, conc: F64, n: int) -> tuple[F64, F64]:
     return wide[0], wide[1]
 
 
-def _refuse_doubles(at: F64, keys: Sequence[tuple[Any, ...]]) -> None:
-    double = np.any(np.diff(at, axis=1) == 0, axis=1)
-    if np.any(double):
-        key = keys[int(np.argmax(double))]
-        raise InputError("has two samples at one time", field=f"profile {', '.join(map(str, key))}",
-                         remedy="keep or average one of them; name what tells the profiles apart in `by`")  # fmt: skip
+def _refuse_samples(at: F64, conc: F64, keys: Sequence[tuple[Any, ...]]) -> None:
+    """What `samples` would refuse by row, here by the name of the profile."""
+    apart = "keep or average one of them; name what tells the profiles apart in `by`"
+    faults = (
+        (np.diff(at, axis=1) == 0, "has two samples at one time", apart),
+        ((at < 0) | np.isinf(at), "has a sample before the dose", "leave it out, or give a pre-dose sample time 0"),
+        ((conc < 0) | np.isinf(conc), "has a concentration that is negative or not finite", "0 where below the limit"),
+    )
+    for wrong, problem, remedy in faults:
+        rows = np.any(wrong, axis=1)
+        if np.any(rows):
+            key = keys[int(np.argmax(rows))]
+            raise InputError(problem, field=f"profile {', '.join(map(str, key))}", remedy=remedy)
 
 
 def _constant(
@@ -243,6 +250,8 @@ def _from_records(
         demand(not isinstance(value, str), "must be a number with records", name, value, remedy="give a number")
     demand(given["dose"] is None, "is in the records", "dose", given["dose"], remedy="leave it out")
     demand(not steady, "is in the records (SS)", "steady", steady, remedy="leave it out")
+    one = len(np.unique(data.output)) <= 1
+    demand(one, "holds several outputs", "DVID", None, remedy="pass a table of the samples of one of them")
     doses, n = data.doses, len(data)
     several = np.diff(doses.offsets) != 1
     if np.any(several):
@@ -260,5 +269,5 @@ def _from_records(
     lloq = np.full(n, float(cast(float, given["lloq"])))
     constants = {"dose": doses.amount, "duration": doses.duration, "tau": tau, "lloq": lloq}
     keys = tuple((name,) for name in data.ids)
-    _refuse_doubles(time, keys)
+    _refuse_samples(time, conc, keys)
     return _Wide(keys, ("ID",), time, conc, constants), "infusion" if infused else route, held
