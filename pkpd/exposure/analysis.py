@@ -259,17 +259,27 @@ def _interval(b: _Book) -> None:
     b.put("auc_tau_dose", auc / b.dose, no_tau, (np.isnan(b.dose), NcaReason.NO_DOSE), short)
     single = (np.full(b.empty.shape, not b.steady), NcaReason.NOT_STEADY_STATE)
     trough = value_at(b.curve, b.tail, tau)
-    shown = np.where(b.p.time <= tau[:, None], b.p.conc, np.inf)
+    sampled = np.concatenate([b.p.zero_rule[:, None] < 2, np.ones(b.p.time[:, 1:].shape, np.bool_)], axis=1)
+    shown = np.where((b.p.time <= tau[:, None]) & sampled, b.p.conc, np.inf)
     column = np.argmin(shown, axis=1)
     low, average = shown[b.rows, column], auc / np.where(tau > 0, tau, 1.0)
     b.put("cavg", average, no_tau, single, short)
-    b.put("cmin", low, no_tau, single)
-    b.put("tmin", b.p.time[b.rows, column], no_tau, single)
+    unseen = (np.isinf(low), NcaReason.NO_MEASURABLE)
+    b.put("cmin", low, no_tau, single, unseen)
+    b.put("tmin", b.p.time[b.rows, column], no_tau, single, unseen)
     b.put("ctrough", trough, no_tau, single, (np.isnan(trough), NcaReason.NO_TERMINAL_SLOPE))
     swing = b.values["cmax"] - b.values["cmin"]
-    b.put("fluctuation", 100.0 * swing / b.values["cavg"], no_tau, single, b.after("cavg"), b.after("cmax"))
+    b.put(
+        "fluctuation",
+        100.0 * swing / b.values["cavg"],
+        no_tau,
+        single,
+        b.after("cavg"),
+        b.after("cmax"),
+        b.after("cmin"),
+    )
     zero = (b.values["cmin"] == 0.0, NcaReason.ZERO_DIVISOR)
-    b.put("swing", 100.0 * swing / np.where(low > 0, low, 1.0), no_tau, single, b.after("cmax"), zero)
+    b.put("swing", 100.0 * swing / np.where(low > 0, low, 1.0), no_tau, single, b.after("cmax"), b.after("cmin"), zero)
     _accumulation_index(b, tau, no_tau)
 
 

@@ -58,6 +58,7 @@ def samples(time: ArrayLike, concentration: ArrayLike, *, lloq: ArrayLike = 0.0,
     """Checked arrays of (n, T); InputError names the row that is wrong."""
     conc = np.atleast_2d(np.array(concentration, np.float64))
     demand(conc.ndim == 2, "must have subjects in rows", "concentration", conc.shape, remedy="give (n, T)")
+    demand(conc.size > 0, "holds no sample", "concentration", conc.shape, remedy="give at least one")
     at = _shaped(time, conc.shape, "time")
     fixed = np.zeros(conc.shape, np.bool_) if points is None else _shaped(points, conc.shape, "points") > 0
     limit = _per_row(lloq, len(conc), "lloq")

@@ -237,6 +237,9 @@ def test_a_trough_between_and_beyond_the_samples() -> None:
     within = noncompartmental(t, conc, 10, tau=6.0, steady=True)
     np.testing.assert_allclose(within["ctrough"], 8 * math.exp(-1.8), rtol=1e-12)
     assert within.profiles.conc[0, 0] == conc[2]  # the lowest of [0, tau]
+    assert (within["cmin"][0], within["tmin"][0]) == (conc[2], 4)  # a sampled one, not the value put in at time 0
+    outside = noncompartmental(t, conc, 10, tau=0.5, steady=True)
+    assert outside.why(0)["cmin"] is outside.why(0)["cmax"] is NcaReason.NO_MEASURABLE
     beyond = noncompartmental(t, conc, 10, tau=12.0, steady=True)
     np.testing.assert_allclose(beyond["ctrough"], 8 * math.exp(-3.6), rtol=1e-12)
     tail = 8 / k * (math.exp(-k) - math.exp(-k * 12)) + 0.5 * (conc[0] + conc[3])
@@ -446,6 +449,7 @@ def test_every_rule_is_in_the_result() -> None:
         ({"time": [0, 2, 1, 3]}, r"time\[0\]: must rise"),
         ({"time": [-1, 0, 1, 2]}, "counted from the dose"),
         ({"time": [0, 1, 2]}, "does not fit the concentrations"),
+        ({"time": [], "concentration": []}, "holds no sample"),
         ({"concentration": [0, 1, -2, 1]}, r"concentration\[0\]: must be finite and >= 0"),
         ({"concentration": [0, 1, np.inf, 1]}, "must be finite"),
         ({"dose": 0}, "dose: must be finite and > 0"),
