@@ -9,10 +9,12 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pkpd.ground.errors import InputError, RunFailed, VtrialError
 
@@ -198,7 +200,11 @@ def _cluster(mode: Mode) -> Any:
     shape: dict[str, Any] = {"processes": False, "n_workers": 1, "threads_per_worker": count}
     if mode.kind == "workers":
         shape = {"processes": True, "n_workers": count, "threads_per_worker": 1, "host": "127.0.0.1"}
-    settings = {"distributed.nanny.pre-spawn-environ": ONE_THREAD, "distributed.worker.multiprocessing-method": "spawn"}
+    settings = {
+        "distributed.nanny.pre-spawn-environ": ONE_THREAD,
+        "distributed.worker.multiprocessing-method": "spawn",
+        "distributed.scheduler.allowed-failures": 1,  # a lost block is tried again alone, see `_stream`
+    }
     with dask.config.set(settings):
         here = "127.0.0.1:0"  # without an address Dask's HTTP server takes port 8787 of every interface
         quiet = {"dashboard_address": here, "worker_dashboard_address": here, "silence_logs": logging.CRITICAL}
@@ -209,8 +215,10 @@ def _connected(address: str | None) -> Any:
     from distributed import Client
 
     try:
+        with socket.create_connection(_host_and_port(str(address)), timeout=3):
+            pass  # a refused connection is known at once, Dask would go on trying
         client = Client(address, timeout=10, set_as_default=False)
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, ValueError) as error:
         problem = f"no scheduler answers ({type(error).__name__})"
         raise InputError(problem, field="scheduler", value=address, remedy="start one: dask scheduler") from None
     try:
@@ -219,6 +227,12 @@ def _connected(address: str | None) -> Any:
         client.close(timeout=2)
         raise InputError("the scheduler has no workers", field="scheduler", value=address) from None
     return client
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """`tcp://host:port` as (host, port); 8786 where no port is given."""
+    parts = urlsplit(address if "://" in address else f"tcp://{address}")
+    return parts.hostname or "", parts.port or 8786
 
 
 def _same_versions(client: Any, versions: Callable[[], Mapping[str, str]]) -> None:
@@ -245,10 +259,9 @@ def _compare(ours: Mapping[str, Any], theirs: Mapping[str, Mapping[str, Any]]) -
 
 def _refuse_open(address: str, insecure: bool) -> None:
     """Plain TCP leaves this machine only when asked to: anyone who reaches such a scheduler runs code on it."""
-    scheme, _, rest = address.rpartition("://")
-    if insecure or scheme in ("tls", "wss", "inproc"):
+    if insecure or address.startswith(("tls://", "wss://")):
         return
-    host = rest.rsplit(":", 1)[0].strip("[]")
+    host = _host(address)
     with suppress(ValueError):
         if ipaddress.ip_address(host).is_loopback:
             return
@@ -256,6 +269,12 @@ def _refuse_open(address: str, insecure: bool) -> None:
         problem = "is plain TCP to another machine"
         remedy = "use tls://, or --insecure on a closed network"
         raise InputError(problem, field="scheduler", value=address, remedy=remedy)
+
+
+def _host(address: str) -> str:
+    with suppress(ValueError):
+        return _host_and_port(address)[0]
+    return address
 
 
 def _abandon(client: Any, cluster: Any) -> None:

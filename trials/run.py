@@ -162,15 +162,13 @@ class _Maker:
         choice = protocol.model
         if choice.parameters is None:
             return published(model, choice.draws, protocol.seed)
-        return posteriors.combine(
-            model, self.posterior, choice.parameters.take, draws=choice.draws, seed=protocol.seed
-        )
+        return posteriors.combine(model, self.posterior, choice.parameters.take, draws=choice.draws, seed=protocol.seed)
 
 
 def _posterior(
     protocol: Protocol, folder: Path
 ) -> tuple[Any, dict[str, Any] | None, dict[str, Any] | None, dict[str, bytes]]:
-    """(posterior, what decides it, diagnostics, files) of the fit a protocol takes parameters from; the door to pymc."""
+    """(posterior, what decides it, diagnostics, files) of the fit a protocol takes values from; the door to pymc."""
     choice = protocol.model.parameters
     if choice is None:
         return None, None, None, {}

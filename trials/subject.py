@@ -97,7 +97,7 @@ def _interval(setting: Setting, people: People, course: Course, visit: int) -> N
         after = _rates(setting, course.values, visit)
         for name in rates:
             drawn = (chances[name], interval, rates[name])
-            later = _found(setting, name, (course, visit), drawn, (ended, after[name]))
+            later = _found(setting, name, (course, visit), drawn, change=(ended, after[name]))
             is_later = found[name][0] > ended
             found[name] = (np.where(is_later, later[0], found[name][0]), np.where(is_later, later[1], found[name][1]))
     for name, (time, level) in found.items():
@@ -118,6 +118,7 @@ def _found(
     name: str,
     at: tuple[Course, int],
     drawn: tuple[Chance, Interval, Floats],
+    *,
     change: tuple[Floats, Floats] | None = None,
 ) -> tuple[Floats, NDArray[np.int8]]:
     """Time and grade of one event in the interval, for subjects who have not had it; `change` = (when, hazard then)."""
