@@ -95,7 +95,8 @@ def to_bytes(posterior: Posterior) -> bytes:
         "model": posterior.model.to_dict(),
         "diagnostics": dict(posterior.diagnostics),
     }
-    table = pa.table(_columns(posterior.draws)).replace_schema_metadata({"vtrial": json.dumps(about)})  # order is meaning
+    metadata = {"vtrial": json.dumps(about)}  # the order of its keys is meaning
+    table = pa.table(_columns(posterior.draws)).replace_schema_metadata(metadata)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     data: bytes = sink.getvalue().to_pybytes()

@@ -46,9 +46,7 @@ class Purpose(StrEnum):
     PREDICTIVE_DRAW = "predictive_draw"  # VPC: which posterior draw a simulated data set takes
     PREDICTIVE_IIV = "predictive_iiv"  # VPC: replicate = simulated data set
     PREDICTIVE_RESIDUAL = "predictive_residual"
-    EXTERNAL_CHECK = (
-        "external_check"  # replicate = study; index 0 effects by slot, then error by time
-    )
+    EXTERNAL_CHECK = "external_check"  # replicate = study; index 0 effects by slot, then error by time
     FIT = "fit"  # seeds of the sampler's chains
     PARAMETER_MAPPING = "parameter_mapping"  # which row of a fit joins which row of published values
     SUMMARY_TRIAL = "summary_trial"  # summary-level replicates of the bench
