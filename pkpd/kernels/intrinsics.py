@@ -16,7 +16,9 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
-OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "cache": True}
+# fastmath is said aloud: left out, numba inherits it from whoever calls first (PyTensor compiles with fastmath), and the
+# tainted machine code would go to the disk cache under our name
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "fastmath": False}
 
 
 def kernel[F: Callable[..., Any]](function: F) -> F:
@@ -25,7 +27,7 @@ def kernel[F: Callable[..., Any]](function: F) -> F:
     numba's disk cache looks only at the file of the function itself; here its stamp also covers the files of this
     folder, whose functions are inlined, so that a changed `exp` never leaves stale machine code behind.
     """
-    compiled: Any = njit(**OPTIONS)(function)
+    compiled: Any = njit(**OPTIONS, cache=True)(function)
     cache = compiled._cache._cache_file
     cache._source_stamp = (cache._source_stamp, _digest())
     result: F = compiled
@@ -41,7 +43,7 @@ def _digest() -> str:
 
 def inlined[F: Callable[..., Any]](function: F) -> F:
     """Like :func:`kernel` for small helpers: LLVM inlines them into the calling loop."""
-    compiled: F = njit(error_model="numpy", nogil=True)(function)
+    compiled: F = njit(**OPTIONS)(function)
     return compiled
 
 
