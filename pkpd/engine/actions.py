@@ -7,6 +7,7 @@ A steady-state record (NONMEM SS = 1) replaces the state at its own time by the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from pkpd.ground.errors import InputError
 from pkpd.model.regimen import Events
 
-__all__ = ["ADD", "RATE", "RESET", "STEADY", "Actions", "actions_of", "start_times"]
+__all__ = ["ADD", "RATE", "RESET", "STEADY", "Actions", "actions_of", "owned", "start_times"]
 
 ADD, RATE, STEADY, RESET = 0, 1, 2, 3
 F64 = NDArray[np.float64]
@@ -54,6 +55,11 @@ class _Rows:
 
 _ROW_NAMES = ("subject", "time", "record", "order", "kind", "target", "amount")
 _STOP, _RESETS, _GIVE = 0, 1, 2
+
+
+def owned(array: Any, kind: Any) -> Any:
+    """The array as kernels take it: C-ordered and writeable (read-only is another type to numba), else a copy."""
+    return np.require(array, kind, ("C", "A", "W"))
 
 
 def start_times(events: Events) -> F64:
@@ -143,13 +149,15 @@ def _sorted(parts: list[_Rows], n: int, steady: F64, steady_target: NDArray[np.i
         rows = _without_cancelled(rows.taken(np.lexsort((rows.order, rows.time, rows.subject))))
     offsets = np.zeros(n + 1, np.int64)
     np.cumsum(np.bincount(rows.subject, minlength=n), out=offsets[1:])
-    columns = (np.ascontiguousarray(getattr(rows, c)) for c in ("time", "kind", "target", "amount"))
-    time, kind, target, amount = columns
-    table = np.ascontiguousarray(steady)
     return Actions(
-        offsets=offsets, time=time, kind=kind, target=target, amount=amount, steady=table,
-        steady_target=np.ascontiguousarray(steady_target),
-    )  # fmt: skip
+        offsets=offsets,
+        time=owned(rows.time, np.float64),
+        kind=owned(rows.kind, np.int8),
+        target=owned(rows.target, np.int32),
+        amount=owned(rows.amount, np.float64),
+        steady=owned(steady, np.float64),
+        steady_target=owned(steady_target, np.int32),
+    )
 
 
 def _without_cancelled(rows: _Rows) -> _Rows:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pkpd.engine.actions import Actions, actions_of
+from pkpd.engine.actions import Actions, actions_of, owned
 from pkpd.engine.dynamics import TIME, Dynamics
 from pkpd.engine.request import Request, Result
 from pkpd.engine.status import SolveStatus
@@ -28,7 +28,8 @@ def _named(dynamics: Dynamics, parameters: F64) -> dict[str, F64]:
 
 def _per_subject(expr: Expr, values: Mapping[str, F64], dynamics: Dynamics, n: int) -> F64:
     found = evaluate(inlined(expr, dynamics.assigned), values)
-    return np.ascontiguousarray(np.broadcast_to(found, (n,)), dtype=np.float64)
+    column: F64 = owned(np.broadcast_to(found, (n,)), np.float64)
+    return column
 
 
 def _dose_table(given: Mapping[str, Expr], default: float, dynamics: Dynamics, parameters: F64) -> F64:

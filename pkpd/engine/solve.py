@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pkpd.engine.actions import start_times
+from pkpd.engine.actions import owned, start_times
 from pkpd.engine.build import Compiled
 from pkpd.engine.paths import closed_chunk, ode_chunk
 from pkpd.engine.request import Request, Result, Windows, windows_of
@@ -124,7 +124,7 @@ def _solution(request: Request, result: Result, order: NDArray[np.intp] | None) 
 
 
 def _parameters(parameters: Any, compiled: Compiled) -> F64:
-    values = np.ascontiguousarray(parameters, dtype=np.float64)
+    values: F64 = owned(parameters, np.float64)
     wanted = len(compiled.parameters)
     if values.ndim != 2 or values.shape[1] != wanted:
         raise InputError(f"must have shape (subjects, {wanted})", field="parameters", value=values.shape)

@@ -16,7 +16,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
-# fastmath is said aloud: left out, numba inherits it from whoever calls first (PyTensor compiles with fastmath), and the
+# fastmath is said aloud: left out, numba inherits it from whoever compiles first (PyTensor has it on), and the
 # tainted machine code would go to the disk cache under our name
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "fastmath": False}
 

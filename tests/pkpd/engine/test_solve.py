@@ -226,3 +226,13 @@ def test_closed_path_is_refused_where_there_is_none():
     model = compiled(Model.parse(SATURABLE))
     with pytest.raises(InputError, match="closed form"):
         solve(model, np.ones((1, 4)), events_of([[]]), [1.0], path="closed")
+
+
+def test_read_only_and_other_layouts_of_the_input_are_taken(model):
+    parameters, events, times = batch(9)
+    plain = solve(model, parameters, events, times)
+    frozen = [np.array(parameters, order="F"), np.array(times)]
+    columns = [np.array(getattr(events, c)) for c in Events.__slots__]
+    for array in (*frozen, *columns):
+        array.setflags(write=False)
+    assert same(plain, solve(model, frozen[0], Events(*columns), frozen[1]))
