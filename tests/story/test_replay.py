@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.optimize import brentq
-from scipy.stats import chi2, multivariate_t, t as student
+from scipy.stats import chi2, multivariate_t
+from scipy.stats import t as student
 
 from pkpd.ground.streams import Purpose, normals, uniforms
 from trials.dispatch import Mode
@@ -25,6 +26,7 @@ from trials.run import run
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "theophylline_copd"
 SEED, REPLICATES, SUBJECTS = 20261121, 12, 300
+STOP_GRADE = 2  # here; in the demo 3, which few subjects reach
 TYPICAL = {
     "EC50": 11, "EMAX": 0.20, "KA": 0.25, "CL": 2.765, "V": 31.79, "FSMOKE": 1.58, "FEX": 1.28, "BASE": 1.25,
     "PLAC": 0, "T12": 2016, "NP0": 0.03, "NC50": 25, "NW": 4, "VP0": 0.02, "VC50": 28, "VW": 4, "TP0": 0.02,
@@ -41,7 +43,7 @@ IIV = {
 }  # fmt: skip
 ON_OWN_SCALE, ON_LOGIT = {"EMAX", "PLAC", "G2", "G3", "GS"}, {"NP0", "VP0", "TP0"}
 EVENTS = {"nausea": "N", "vomiting": "V", "tachycardia": "T"}
-DAYS, JITTER, MISSED = np.array([0.0, 14, 28, 56, 84]), np.array([0.0, 2, 0, 3, 0]), np.array([0.0, 0, 0.1, 0, 0])
+DAYS, JITTER, MISSED = np.array([0.0, 14, 28, 56, 84]), np.array([0.0, 2, 0, 3, 0]), np.array([0.0, 0, 0, 0, 0.1])
 VISITS = ("baseline", "week2", "week4", "week8", "week12")
 KNOTS = 12.0 * np.arange(169)
 NEVER = np.inf
@@ -155,17 +157,28 @@ def _exposure(own: Mapping[str, np.ndarray], given: np.ndarray, times: np.ndarra
             knot = np.minimum(first + step, last)
             left, right = np.maximum(KNOTS[knot], lo), np.minimum(KNOTS[knot] + 12, hi)
             grid = (left - KNOTS[knot])[:, None] + (right - left)[:, None] * np.linspace(0, 1, 181)
-            peak = np.maximum(peak, at(knot, grid)[1].max(axis=1) / own["V"])
+            peak = np.maximum(peak, _highest(at(knot, grid)[1]) / own["V"])
         found["CMAX"][:, visit] = peak
     return found
+
+
+def _highest(curve: np.ndarray) -> np.ndarray:
+    """Greatest value of each row (n, T): on the grid, or of the parabola through the three points around it."""
+    top = curve.argmax(axis=1)
+    rows, middle = np.arange(len(curve)), np.clip(top, 1, curve.shape[1] - 2)
+    left, here, right = (curve[rows, middle + step] for step in (-1, 0, 1))
+    bend = 2 * here - left - right
+    vertex = here + (right - left) ** 2 / np.where(bend > 0, 8 * bend, np.inf)
+    return np.where((top == middle) & (bend > 0), vertex, curve[rows, top])
 
 
 def _picked(own: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
     return {name: value[rows] for name, value in own.items()}
 
 
-def _crossed(start: np.ndarray, unit: np.ndarray, before: np.ndarray, change: np.ndarray, after: object) -> np.ndarray:
+def _crossed(start: np.ndarray, unit: np.ndarray, rates: tuple[object, object], change: np.ndarray) -> np.ndarray:
     """When a hazard, `before` until `change` and `after` from then on, has used up the exponential `unit`."""
+    before, after = rates
     early = start + unit / before
     soon = np.where(np.isfinite(change), change, start)  # where nothing changes, `late` is not used
     late = soon + (unit - before * (soon - start)) / after
@@ -204,7 +217,7 @@ def _replayed(table: pd.DataFrame) -> SimpleNamespace:
         on, bad = ~np.isfinite(stop), np.full(n, NEVER)
         for slot, name in enumerate(EVENTS):
             when = start + units[name] / before[name]
-            counts = (when <= end) & ~np.isfinite(onset[name]) & (graded(visit, slot) == 3) & on
+            counts = (when <= end) & ~np.isfinite(onset[name]) & (graded(visit, slot) >= STOP_GRADE) & on
             bad = np.where(counts, np.minimum(bad, when), bad)
         early = {slot: graded(visit, slot) for slot in range(3)}
         new = np.flatnonzero(np.isfinite(bad))
@@ -217,7 +230,7 @@ def _replayed(table: pd.DataFrame) -> SimpleNamespace:
         after, late = hazards(visit), {slot: graded(visit, slot) for slot in range(3)}
         for slot, name in enumerate(EVENTS):
             waiting = ~np.isfinite(onset[name])
-            when = _crossed(start, units[name], before[name], bad, after[name])
+            when = _crossed(start, units[name], (before[name], after[name]), bad)
             hit = waiting & (when <= end)
             onset[name] = np.where(hit, when, onset[name])
             grade[name] = np.where(hit, np.where(when > bad, late[slot], early[slot]), grade[name])
@@ -225,7 +238,7 @@ def _replayed(table: pd.DataFrame) -> SimpleNamespace:
                 (name, start, np.where(waiting, np.minimum(end, when), start), (before[name], bad, after[name]))
             )
     unit = -np.log(uniforms(SEED, Purpose.DROPOUT, **who))
-    leave = _crossed(np.zeros(n), unit, np.full(n, 0.0008 / 24), stop, 2 * 0.0008 / 24)
+    leave = _crossed(np.zeros(n), unit, (np.full(n, 0.0008 / 24), 2 * 0.0008 / 24), stop)
     missed = uniforms(SEED, Purpose.MISSED_VISIT, subject=who["subject"][:, None], replicate=who["replicate"][:, None],
                       index=np.arange(5)) < MISSED  # fmt: skip
     response = own["EMAX"][:, None] * level["CAV"] / (own["EC50"][:, None] + level["CAV"])
@@ -242,8 +255,9 @@ def _texts(folder: Path, *changes: tuple[str, str]) -> Path:
     text = (EXAMPLE / "protocol.yaml").read_text(encoding="utf-8")
     changes = (
         ("  parameters: {fit: theophylline, data: theophylline.csv, take: [CL, V]}", "  #"),
+        ("stopped: {after: grade 3}", "stopped: {after: grade 2}"),
         ("week2: {day: 14}", "week2: {day: 14, window: 2}"),
-        ("week4: {day: 28}", "week4: {day: 28, missed: 0.1}"),
+        ("week12: {day: 84}", "week12: {day: 84, missed: 0.1}"),
         ("week8: {day: 56}", "week8: {day: 56, window: 3}"),
         ("sensitivity:\n  michaelis_menten: {model: {file: model_mm.yaml}, replicates: 20}", ""),
         *changes,
@@ -301,12 +315,12 @@ def test_median_run_is_at_the_median_of_every_draw(record):
 
 
 def test_levels_and_responses_at_every_visit(table, replay):
-    """Superposition: average by mass balance 1e-6, peak by grid 1e-4, FEV1 1e-6; stopped subjects included."""
-    assert np.isfinite(replay.stop).sum() > 20
+    """Superposition: average by mass balance 1e-6, peak by grid 1e-5, FEV1 1e-6; stopped subjects included."""
+    assert np.isfinite(replay.stop).sum() > 100
     for number, visit in enumerate(VISITS):
-        _close(table[f"CAV@{visit}"], replay.level["CAV"][:, number], 1e-6, 1e-9)
+        _close(table[f"CAV@{visit}"], replay.level["CAV"][:, number], 1e-6, 1e-7)  # balance cancels
         _close(table[f"CP.true@{visit}"], replay.level["CP"][:, number], 1e-6, 1e-9)
-        _close(table[f"CMAX@{visit}"], replay.level["CMAX"][:, number], 1e-4, 1e-9)
+        _close(table[f"CMAX@{visit}"], replay.level["CMAX"][:, number], 1e-5, 1e-9)
         _close(table[f"FEV1.true@{visit}"], replay.fev1[:, number], 1e-6)
         if number:
             assert (table[f"CAV@{visit}"][table.arm > 0] > 0).mean() > 0.9
@@ -333,12 +347,12 @@ def test_events_stopping_and_leaving(table, replay):
 
     for name in EVENTS:
         seen = replay.onset[name] <= replay.leave
-        _close(table[f"{name}.day"], days(np.where(seen, replay.onset[name], NEVER)), 1e-4)  # peaks by grid
+        _close(table[f"{name}.day"], days(np.where(seen, replay.onset[name], NEVER)), 1e-5)
         assert np.array_equal(table[f"{name}.grade"], np.where(seen, replay.grade[name], 0))
-    _close(table["stopped.day"], days(np.where(replay.stop <= replay.leave, replay.stop, NEVER)), 1e-4)
-    _close(table["dropout.day"], days(np.where(replay.leave < replay.times[:, -1], replay.leave, NEVER)), 1e-4)
+    _close(table["stopped.day"], days(np.where(replay.stop <= replay.leave, replay.stop, NEVER)), 1e-5)
+    _close(table["dropout.day"], days(np.where(replay.leave < replay.times[:, -1], replay.leave, NEVER)), 1e-5)
     worst = np.max([table[f"{name}.grade"] for name in EVENTS], axis=0)
-    assert np.array_equal(worst == 3, table["stopped.day"].notna())
+    assert np.array_equal(worst >= STOP_GRADE, table["stopped.day"].notna())
 
 
 def _cumulative(spell: tuple, until: np.ndarray) -> np.ndarray:
@@ -385,14 +399,18 @@ def test_leaving_doses_and_allocation_follow_the_protocol(table, replay):
 
 def test_treatment_that_ended_gives_no_later_dose_and_the_subject_stays(table, replay):
     """Stopped by day 40: nothing left in week 12, yet its FEV1 is observed and analysed (treatment policy)."""
-    early = (table["stopped.day"] < 40).to_numpy() & (replay.leave > replay.times[:, -1])
-    assert early.sum() > 5
+    dosed = (table.arm > 0).to_numpy()
+    early = (table["stopped.day"] < 40).to_numpy() & (replay.leave > replay.times[:, -1]) & dosed
+    assert early.sum() > 20
+    assert (table["CAV@week2"][early & (table["stopped.day"] > 20).to_numpy()] > 1).all()
     assert (table["CAV@week12"][early] < 1e-3).all()
-    assert table["FEV1@week12"][early].notna().all()
+    assert np.array_equal(table["FEV1@week12"][early].isna(), replay.unseen[early, -1])
+    assert table["FEV1@week12"][early].notna().mean() > 0.8
 
 
-def _score(x1: int, n1: int, x0: int, n0: int, d: float) -> float:
+def _score(found: tuple[int, int, int, int], d: float) -> float:
     """Miettinen-Nurminen score chi-square of a risk difference, restricted maximum likelihood found numerically."""
+    x1, n1, x0, n0 = found
     low, high = max(0.0, -d) + 1e-12, min(1.0, 1 - d) - 1e-12
 
     def slope(p: float) -> float:
@@ -422,7 +440,7 @@ def test_incidences_and_their_intervals(record, table):
         assert row.lower < row.estimate < row.upper
         if row.replicate < 2:
             for limit in (row.lower, row.upper):
-                assert _score(*found, limit) == pytest.approx(chi2.ppf(0.95, 1), rel=1e-6)
+                assert _score(found, limit) == pytest.approx(chi2.ppf(0.95, 1), rel=1e-6)
 
 
 def _ols(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, int]:
@@ -442,7 +460,7 @@ def test_ancova_without_missing_values_is_least_squares(tmp_path: Path):
     """Normal equations of the change from baseline; adjusted p by SciPy's multivariate t with the full correlation."""
     path = _texts(
         tmp_path / "texts", ("dropout: {hazard: 0.0008 1/d, factor_after_stop: 2}", "dropout: {hazard: 0 1/d}"),
-        ("replicates: 200", "replicates: 2"), ("keep: {curves: 50}", "truth: {replicates: 0}"),
+        ("replicates: 200", "replicates: 2"), (", missed: 0.1", ""), ("keep: {curves: 50}", "truth: {replicates: 0}"),
     )  # fmt: skip
     found = run(path, tmp_path / "run", mode=Mode.choose(serial=True))
     for replicate, rows in found.outcomes.groupby("replicate"):
@@ -459,6 +477,31 @@ def test_ancova_without_missing_values_is_least_squares(tmp_path: Path):
             assert row.p == pytest.approx(1 - inside, abs=2e-3)
             assert row.p > 2 * student.sf(bound, df)
             assert row.reject == (row.p < 0.05) == (row.lower > 0 or row.upper < 0)
+
+
+def test_multiple_imputation_centres_on_sequential_regressions(record, table):
+    """Missing week 12: with many imputations the estimate is the ANCOVA of data filled with each visit's regression on
+    baseline, smoking, arm, treatment status and earlier visits (its coefficients' posterior means); with 20 it is near.
+    """
+    away = []
+    for replicate, rows in table.groupby("replicate"):
+        smoking, arm = rows.SMOKING.to_numpy(), rows.arm.to_numpy()
+        base = np.column_stack([np.ones(len(rows)), rows["FEV1@baseline"], smoking == 1, smoking == 2])
+        base = np.column_stack([base, *(arm == k for k in range(1, 5))]).astype(float)
+        y = rows[[f"FEV1@{visit}" for visit in VISITS[1:]]].to_numpy().copy()
+        assert not (np.isnan(y[:, :-2]) & ~np.isnan(y[:, 1:-1])).any()  # only the last visit is missed: monotone
+        off = rows["stopped.day"].to_numpy()[:, None] * 24 <= _visit_times(rows)[:, 1:]
+        for visit in range(4):
+            design = np.column_stack([base, off[:, visit], y[:, :visit]])
+            gone = np.isnan(y[:, visit])
+            beta = np.linalg.lstsq(design[~gone], y[~gone, visit], rcond=None)[0]
+            y[gone, visit] = design[gone] @ beta
+        expected = np.linalg.lstsq(base, y[:, -1], rcond=None)[0][4:]
+        primary = record.analyses[(record.analyses.analysis == "primary") & (record.analyses.replicate == replicate)]
+        away.append(primary.estimate.to_numpy() - expected)
+    assert table["FEV1@week12"].isna().mean() > 0.12
+    assert 1e-5 < np.abs(away).max() < 0.012  # between-imputation sd 0.012 L over sqrt(20), 48 of them
+    assert abs(np.mean(away)) < 0.002
 
 
 def test_potential_outcomes_are_the_same_people_under_every_arm(record, table):
