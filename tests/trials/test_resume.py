@@ -153,13 +153,10 @@ def cluster(folder: Path, workers: int) -> Iterator[str]:
         wait_for(lambda: listening(port), started[0])
         yield address
     finally:
-        for process in reversed(started):
-            process.terminate()
         for process in started:
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            process.kill()
+        for process in started:
+            process.wait(10)
 
 
 def free_port() -> int:
