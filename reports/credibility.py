@@ -123,7 +123,7 @@ def _difference(study: Study, published: Published) -> tuple[Evidence, ...]:
     effect = next(e for e in results.effects(study) if e.arm.index == arm.index)
     low, high = published.interval
     ours = rounding.with_mcse(effect.expected.value, effect.expected.mcse, published.unit)
-    spread = rounding.interval(*effect.spread, 2)
+    spread = rounding.interval(*effect.spread, rounding.places(effect.expected.mcse))
     return (
         Evidence(
             claim=f"{published.claim} ({arm.label}, the arm whose average level is closest to "

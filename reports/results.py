@@ -82,7 +82,8 @@ class Effect:
     """One arm against control.
 
     expected: over replicates, from true values; spread: middle 95 % of replicates' true differences;
-    one: what a single trial reports (mean estimate, median limits); trials: middle 95 % of the estimates;
+    one: what a single trial reports (mean estimate, median limits), limit_mcse the larger MCSE of its limits; trials:
+    middle 95 % of the estimates;
     bias, coverage: of estimate and interval against the true difference by potential outcomes, where it was computed.
     """
 
@@ -90,6 +91,7 @@ class Effect:
     expected: Estimate
     spread: Range
     one: tuple[float, float, float]
+    limit_mcse: float
     trials: Range
     assurance: Estimate
     power: Estimate | None
@@ -133,6 +135,7 @@ def _effect(study: Study, arm: Arm, differences: Array) -> Effect:
         expected=mean(differences),
         spread=middle(differences),
         one=(_mean(estimate), _median(lower), _median(upper)),
+        limit_mcse=max(operating.quantile(limit, 0.5).mcse for limit in (lower, upper)),
         trials=middle(estimate),
         assurance=operating.proportion(np.asarray(rows["reject"], dtype=bool)),
         power=_power(study, arm),

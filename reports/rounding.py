@@ -139,6 +139,16 @@ def proportion(value: float, mcse: float, n: int) -> str:
     return with_mcse(value, mcse)
 
 
+def places(mcse: float, otherwise: int = 2) -> int:
+    """Decimals of an interval whose limits have this MCSE, never tens or hundreds; `otherwise` where it says nothing.
+
+    >>> places(0.003), places(120.0), places(0.0)
+    (3, 0, 2)
+    """
+    found = decimals(mcse)
+    return otherwise if found is None else max(found, 0)
+
+
 def interval(lower: float, upper: float, places: int) -> str:
     """`lower to upper` (never a dash: limits can be negative).
 

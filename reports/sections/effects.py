@@ -76,7 +76,10 @@ def _exposure(study: Study, grid: results.Cells, summary: str) -> list[tuple[str
     means, arms = grid.mean(values), study.outcomes["arm"].to_numpy()
     shown = rounding.together([_pair(results.mean(means[:, arm.index])) for arm in study.treated])
     ranges = [results.middle(values[arms == arm.index], 0.9) for arm in study.treated]
-    return [(value, error, rounding.interval(*limits, 1)) for (value, error), limits in zip(shown, ranges, strict=True)]
+    places = min(len(error.partition(".")[2]) for _, error in shown) if shown else 1
+    return [
+        (value, error, rounding.interval(*limits, places)) for (value, error), limits in zip(shown, ranges, strict=True)
+    ]
 
 
 def efficacy(study: Study) -> Section:
@@ -146,7 +149,7 @@ def _expected(study: Study, found: tuple[Effect, ...]) -> Table:
     means = results.true_means(study, study.outcomes, study.main.visit)
     changes = rounding.together([_pair(results.mean(means[:, arm.index])) for arm in study.arms])
     differences = rounding.together([_pair(e.expected) for e in found])
-    places = min((_places(e.expected.mcse) for e in found), default=2)
+    places = min((rounding.places(e.expected.mcse) for e in found), default=2)
     rest = {
         e.arm.index: (*shown, rounding.interval(*e.spread, places)) for e, shown in zip(found, differences, strict=True)
     }
@@ -165,9 +168,9 @@ def _single(study: Study, found: tuple[Effect, ...]) -> Table:
     rows = tuple(
         (
             e.arm.label,
-            rounding.fixed(e.one[0], 2),
-            rounding.interval(e.one[1], e.one[2], 2),
-            rounding.interval(*e.trials, 2),
+            rounding.fixed(e.one[0], rounding.places(e.limit_mcse)),
+            rounding.interval(e.one[1], e.one[2], rounding.places(e.limit_mcse)),
+            rounding.interval(*e.trials, rounding.places(e.limit_mcse)),
             rounding.with_mcse(e.bias.value, e.bias.mcse),
             "–" if e.coverage is None else rounding.proportion(e.coverage.value, e.coverage.mcse, e.coverage.n),
         )
@@ -207,7 +210,7 @@ def _budget(study: Study, found: tuple[Effect, ...]) -> Table:
     for effect in found:
         b = results.budget(study, effect)
         parts = (b.parameters, b.subjects, b.residual, b.total)
-        rows.append((effect.arm.label, *(rounding.fixed(x, 3) for x in parts), rounding.number(b.monte_carlo, 1)))
+        rows.append((effect.arm.label, *(rounding.number(x, 2) for x in parts), rounding.number(b.monte_carlo, 1)))
     return Table(
         caption=f"Where the uncertainty of one trial's estimate comes from: standard deviations ({study.main.unit}).",
         columns=columns(
@@ -223,11 +226,6 @@ def _budget(study: Study, found: tuple[Effect, ...]) -> Table:
 
 def _pair(estimate: Estimate) -> tuple[float, float]:
     return estimate.value, estimate.mcse
-
-
-def _places(mcse: float) -> int:
-    places = rounding.decimals(mcse)
-    return 3 if places is None else max(places, 0)
 
 
 def adverse_events(study: Study) -> Section:

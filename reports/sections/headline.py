@@ -72,7 +72,7 @@ def _harm_only(study: Study, harms: tuple[Risk, ...]) -> tuple[str, ...]:
 def _benefit(study: Study, effect: Effect) -> str:
     value = rounding.with_mcse(effect.expected.value, effect.expected.mcse, study.main.unit)
     flag = f" ({effect.arm.flag})" if effect.arm.flag else ""
-    one = rounding.interval(effect.one[1], effect.one[2], 2)
+    one = rounding.interval(effect.one[1], effect.one[2], rounding.places(effect.limit_mcse))
     return (
         f"{effect.arm.label}{flag}, {study.main.output} differs from {study.control.label} by {value} at "
         f"{study.main.visit}; "
@@ -139,7 +139,8 @@ def _gain(effect: Effect, shown: tuple[str, str]) -> tuple[str, str, str]:
     """Expected difference, one trial's interval, assurance."""
     won = effect.assurance
     value = f"{shown[0]} (MCSE {shown[1]})"
-    return value, rounding.interval(effect.one[1], effect.one[2], 2), rounding.proportion(won.value, won.mcse, won.n)
+    limits = rounding.interval(effect.one[1], effect.one[2], rounding.places(effect.limit_mcse))
+    return value, limits, rounding.proportion(won.value, won.mcse, won.n)
 
 
 def _excess(harm: Risk | None) -> tuple[str, str]:

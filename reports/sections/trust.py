@@ -204,7 +204,7 @@ def _variant(study: Study, variant: Variant, arm: int, differences: results.Arra
         rounding.count(differences.size),
         _short(level.value, level.mcse),
         _short(estimate.value, estimate.mcse),
-        rounding.interval(*results.middle(differences), 2),
+        rounding.interval(*results.middle(differences), rounding.places(estimate.mcse)),
         _short(100 * share.value, 100 * share.mcse),
     )
 
