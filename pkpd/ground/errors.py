@@ -78,7 +78,8 @@ class InputError(VtrialError):
     def _text(self) -> str:
         numbers = [str(n) for n in (self.line, self.column) if n is not None]
         place = ":".join([self.file, *numbers] if self.file else (["line " + ":".join(numbers)] if numbers else []))
-        head = " ".join(part for part in (place, self.field) if part)
+        field = " ".join(self.field.split()) if self.field else None  # a key may hold a line break, a message may not
+        head = " ".join(part for part in (place, field) if part)
         text = f"{head}: {self.problem}" if head else self.problem
         if self.value is not None:
             text += f", got {_shown(self.value)}"
