@@ -52,7 +52,8 @@ class Course:
 
     values {output, summary or response name: (n, V)}, true values; onset {event: (n,)} h of the first occurrence,
     infinite: none; grade {event: (n,)}, 0: none; stop (n,) h, end of treatment before plan, infinite: none;
-    status (n,): the engine's; a failed solve is NaN in `values` and has no events.
+    status (n,): the engine's, NOT_FINITE also for a response that is not a number; a failed subject is NaN in `values`
+    and has no events.
     """
 
     values: dict[str, Floats]
@@ -168,7 +169,26 @@ def _exposed(setting: Setting, people: People, who: tuple[Rows, Floats]) -> tupl
         for name in setting.model.summaries:
             values[name][inside] = found.summaries[name]
         status[inside] = found.status
-    return {**values, **_responses(setting, people, rows, values)}, status
+    course = {**values, **_responses(setting, people, rows, values)}
+    _fail_unknown(setting, course, status)
+    return course, status
+
+
+def _fail_unknown(setting: Setting, found: dict[str, Floats], status: NDArray[np.int8]) -> None:
+    """A subject whose output or risk is not a number has failed too: counted, not imputed, not without risk."""
+    from pkpd.engine.status import SolveStatus
+
+    outputs = [output.is_ for output in setting.model.outputs.values()]
+    events = setting.model.events.values()
+    chances = [name for event in events for name in (event.risk, *event.at_least.values())]
+    unknown = np.zeros(status.size, np.bool_)
+    for name in outputs:
+        unknown |= ~np.isfinite(found[name]).all(axis=1)
+    for name in chances:  # the baseline ends no interval
+        unknown |= np.isnan(found[name][:, 1:]).any(axis=1)
+    status[unknown & (status == SolveStatus.OK)] = SolveStatus.NOT_FINITE
+    for value in found.values():
+        value[unknown] = np.nan
 
 
 def dosing(setting: Setting, people: People, who: tuple[Rows, Floats]) -> Events:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -60,7 +62,7 @@ def test_risk_does_not_depend_on_how_often_one_looks(cuts: list[float]):
     rate = np.full(n, adverse_events.hazard(np.array([risk]), 336.0)[0])
     replicate, subject = np.zeros(n, np.uint32), np.arange(n, dtype=np.uint32)
     first = np.full(n, np.inf)
-    for visit, (start, end) in enumerate(zip(cuts, cuts[1:]), start=1):
+    for visit, (start, end) in enumerate(pairwise(cuts), start=1):
         chance = adverse_events.chance(3, replicate=replicate, subject=subject, visit=visit, event=0)
         interval = Interval(np.full(n, start), np.full(n, end))
         first = np.minimum(first, adverse_events.onset(chance, interval, (rate, rate), np.full(n, np.inf)))

@@ -86,7 +86,12 @@ def test_a_block_that_kills_its_workers_costs_only_itself():
     done: dict[int, int] = {}
     lost: dict[int, str] = {}
     run_blocks(
-        _deadly, 3, list(range(6)), mode=Mode(kind="workers", count=1), on_done=done.__setitem__, on_failed=lost.__setitem__
+        _deadly,
+        3,
+        list(range(6)),
+        mode=Mode(kind="workers", count=1),
+        on_done=done.__setitem__,
+        on_failed=lost.__setitem__,
     )
     assert sorted(done) == [0, 1, 2, 4, 5]
     assert list(lost) == [3]

@@ -100,7 +100,9 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("old", "new", "field", "remedy"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
+@pytest.mark.parametrize(
+    ("old", "new", "field", "remedy"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG]
+)
 def test_a_wrong_protocol_is_refused_at_its_place(write_study, old: str, new: str, field: str, remedy: str):
     """One InputError with file, field and line of the fault; where there is one obvious cure, the remedy names it."""
     path = write_study((old, new))
@@ -116,7 +118,9 @@ def test_a_wrong_protocol_is_refused_at_its_place(write_study, old: str, new: st
 
 def test_strata_must_be_categories_the_law_knows(write_study):
     path = write_study(("strata: [SEX]}", "strata: [SEXX]}"), ("adjust: [baseline, SEX]", "adjust: [baseline, SEXX]"))
-    with pytest.raises(InputError, match=r"allocation.strata: unknown covariate, got 'SEXX'. Remedy: did you mean 'SEX'"):
+    with pytest.raises(
+        InputError, match=r"allocation.strata: unknown covariate, got 'SEXX'. Remedy: did you mean 'SEX'"
+    ):
         Protocol.read(path)
     path = write_study(("strata: [SEX]}", "strata: [AGE]}"), ("adjust: [baseline, SEX]", "adjust: [baseline, AGE]"))
     with pytest.raises(InputError, match=r"allocation.strata: has no categories"):
@@ -125,7 +129,9 @@ def test_strata_must_be_categories_the_law_knows(write_study):
 
 def test_inherited_model_checks_hold_for_sensitivity_runs(write_study, tmp_path: Path, model_text: str):
     """A sensitivity model must offer every output and event the protocol uses."""
-    path = write_study(("truth: {replicates: 3}\n", "truth: {replicates: 3}\nsensitivity: {b: {model: {file: b.yaml}}}\n"))
+    path = write_study(
+        ("truth: {replicates: 3}\n", "truth: {replicates: 3}\nsensitivity: {b: {model: {file: b.yaml}}}\n")
+    )
     with pytest.raises(InputError, match="no such file"):
         Protocol.read(path)
     (tmp_path / "b.yaml").write_text(model_text.replace("  FEV1: {is: FEV1", "  FVC: {is: FEV1"), encoding="utf-8")

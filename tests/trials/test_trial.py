@@ -53,8 +53,7 @@ def test_a_grade_3_event_ends_treatment(setting: Setting, trial):
     stopped = np.flatnonzero(np.isfinite(course.stop) & (trial.people.arm == 2))
     events = dosing(setting, trial.people, (stopped, course.stop[stopped]))
     assert all(
-        (events.time[a:b] < stop).all()
-        for a, b, stop in zip(events.offsets, events.offsets[1:], course.stop[stopped])
+        (events.time[a:b] < stop).all() for a, b, stop in zip(events.offsets, events.offsets[1:], course.stop[stopped])
     )
     early = stopped[course.stop[stopped] < 200]  # half-life about 8 h: nothing is left of the drug five days later
     assert early.size
@@ -164,7 +163,10 @@ def test_null_rejection_rate_is_nominal(write_study):
     assert abs(rate - 0.05) <= 3 * np.sqrt(0.05 * 0.95 / 1000)
     few = simulate_trial(setting, range(5))
     truth = potential(setting, few)
-    means = {a: truth["mean"][[n for n, x in enumerate(truth["arm"]) if x == a and truth["endpoint"][n] == "fev1"]] for a in ("low", "high")}
+    means = {
+        a: truth["mean"][[n for n, x in enumerate(truth["arm"]) if x == a and truth["endpoint"][n] == "fev1"]]
+        for a in ("low", "high")
+    }
     assert np.array_equal(means["low"], means["high"])
 
 
