@@ -18,7 +18,7 @@ from pkpd.ground.units import Quantity
 from pkpd.model import equations as eq
 from pkpd.model.regimen import Dose, Events, Regimen
 from pkpd.model.spec import Model
-from pkpd.model.variability import individual, point
+from pkpd.model.variability import individual, point, published
 
 DEMO = Path(__file__).parents[2] / "examples" / "theophylline_copd" / "model.yaml"
 CL, V, KA, FACTOR = 2.765, 31.79, 0.25, {0: 1.0, 1: 1.28, 2: 1.58}  # L/h, L, 1/h; by smoking
@@ -171,3 +171,17 @@ def test_weight_moves_clearance_and_volume(model):
     assert heavy[0, names.index("V")] / V == pytest.approx(85 / 70, rel=1e-12)
     assert pytest.approx(1.16, abs=0.005) == (85 / 70) ** 0.75
     assert summaries["CAV"][0] == pytest.approx(400 / (CL * (85 / 70) ** 0.75 * TAU), rel=1e-4)
+
+
+def test_the_sensitivity_model_sees_the_same_draws_and_people():
+    """Chance is addressed by a parameter's place: what both models share must stand at the same places, else the
+    sensitivity run mixes the change of model with other draws (20 replicates: more than the change itself).
+    """
+    main, other = (Model.read(DEMO.with_name(name)) for name in ("model.yaml", "model_mm.yaml"))
+    shared = [name for name in other.parameters if name in main.parameters]
+    assert shared == list(main.parameters)
+    assert other.eta_names[: len(main.eta_names)] == main.eta_names
+    ours, theirs = published(main, 50, 1), published(other, 50, 1)
+    for name in shared:
+        assert np.array_equal(ours.typical[:, ours.names.index(name)], theirs.typical[:, theirs.names.index(name)])
+    assert list(main.events) == list(other.events)
