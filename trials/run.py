@@ -147,7 +147,8 @@ class _Maker:
         draws = self._draws(protocol, model)
         draws = posteriors.median(draws) if median else draws
         inputs = {
-            "generator": GENERATOR, "package": record.versions()["vtrial"], "protocol": protocol.to_dict(),
+            "generator": GENERATOR, "package": record.versions()["vtrial"], "source": record.versions()["source"],
+            "protocol": protocol.to_dict(),
             "model": model.digest, "draws": posteriors.draws_digest(draws),
             "law": PopulationLaw.read(protocol.population.law).digest, "fit": self.fit_inputs,
         }  # fmt: skip
