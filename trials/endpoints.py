@@ -30,7 +30,8 @@ class Observed:
     """What the trial's data base holds, arrays (R, N) unless said.
 
     outputs: {output: (R, N, V)}, NaN where not observed; onset [h, infinite: none] and grade (0: none) by event;
-    stop [h]: end of treatment before plan, infinite: none; times (R, N, V) of the visits, h; replicate (R,).
+    stop [h]: end of treatment before plan, infinite: none; times (R, N, V) of the visits, h; replicate (R,);
+    failed: the simulation of the subject failed, so that nothing of it was observed.
     """
 
     replicate: NDArray[np.uint32]
@@ -42,6 +43,7 @@ class Observed:
     grade: Mapping[str, NDArray[np.int8]]
     stop: Floats
     leave: Floats
+    failed: NDArray[np.bool_]
 
 
 def values_at(protocol: Protocol, endpoint: Endpoint, outputs: Mapping[str, Floats]) -> Floats:
@@ -99,7 +101,8 @@ def _contrasts(
     estimand, analysis = question
     codes = _codes(protocol, estimand, trial.arm)
     if analysis.method == "miettinen_nurminen":
-        return _risk_difference(incidence(endpoint, estimand, trial), codes, len(estimand.compare), analysis.level)
+        event = incidence(endpoint, estimand, trial)
+        return _risk_difference(event, (codes, trial.failed), len(estimand.compare), analysis.level)
     return _mean_difference(protocol, analysis, endpoint, (trial, codes, 1 + len(estimand.compare)))
 
 
@@ -111,8 +114,14 @@ def _codes(protocol: Protocol, estimand: Estimand, arm: Integers) -> Integers:
     return codes[arm]
 
 
-def _risk_difference(event: NDArray[np.bool_], codes: Integers, compared: int, level: float) -> dict[str, NDArray[Any]]:
+def _risk_difference(
+    event: NDArray[np.bool_], who: tuple[Integers, NDArray[np.bool_]], compared: int, level: float
+) -> dict[str, NDArray[Any]]:
+    """A failed subject is in no numerator and no denominator: it is counted as missing."""
     from trials.analysis.binary import miettinen_nurminen
+
+    missing = ((who[0] >= 0) & who[1]).sum(axis=1)
+    codes = np.where(who[1], -1, who[0])
 
     n = np.stack([(codes == code).sum(axis=1) for code in range(compared + 1)], axis=1)
     x = np.stack([(event & (codes == code)).sum(axis=1) for code in range(compared + 1)], axis=1)
@@ -121,6 +130,7 @@ def _risk_difference(event: NDArray[np.bool_], codes: Integers, compared: int, l
     return {
         "estimate": found.estimate, "lower": found.lower, "upper": found.upper, "p": found.p, "reject": reject,
         "n_control": n[:, 0], "n_treated": n[:, 1:], "x_control": x[:, 0], "x_treated": x[:, 1:],
+        "missing": missing,
     }  # fmt: skip
 
 

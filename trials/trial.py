@@ -136,7 +136,7 @@ def _observed(
     return Observed(
         replicate=cohort.replicate, arm=arm, stratum=stratum, times=times,
         outputs=_measured(setting, cohort, course, (draw, unseen)), onset=onset, grade=grade,
-        stop=np.where(stop <= leave, stop, np.inf), leave=leave,
+        stop=np.where(stop <= leave, stop, np.inf), leave=leave, failed=course.status.reshape(shape) != 0,
     )  # fmt: skip
 
 

@@ -31,3 +31,8 @@ def test_not_a_number_is_a_failure(write_study, model_text, old, new):
     assert np.isnan(columns["FEV1@baseline"][placebo]).all()
     primary = np.array([name == "primary" for name in trial.analyses["analysis"]])
     assert (np.asarray(trial.analyses["status"])[primary] != 0).all()  # nothing to compare with: said, not made up
+    safety = np.array([name == "safety" for name in trial.analyses["analysis"]])
+    control, missing = np.asarray(trial.analyses["n_control"])[safety], np.asarray(trial.analyses["missing"])[safety]
+    assert (control == 0).all()
+    assert (missing > 0).all()  # neither event-free nor in the denominator
+    assert np.isnan(np.asarray(trial.analyses["estimate"])[safety]).all()
