@@ -227,7 +227,7 @@ def _parameters(model: "Model", fit: FitEvidence | None) -> tuple[Parameter, ...
         Parameter(
             name=name, typical=float(p.typical), unit=p.typical.unit, status=p.status,
             source=model.cite.get(p.cite or "", p.cite or ""), note=p.note or "", se=p.se,
-            iiv=p.iiv.typical if p.iiv else float("nan"), scale=p.scale, effects=_effects(model, name),
+            iiv=p.spread.typical if p.spread else float("nan"), scale=p.scale, effects=_effects(model, name),
             fitted=name in taken,
         )
         for name, p in model.parameters.items()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pkpd.engine.actions import actions_of
+from pkpd.engine.actions import Dosing, actions_of
 from pkpd.engine.build import compiled
 from pkpd.engine.structure import OneCompartment
 from pkpd.ground.errors import InputError
@@ -116,11 +116,11 @@ def _doses(model: Model, records: Records, form: OneCompartment) -> tuple[NDArra
     share, lag = np.ones((size, len(states))), np.zeros((size, len(states)))
     for state, dose in model.doses.items():
         for name, value, table in (("bioavailability", dose.bioavailability, share), ("lag", dose.lag, lag)):
-            if isinstance(value, str):
+            if not isinstance(value, float):
                 field = f"doses.{state}.{name}"
-                raise InputError("a fitted bioavailability or lag must be a number yet", field=field, value=value)
+                raise InputError("a fitted bioavailability or lag must be a number yet", field=field, value=str(value))
             table[:, states.index(state)] = value
-    found = actions_of(records.doses, share, lag)
+    found = actions_of(records.doses, Dosing(share=share, lag=lag))
     place = {form.central: CENTRAL} | ({} if form.depot is None else {form.depot: DEPOT})
     target = np.asarray([place[s] for s in states], np.int32)[found.target]
     return found.offsets, found.time, found.kind, target, found.amount, found.steady
@@ -142,7 +142,7 @@ def _after(model: Model, records: Records, form: OneCompartment) -> NDArray[np.b
     """Rows that follow a dose at their own time, where it matters: into the central compartment, or at steady state."""
     doses, central = records.doses, list(model.states).index(form.central)
     owner = np.repeat(np.arange(len(records)), np.diff(doses.offsets))
-    sudden = (doses.target == central) | doses.steady
+    sudden = (doses.target == central) | (doses.steady > 0)
     same = (owner[None, :] == records.subject[:, None]) & (doses.time[None, :] == records.time[:, None])
     return np.asarray(records.after & (same & sudden[None, :]).any(axis=1))
 

@@ -20,6 +20,7 @@ from pkpd.ground.units import factor
 from pkpd.model.equations import evaluate
 from pkpd.model.parts import NORMAL_95, Parameter, inside_unit
 from pkpd.model.spec import Model
+from pkpd.model.support import refuse
 
 __all__ = [
     "Plan", "base_value", "correlation_label", "error_label", "link", "natural", "partial_label", "plan",
@@ -56,6 +57,7 @@ class Plan:
 
 def plan(model: Model, output: str) -> Plan:
     """The plan of a fit of `output`. Errors: InputError where a random effect or a residual error has no prior."""
+    refuse(model, "fit")
     spread = {name: _spread(name, model.parameters[name]) for name in model.eta_names}
     return Plan(
         model=model,
@@ -122,9 +124,9 @@ def base_value(model: Model, name: str) -> float:
 
 def _typical(model: Model, name: str) -> Prior | None:
     p = model.parameters[name]
-    unit = factor(p.typical.unit, inside_unit(p.typical.unit))
+    unit = factor(p.typical.unit, p.unit)
     if p.scale == "identity" and unit != 1.0 and (p.prior is not None or p.se > 0.0):
-        remedy = f"write it in {inside_unit(p.typical.unit)}, with se and prior in the same unit"
+        remedy = f"write it in {p.unit}, with se and prior in the same unit"
         raise InputError("an sd on the identity scale needs time in hours", field=f"parameters.{name}", remedy=remedy)
     if p.prior is None:
         return normal(base_value(model, name), p.se) if p.se > 0.0 else None
@@ -136,17 +138,15 @@ def _typical(model: Model, name: str) -> Prior | None:
 
 
 def _spread(name: str, p: Parameter) -> Prior:
-    if p.iiv is None or p.iiv.prior is None:
-        remedy = f"write iiv: {{typical: {p.iiv.typical if p.iiv else 0.3}, prior: 1}}"
+    if p.spread is None or p.spread.prior is None:
+        remedy = f"write iiv: {{typical: {p.spread.typical if p.spread else 0.3}, prior: 1}}"
         raise InputError("a fitted random effect needs a prior", field=f"parameters.{name}.iiv", remedy=remedy)
-    return half_normal(p.iiv.prior)
+    return half_normal(p.spread.prior)
 
 
 def _blocks(model: Model) -> tuple[tuple[tuple[str, ...], float], ...]:
-    if model.omega is None:
-        return ()
-    members = tuple(name for name in model.eta_names if name in model.omega.block)
-    return ((members, model.omega.lkj),) if len(members) > 1 else ()
+    found = [(tuple(name for name in model.eta_names if name in b.block), b.lkj) for b in model.omega]
+    return tuple((members, shape) for members, shape in found if len(members) > 1)
 
 
 def _error(model: Model, output: str) -> dict[str, Prior]:

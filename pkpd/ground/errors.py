@@ -83,7 +83,8 @@ class InputError(VtrialError):
         text = f"{head}: {self.problem}" if head else self.problem
         if self.value is not None:
             text += f", got {_shown(self.value)}"
-        return f"{text}. Remedy: {self.remedy}" if self.remedy else text
+        text = f"{text}. Remedy: {self.remedy}" if self.remedy else text
+        return " ".join(text.splitlines())
 
     def within(self, *, file: object | None = None, field: str | None = None, where: Where | None = None) -> InputError:
         """The same error with what is still unknown about its place filled in."""

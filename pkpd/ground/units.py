@@ -21,7 +21,8 @@ _NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)
 _ATOM: Final = re.compile(r"([A-Za-z]+|1)(?:\^(-?[0-9]{1,2}))?")
 _DAY: Final = 24.0
 
-Dimension = tuple[tuple[str, int], ...]
+Dimension = tuple[tuple[str, float], ...]
+"""Base quantity and its power (a whole number in every unit; a fraction only inside an expression)."""
 
 
 class Quantity(float):

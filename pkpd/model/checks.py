@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 from pkpd.ground.errors import InputError
 from pkpd.ground.text import Node, locate, nearest
 from pkpd.model import equations as eq
+from pkpd.model.checks_observed import check_observed
+from pkpd.model.checks_variability import check_variability
 from pkpd.model.dimensions import check_units
+from pkpd.model.dosing import expression_of
 from pkpd.model.parser import KEYWORDS
 from pkpd.model.parts import Effect, Parameter
 
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 Path = tuple[str | int, ...]
+CLOCKS = ("TIME", "WEEKS", "TAD", "DOSE")
+"""Names every equation may use: hours since time 0, weeks (at the visits of a trial only), hours since the last dose
+and its amount in the unit of a dose, both 0 before the first."""
 
 
 class Finder:
@@ -48,18 +54,18 @@ def check(model: Model, node: Node) -> None:
         _parameter(model, find, name, parameter)
     _references(model, find)
     _structure(model, find)
-    _correlations(model, find)
+    check_variability(model, find)
+    check_observed(model, find)
     _unused(model, find)
     check_units(model, find)
 
 
 def _names(model: Model, find: Finder) -> None:
     """One name, one thing."""
-    from pkpd.model.spec import CLOCKS
-
     taken: dict[str, str] = dict.fromkeys(CLOCKS, "the clock")
-    sections = ("covariates", "states", "parameters", "summaries")
-    for section, what in zip(sections, ("a covariate", "a state", "a parameter", "a summary"), strict=True):
+    sections = {"covariates": "a covariate", "states": "a state", "parameters": "a parameter", "summaries": "a summary"}
+    sections |= {"mixture": "a class of the mixture", "previous": "an outcome before"}
+    for section, what in sections.items():
         for name in getattr(model, section):
             if name in KEYWORDS:
                 find.fail((section, name), "is a word of the equations", name, "choose another name")
@@ -74,20 +80,28 @@ def _names(model: Model, find: Finder) -> None:
 
 def _parameter(model: Model, find: Finder, name: str, p: Parameter) -> None:
     here: Path = ("parameters", name)
-    if p.scale == "log" and not p.typical > 0:
+    _convertible(find, here, p)
+    if p.link == "log" and not p.typical > 0:
         find.fail((*here, "typical"), "must be > 0 on the log scale", str(p.typical), "write a value above 0")
-    if p.scale == "logit" and not 0 < p.value < 1:
+    if p.link == "logit" and not 0 < p.value < 1:
         find.fail((*here, "typical"), "must be between 0 and 1 on the logit scale", str(p.typical), "write 0.5 1")
     if p.cite is not None:
         find.known((*here, "cite"), p.cite, model.cite, "key under cite")
     elif p.status != "assumed":
         find.fail(here, f"is {p.status} but cites nothing", None, "add cite, or status: assumed")
-    if p.iov is not None:
-        find.fail((*here, "iov"), "between-occasion variability is not available yet", None, "leave iov out")
     _prior(find, here, p)
     _above(model, find, here, p)
     for covariate, effect in p.effects.items():
         _effect(model, find, (*here, "effects", covariate), effect)
+
+
+def _convertible(find: Finder, here: Path, p: Parameter) -> None:
+    from pkpd.ground.units import same_dimension
+
+    if p.in_ is not None and not same_dimension(p.typical.unit, p.in_):
+        find.fail(
+            (*here, "in"), f"{p.typical.unit} cannot be turned into {p.in_}", p.in_, "give a unit of its dimension"
+        )
 
 
 def _prior(find: Finder, here: Path, p: Parameter) -> None:
@@ -96,9 +110,9 @@ def _prior(find: Finder, here: Path, p: Parameter) -> None:
     bounds = p.prior if isinstance(p.prior, tuple) else (p.prior.median,)
     if len(bounds) == 2 and not bounds[0] < bounds[1]:
         find.fail((*here, "prior"), "the low end must be below the high end", list(bounds))
-    low, high = {"log": (0.0, math.inf), "logit": (0.0, 1.0), "identity": (-math.inf, math.inf)}[p.scale]
+    low, high = {"log": (0.0, math.inf), "logit": (0.0, 1.0), "identity": (-math.inf, math.inf)}[p.link]
     if not all(low < b < high for b in bounds):
-        find.fail((*here, "prior"), f"is outside what the {p.scale} scale allows", list(bounds))
+        find.fail((*here, "prior"), f"is outside what the {p.link} scale allows", list(bounds))
 
 
 def _above(model: Model, find: Finder, here: Path, p: Parameter) -> None:
@@ -120,21 +134,21 @@ def _above(model: Model, find: Finder, here: Path, p: Parameter) -> None:
 
 def _effect(model: Model, find: Finder, path: Path, effect: Effect) -> None:
     name = str(path[-1])
-    find.known(path, name, model.covariates, "covariate")
-    covariate = model.covariates[name]
+    find.known(path, name, model.inputs, "covariate")
+    covariate = model.inputs[name]
     for coefficient in effect.coefficients:
         if isinstance(coefficient, str):
             find.known(path, coefficient, model.parameters, "parameter")
             other = model.parameters[coefficient]
-            if other.random or other.effects or other.above is not None:
-                find.fail(path, "a coefficient has no iiv, effects or above of its own", coefficient)
+            if other.varies or other.effects or other.above is not None:
+                find.fail(path, "a coefficient has no iiv, iov, effects or above of its own", coefficient)
     if effect.kind == "category":
         _categories(find, path, effect, covariate.labels)
     elif covariate.labels:
         find.fail(path, "is a covariate with labels", name, "write {1: FACTOR}")
     elif covariate.reference is None:
         find.fail(("covariates", name), "needs a reference, where its effects are neutral", None, "add reference: 70")
-    scale = model.parameters[str(path[1])].scale
+    scale = model.parameters[str(path[1])].link
     if effect.kind == "power" and not (covariate.reference or 0) > 0:
         find.fail(("covariates", name, "reference"), "must be > 0 for a power effect", covariate.reference)
     if effect.kind != "linear" and scale != "log":
@@ -155,18 +169,8 @@ def _references(model: Model, find: Finder) -> None:
     """Names that point at states, equations, parameters and citations."""
     assigned = eq.assignments(model.equations)
     values = [*model.states, *assigned]
-    for name, target in model.doses.items():
-        find.known(("doses", name), name, model.states, "state")
-        for key in ("bioavailability", "lag"):
-            value = getattr(target, key)
-            if isinstance(value, str):
-                find.known(("doses", name, key), value, model.parameters, "parameter")
-            elif not value >= 0:
-                find.fail(("doses", name, key), "must be >= 0", value)
-    for name, output in model.outputs.items():
-        find.known(("outputs", name, "is"), output.is_, values, "equation or state")
-        if output.cite is not None:
-            find.known(("outputs", name, "cite"), output.cite, model.cite, "key under cite")
+    for name in model.doses:
+        _dose(model, find, name)
     response = model.response
     for name, summary in model.summaries.items():
         find.known(("summaries", name, "of"), summary.of, values, "equation or state")
@@ -174,22 +178,39 @@ def _references(model: Model, find: Finder) -> None:
             find.fail(
                 ("summaries", name, "of"), "cannot use an equation that itself uses summaries or time", summary.of
             )
-    for name, event in model.events.items():
-        find.known(("events", name, "risk"), event.risk, assigned, "equation")
-        for grade, probability in event.at_least.items():
-            find.known(("events", name, "at_least", str(grade)), probability, assigned, "equation")
-        if list(event.at_least) != sorted(event.at_least):
-            find.fail(("events", name, "at_least"), "grades must ascend", list(event.at_least))
-        if event.cite is not None:
-            find.known(("events", name, "cite"), event.cite, model.cite, "key under cite")
+
+
+def _dose(model: Model, find: Finder, name: str) -> None:
+    """What a dose option may name: parameters, covariates and equations of them; its numbers must make sense."""
+    find.known(("doses", name), name, model.states, "state")
+    target = model.doses[name]
+    reach = eq.reach(model.equations)
+    for key, value in target.given().items():
+        path: Path = ("doses", name, *key.split("."))
+        if isinstance(value, float):
+            if not value >= 0 or (value == 0 and key in ("duration", "rate", "scale", "transit.time")):
+                find.fail(path, "must be >= 0" if not value >= 0 else "must be > 0", value, "write a larger number")
+            continue
+        for word in sorted(eq.names(expression_of(value))):
+            find.known(path, word, [*model.parameters, *model.inputs, *reach], "parameter, covariate or equation")
+            if barred := reach.get(word, frozenset({word})) & {
+                *model.states,
+                *model.summaries,
+                *CLOCKS,
+                *model.previous,
+            }:
+                find.fail(path, f"a dose option cannot depend on {min(barred)}", word, "use parameters and covariates")
+    if target.duration is not None and target.rate is not None:
+        find.fail(("doses", name), "has both a duration and a rate", name, "keep one of them")
+    scaled = target.scale != 1.0
+    if scaled != (target.unit is not None):
+        find.fail(("doses", name), "scale and unit go together", name, "add unit: mg/kg, the unit of a dose")
 
 
 def _structure(model: Model, find: Finder) -> None:
     """States against equations; what may use what."""
-    from pkpd.model.spec import CLOCKS
-
     lines = model.equations
-    known = {*model.parameters, *model.states, *model.covariates, *model.summaries, *CLOCKS}
+    known = {*model.parameters, *model.states, *model.inputs, *model.summaries, *model.previous, *CLOCKS}
     eq.check_names(lines, known)
     for line in lines:
         if line.kind != "assign" and line.target not in model.states:
@@ -201,53 +222,28 @@ def _structure(model: Model, find: Finder) -> None:
         if state not in given:
             find.fail(("states", state), "has no equation", state, f"add d/dt({state}) = ...")
     reach = eq.reach(lines)
-    response = model.response
     for line in lines:
-        if line.target not in response and (direct := eq.names(line.expression) & set(model.covariates)):
-            problem, remedy = "the dynamics cannot use a covariate", "let it act through effects on a parameter"
-            raise InputError(problem, where=line.where, field="equations", value=min(direct), remedy=remedy)
-        if line.kind == "assign":
-            continue
-        used = eq.names(line.expression).union(*(reach.get(n, frozenset()) for n in eq.names(line.expression)))
-        barred = {*model.summaries, *CLOCKS} | (set(model.states) if line.kind == "initial" else set())
-        if used & barred:
-            what = "an initial value" if line.kind == "initial" else "a derivative"
-            problem = f"{what} cannot use {min(used & barred)}"
-            raise InputError(problem, where=line.where, field="equations", value=line.target)
+        if line.kind != "assign":
+            _barred(model, line, reach)
+    for name, event in model.events.items():
+        if event.hazard and (late := reach.get(event.hazard, frozenset()) & _late(model)):
+            find.fail(("events", name, "hazard"), f"a hazard cannot use {min(late)}", event.hazard)
 
 
-def _correlations(model: Model, find: Finder) -> None:
-    etas = model.eta_names
-    seen: set[frozenset[str]] = set()
-    for i, (a, b, _) in enumerate(model.correlations):
-        for name in (a, b):
-            find.known(("correlations", i), name, etas, "parameter with iiv")
-        if a == b or frozenset((a, b)) in seen:
-            find.fail(("correlations", i), "pairs a parameter with itself or twice with another", f"{a}, {b}")
-        seen.add(frozenset((a, b)))
-    if model.omega is not None:
-        for i, name in enumerate(model.omega.block):
-            find.known(("omega", "block", i), name, etas, "parameter with iiv")
-        if len(set(model.omega.block)) < len(model.omega.block):
-            find.fail(("omega", "block"), "names a parameter twice", list(model.omega.block))
-    if _definite(etas, model) is False:
-        find.fail(("correlations",), "together they are not possible (not positive definite)", None, "weaken them")
+def _late(model: Model) -> set[str]:
+    """What is known only when the integration is done."""
+    return {*model.summaries, *model.previous, "WEEKS"}
 
 
-def _definite(etas: tuple[str, ...], model: Model) -> bool:
-    """Whether the correlation matrix has a Cholesky factor."""
-    size = len(etas)
-    matrix = [[float(i == j) for j in range(size)] for i in range(size)]
-    for a, b, r in model.correlations:
-        i, j = etas.index(a), etas.index(b)
-        matrix[i][j] = matrix[j][i] = r
-    for i in range(size):
-        for j in range(i + 1):
-            rest = matrix[i][j] - sum(matrix[i][k] * matrix[j][k] for k in range(j))
-            if i == j and rest <= 1e-10:
-                return False
-            matrix[i][j] = math.sqrt(rest) if i == j else rest / matrix[j][j]
-    return True
+def _barred(model: Model, line: eq.Equation, reach: Mapping[str, frozenset[str]]) -> None:
+    """A derivative uses nothing of the response layer, an initial value no state or clock either."""
+    used = eq.names(line.expression).union(*(reach.get(n, frozenset()) for n in eq.names(line.expression)))
+    barred = _late(model) | ({*model.states, *CLOCKS} if line.kind == "initial" else set())
+    if used & barred:
+        what = "an initial value" if line.kind == "initial" else "a derivative"
+        problem = f"{what} cannot use {min(used & barred)}"
+        remedy = "use parameters and covariates" if line.kind == "initial" else "use states, parameters and TIME [h]"
+        raise InputError(problem, where=line.where, field="equations", value=line.target, remedy=remedy)
 
 
 def _unused(model: Model, find: Finder) -> None:
@@ -256,8 +252,15 @@ def _unused(model: Model, find: Finder) -> None:
     for p in model.parameters.values():
         used |= {c for effect in p.effects.values() for c in effect.coefficients if isinstance(c, str)}
         used |= set(p.effects) | (eq.names(p.above) if p.above is not None else frozenset())
-    used |= {v for t in model.doses.values() for v in (t.bioavailability, t.lag) if isinstance(v, str)}
-    for section, what in (("parameters", "parameter"), ("covariates", "covariate"), ("summaries", "summary")):
+    used |= {n for t in model.doses.values() for v in t.given().values() for n in eq.names(expression_of(v))}
+    used |= {share for share in model.mixture.values() if isinstance(share, str)}
+    used |= {name for output in model.outputs.values() for name in output.equations}
+    for section, what in (
+        ("parameters", "parameter"),
+        ("covariates", "covariate"),
+        ("summaries", "summary"),
+        ("mixture", "class"),
+    ):
         for name in getattr(model, section):
-            if name not in used:
+            if name not in used and not (section == "mixture" and used & set(model.mixture)):
                 find.fail((section, name), f"the {what} is used by nothing", name, "remove it, or use it")

@@ -39,20 +39,24 @@ __all__ = [
 FUNCTIONS: Final[dict[str, tuple[int, int]]] = {
     "abs": (1, 1),
     "ceil": (1, 1),
+    "cos": (1, 1),
     "exp": (1, 1),
     "expit": (1, 1),
+    "factorial": (1, 1),
     "floor": (1, 1),
     "if": (3, 3),
+    "lgamma": (1, 1),
     "log": (1, 1),
     "log10": (1, 1),
     "logit": (1, 1),
     "max": (2, 20),
     "min": (2, 20),
     "pow": (2, 2),
+    "sin": (1, 1),
     "sqrt": (1, 1),
     "tanh": (1, 1),
 }
-"""Function -> fewest and most arguments. `if(condition, then, else)`; `log` is natural."""
+"""Function -> fewest and most arguments. `if(condition, then, else)`; `log` is natural; angles in radians."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,10 @@ def _called(function: str, args: list[Floats]) -> Floats:
             return elementary.log_array(x / (1.0 - x))
         case "tanh":
             return _tanh(x)
+        case "sin" | "cos" | "lgamma" | "factorial":
+            from pkpd.model import special
+
+            return np.asarray(getattr(special, function)(x))
         case "min" | "max":
             least = np.minimum if function == "min" else np.maximum
             for other in args[1:]:

@@ -7,34 +7,54 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    Tag,
+    WithJsonSchema,
+)
 
 from pkpd.ground.errors import InputError
 from pkpd.ground.fields import Hours, Identifier, Measured, Real, Unit, problem
 from pkpd.ground.fields import real as _real
+from pkpd.ground.text import nearest
 from pkpd.ground.validation import Text
 from pkpd.model import equations as eq
 
 __all__ = [
-    "Covariate", "DoseTarget", "Effect", "ErrorTerm", "Event", "Expression", "Omega", "Output", "Parameter", "Prior",
-    "ResidualError", "Scale", "Spread", "Status", "Summary",
+    "Covariate", "Effect", "Event", "Expression", "Occasion", "Omega", "Parameter", "Prior", "Shared", "Spread",
+    "Status", "Summary",
 ]  # fmt: skip
 
 STRICT = ConfigDict(extra="forbid", populate_by_name=False)
-Scale = Literal["log", "logit", "identity"]
 Status = Literal["verified", "copied", "assumed"]
 NORMAL_95 = 1.959963984540054
 
 
-def _scale(value: Any) -> Any:
-    if isinstance(value, str) and re.match(r"(boxcox|t)\b", value):
-        raise problem("boxcox and t scales are not available yet", "use log, logit or identity")
-    return value
+_SCALE = re.compile(r"(log|logit|identity)|(boxcox|t) ?\( ?([^ ()]+) ?\)")
+SCALES = ("log", "logit", "identity", "boxcox(l)", "t(df)")
 
 
-def _term(value: Any) -> Any:
+def _scale(value: Any) -> str:
+    """`boxcox(0.442)` in one normal form."""
+    found = _SCALE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise problem(f"must be {', '.join(SCALES[:-1])} or {SCALES[-1]}", nearest(str(value), SCALES))
+    if found[1]:
+        return found[1]
+    shape = _real(found[3])
+    if (shape <= 0 and found[2] == "t") or shape == 0:
+        raise problem("the degrees of freedom must be > 0" if found[2] == "t" else "use log: boxcox(0) is log")
+    return f"{found[2]}({shape:g})"
+
+
+def term(value: Any) -> Any:
     """`0.3 mg/L` is short for `{typical: 0.3 mg/L}`."""
-    return value if isinstance(value, (Mapping, Spread, ErrorTerm, RelativeError)) else {"typical": value}
+    return {"typical": value} if isinstance(value, (str, int, float)) and not isinstance(value, bool) else value
 
 
 def _tree(value: Any) -> eq.Expr:
@@ -58,13 +78,18 @@ Expression = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Covariate:
-    """A covariate: `unit`, `reference` (where effects are neutral), `range` of validity, or category `labels`."""
+    """A covariate: `unit`, `reference` (where effects are neutral), `range` of validity, or category `labels`.
+
+    Equations see it in its own unit. between: how a value holds between two records when it changes within a subject:
+    locf (the last one), nocb (the next one), linear; without it the covariate must not change.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     unit: Unit = "1"
     reference: Real | None = None
     range: tuple[Real, Real] | None = None
     labels: dict[int, str] = field(default_factory=dict)
+    between: Literal["locf", "nocb", "linear"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,21 +119,12 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorTerm:
-    """An additive residual standard deviation with its unit; prior: half-normal scale in the same dimension."""
+class Shared:
+    """The random effect of another parameter, `times` a number: `iiv: {eta: KD0, times: 0.5}`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    typical: Annotated[Measured, Field(ge=0)]
-    prior: Annotated[Measured, Field(gt=0)] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RelativeError:
-    """A proportional residual standard deviation (a fraction); prior: half-normal scale."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    typical: Annotated[Real, Field(ge=0)]
-    prior: Annotated[Real, Field(gt=0)] | None = None
+    eta: Identifier
+    times: Real = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,23 +192,45 @@ _EFFECT_SCHEMA = {
     ]
 }
 EffectField = Annotated[Effect, PlainValidator(_effect), PlainSerializer(_effect_text), WithJsonSchema(_EFFECT_SCHEMA)]
-SpreadField = Annotated[Spread, BeforeValidator(_term, json_schema_input_type=Spread | float)]
+SpreadField = Annotated[Spread, BeforeValidator(term, json_schema_input_type=Spread | float)]
+
+
+def _between_subjects(value: Any) -> Any:
+    return value if isinstance(value, Mapping) and "eta" in value else term(value)
+
+
+def _which_spread(value: Any) -> str:
+    return "shared" if isinstance(value, Shared) or (isinstance(value, Mapping) and "eta" in value) else "own"
+
+
+BetweenSubjects = Annotated[
+    Annotated[Spread, Tag("own")] | Annotated[Shared, Tag("shared")],
+    Discriminator(_which_spread),
+    BeforeValidator(_between_subjects, json_schema_input_type=Spread | Shared | float),
+]
+
+
+_SCALE_SCHEMA = {"type": "string", "pattern": r"^(log|logit|identity|boxcox\(.+\)|t\(.+\))$", "default": "log"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """A parameter: scale(value_i) = scale(typical) + effects + eta_i, eta ~ N(0, iiv^2).
+    """A parameter: scale(value_i) = scale(typical) + effects + eta_i + kappa_ik; eta, kappa ~ N(0, iiv^2), N(0, iov^2).
 
-    typical: with unit; se: standard error of the typical value on the parameter's scale; above: the parameter is this
-    expression of other parameters plus a positive part, whose logarithm then carries typical value, se and eta;
-    status: verified (seen in the source), copied (from a source at second hand) or assumed.
+    typical: with unit; in_ (text: `in`): the unit equations see it in, where that is not its own with time in hours;
+    scale: log, logit, identity, or log with a transformed eta: boxcox(l) is (exp(eta)^l - 1)/l (Petersson et al., Pharm
+    Res 2009), t(df) is iiv times a Student t quantile of the same probability; se: standard error of the typical value
+    on the parameter's scale; iiv: a standard deviation or the eta of another parameter; iov: between occasions;
+    above: the parameter is this expression of other parameters plus a positive part, whose logarithm then carries
+    typical value, se and eta; status: verified (seen in the source), copied (from a source at second hand) or assumed.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     typical: Measured
-    scale: Annotated[Scale, BeforeValidator(_scale)] = "log"
+    in_: Annotated[Unit | None, Field(alias="in")] = None
+    scale: Annotated[str, BeforeValidator(_scale), WithJsonSchema(_SCALE_SCHEMA)] = "log"
     se: Annotated[Real, Field(ge=0)] = 0.0
-    iiv: SpreadField | None = None
+    iiv: BetweenSubjects | None = None
     iov: SpreadField | None = None
     above: Expression | None = None
     prior: Annotated[Prior | tuple[Real, Real] | None, BeforeValidator(_prior)] = None
@@ -204,17 +242,38 @@ class Parameter:
     @property
     def value(self) -> float:
         """Typical value in inside units (time in hours)."""
-        return inside(self.typical)
+        return float(self.typical.to(self.unit))
 
     @property
     def unit(self) -> str:
         """Inside unit."""
-        return inside_unit(self.typical.unit)
+        return self.in_ or inside_unit(self.typical.unit)
+
+    @property
+    def link(self) -> str:
+        """log, logit or identity: boxcox and t are on the log scale."""
+        return self.scale if self.scale in ("log", "logit", "identity") else "log"
+
+    @property
+    def shape(self) -> tuple[str, float] | None:
+        """(`boxcox`, l) or (`t`, df) of a transformed eta."""
+        name, _, number = self.scale.rstrip(")").partition("(")
+        return (name, float(number)) if number else None
+
+    @property
+    def spread(self) -> Spread | None:
+        """Its own between-subject standard deviation."""
+        return self.iiv if isinstance(self.iiv, Spread) else None
 
     @property
     def random(self) -> bool:
-        """Whether subjects differ in it by an eta (an iiv of 0 is no eta)."""
-        return self.iiv is not None and self.iiv.typical > 0
+        """Whether it has an eta of its own (an iiv of 0 is no eta)."""
+        return self.spread is not None and self.spread.typical > 0
+
+    @property
+    def varies(self) -> bool:
+        """Whether subjects or occasions differ in it by chance."""
+        return self.random or isinstance(self.iiv, Shared) or (self.iov is not None and self.iov.typical > 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,69 +283,6 @@ class Omega:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     block: tuple[Identifier, ...]
     lkj: Annotated[Real, Field(gt=0)] = 2.0
-
-
-def _number_or_name(value: Any) -> Any:
-    return str(value) if isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", value) else value
-
-
-def _fraction(value: Any) -> float | str:
-    value = _number_or_name(value)
-    return value if isinstance(value, str) and value[:1].isalpha() else _real(value)
-
-
-def _lag(value: Any) -> float | str:
-    from pkpd.ground import units
-
-    value = _number_or_name(value)
-    if isinstance(value, str) and not value[:1].isalpha():
-        try:
-            return units.number(value, "h")
-        except InputError as error:
-            raise problem(error.problem, error.remedy) from None
-    return value if isinstance(value, str) else _real(value)
-
-
-def _lag_text(lag: float | str) -> str:
-    return lag if isinstance(lag, str) else f"{lag!r} h"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DoseTarget:
-    """How doses enter a state: bioavailability and lag [h], each a number or the name of a parameter."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    bioavailability: Annotated[float | str, PlainValidator(_fraction, json_schema_input_type=float | str)] = 1.0
-    lag: Annotated[
-        float | str, PlainValidator(_lag, json_schema_input_type=str), PlainSerializer(_lag_text, return_type=str)
-    ] = 0.0
-
-
-Additive = Annotated[ErrorTerm, BeforeValidator(_term, json_schema_input_type=ErrorTerm | str)]
-Proportional = Annotated[RelativeError, BeforeValidator(_term, json_schema_input_type=RelativeError | float)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResidualError:
-    """sd = sqrt(additive^2 + (proportional x f)^2); either may be left out."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    additive: Additive | None = None
-    proportional: (
-        Annotated[RelativeError, BeforeValidator(_term, json_schema_input_type=RelativeError | float)] | None
-    ) = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
-    """Something observed: the name `is_` (text: `is`) of an equation or state, measured with `error`."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    is_: Annotated[Text, Field(alias="is")]
-    error: ResidualError = field(default_factory=ResidualError)
-    lloq: Annotated[Measured, Field(ge=0)] | None = None
-    cite: str | None = None
-    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,20 +297,48 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """An adverse event: cumulative probability `risk` (an equation) over `per` [h] at constant exposure.
+    """Something that happens to a subject, by `risk` or by `hazard`.
 
-    term, soc: MedDRA-style names; at_least: grade -> equation giving the probability of that grade or worse, given the
-    event.
+    risk: equation of the cumulative probability over `per` [h] at constant exposure, visit by visit. hazard: equation
+    of the hazard [1/h], integrated with the states; kind first (once), recurrent (again and again) or terminal (it ends
+    the subject's follow-up). term, soc: MedDRA-style names; at_least: grade -> equation giving the probability of that
+    grade or worse, given the event.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    term: str
+    term: str = ""
     soc: str = ""
-    risk: Text
-    per: Annotated[Hours, Field(gt=0)]
+    risk: Text = ""
+    per: Annotated[Hours, Field(gt=0)] = 0.0
+    hazard: Text = ""
+    kind: Literal["first", "recurrent", "terminal"] = "first"
     at_least: dict[Annotated[int, Field(ge=2, le=5)], Text] = field(default_factory=dict)
     cite: str | None = None
     note: str | None = None
+
+    def __post_init__(self) -> None:
+        rules = [
+            (bool(self.risk) == bool(self.hazard), "needs a risk or a hazard, one of them", "add hazard: EQUATION"),
+            (bool(self.risk) and not self.per, "a risk needs per", "add per: 84 d, the time it is the risk over"),
+            (bool(self.risk) and not self.term, "a risk needs a term", "add term: Nausea"),
+            (bool(self.hazard) and bool(self.per), "a hazard has no per", "leave per out: a hazard is in 1/h"),
+            (bool(self.risk) and self.kind != "first", "only a hazard has another kind", "leave kind out"),
+        ]
+        if wrong := next((words for bad, *words in rules if bad), None):
+            raise problem(*wrong)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occasion:
+    """What `iov` varies between: values of a data column (`column: OCC`) or periods from time 0 (`every: 7 d`)."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    column: Identifier | None = None
+    every: Annotated[Hours, Field(gt=0)] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.column is None) == (self.every is None):
+            raise problem("needs column or every, one of them", "write occasion: {column: OCC} or {every: 7 d}")
 
 
 def inside_unit(unit: str) -> str:

@@ -8,28 +8,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from pkpd.ground import digest, text
 from pkpd.ground.errors import InputError
-from pkpd.ground.fields import Identifier, Real, Unit, problem
+from pkpd.ground.fields import Identifier, Real, Unit, problem, real
 from pkpd.model import equations as eq
-from pkpd.model.parts import (
-    STRICT,
-    Covariate,
-    DoseTarget,
-    Effect,
-    Event,
-    Omega,
-    Output,
-    Parameter,
-    Summary,
-)
+from pkpd.model.dosing import DoseTarget
+from pkpd.model.golden import Golden, Reproduces
+from pkpd.model.observed import Output, terms_of
+from pkpd.model.parts import STRICT, Covariate, Effect, Event, Occasion, Omega, Parameter, Summary
 
-__all__ = ["CLOCKS", "Model", "json_schema"]
-
-CLOCKS = ("TIME", "WEEKS")
-"""Names the response layer may use: hours and weeks since the first dose."""
+__all__ = ["Model", "json_schema"]
 
 
 def _lines(value: Any) -> tuple[eq.Equation, ...]:
@@ -48,11 +38,39 @@ def _lines_text(lines: tuple[eq.Equation, ...]) -> str:
     return "\n".join(f"{left[line.kind].format(line.target)} = {eq.show(line.expression)}" for line in lines)
 
 
+def _blocks(value: Any) -> Any:
+    """`omega: {block: [..]}` is short for a list of one."""
+    return value if isinstance(value, (list, tuple)) else (value,)
+
+
+def _blocks_text(blocks: tuple[Omega, ...]) -> Any:
+    plain = [{"block": list(b.block), **({"lkj": b.lkj} if b.lkj != 2.0 else {})} for b in blocks]
+    return plain[0] if len(plain) == 1 else plain
+
+
+def _share(value: Any) -> Any:
+    """A probability of a class: a number, the name of a parameter, or `rest`."""
+    if isinstance(value, str) and value[:1].isalpha():
+        return str(value)
+    number = real(value)
+    if not 0 <= number <= 1:
+        raise problem("must be between 0 and 1", "write a probability, the name of a parameter, or rest")
+    return number
+
+
+Share = Annotated[float | str, PlainValidator(_share, json_schema_input_type=float | str)]
 Equations = Annotated[
     tuple[eq.Equation, ...],
     PlainValidator(_lines),
     PlainSerializer(_lines_text, return_type=str),
     WithJsonSchema({"type": "string", "description": "name = expr | state(0) = expr | d/dt(state) = expr"}),
+]
+
+
+Blocks = Annotated[
+    tuple[Omega, ...],
+    BeforeValidator(_blocks, json_schema_input_type=Omega | tuple[Omega, ...]),
+    PlainSerializer(_blocks_text),
 ]
 
 
@@ -72,12 +90,18 @@ class Model:
     states: dict[Identifier, Unit] = field(default_factory=dict)
     parameters: Annotated[dict[Identifier, Parameter], Field(min_length=1)]
     correlations: tuple[tuple[Identifier, Identifier, Annotated[Real, Field(gt=-1, lt=1)]], ...] = ()
-    omega: Omega | None = None
+    omega: Blocks = ()
+    occasion: Occasion | None = None
+    mixture: dict[Identifier, Share] = field(default_factory=dict)
     equations: Equations
     doses: dict[Identifier, DoseTarget] = field(default_factory=dict)
     summaries: dict[Identifier, Summary] = field(default_factory=dict)
     outputs: Annotated[dict[Identifier, Output], Field(min_length=1)]
+    residual_correlations: tuple[tuple[Identifier, Identifier, Annotated[Real, Field(gt=-1, lt=1)]], ...] = ()
     events: dict[Identifier, Event] = field(default_factory=dict)
+    domain: dict[str, str] = field(default_factory=dict)
+    golden: dict[Identifier, Golden] = field(default_factory=dict)
+    reproduces: dict[Identifier, Reproduces] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: str | Path) -> Model:
@@ -98,6 +122,9 @@ class Model:
     def _of(cls, node: text.Node) -> Model:
         from pkpd.model.checks import check
 
+        if isinstance(node, text.Mapping) and "drugs" in node:
+            remedy = "write the drugs' equations in one model"
+            raise InputError("drugs cannot be composed yet", field="drugs", where=node["drugs"].where, remedy=remedy)
         model = text.validated(Model, node)
         check(model, node)
         return model
@@ -112,7 +139,7 @@ class Model:
     @property
     def digest(self) -> str:
         """SHA-256 of what the model says (not of how it is laid out, nor of its prose)."""
-        prose = ("about", "cite")
+        prose = ("about", "cite", "domain", "golden", "reproduces")
         return digest.of_json({k: v for k, v in self.to_dict().items() if k not in prose})
 
     @property
@@ -122,22 +149,53 @@ class Model:
 
     @property
     def eta_names(self) -> tuple[str, ...]:
-        """Parameters with between-subject variability, in the order of the omega matrix."""
+        """Random effects in the order of the omega matrix: parameters with iiv, then `NAME.iov` of those with iov."""
+        return (*self.subject_etas, *(f"{name}.iov" for name in self.occasion_etas))
+
+    @property
+    def subject_etas(self) -> tuple[str, ...]:
+        """Parameters with a between-subject effect of their own, in the order of the text."""
         return tuple(name for name, p in self.parameters.items() if p.random)
 
     @property
+    def occasion_etas(self) -> tuple[str, ...]:
+        """Parameters with a between-occasion effect, in the order of the text."""
+        return tuple(name for name, p in self.parameters.items() if p.iov is not None and p.iov.typical > 0)
+
+    @property
+    def inputs(self) -> dict[str, Covariate]:
+        """Covariates, then the classes of the mixture as covariates that are 1 for their members and 0 for others."""
+        member = Covariate(labels={0: "no", 1: "yes"}, reference=0.0)
+        return {**self.covariates, **dict.fromkeys(self.mixture, member)}
+
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """Covariates that may change within a subject (`between:`), in order."""
+        return tuple(name for name, c in self.covariates.items() if c.between is not None)
+
+    @property
+    def previous(self) -> tuple[str, ...]:
+        """Names that stand for the outcome simulated before."""
+        return tuple(str(o.previous.name) for o in self.outputs.values() if o.previous is not None)
+
+    @property
+    def dose_units(self) -> dict[str, str]:
+        """State -> unit of a dose into it: its own, unless `doses` gives another with a scale."""
+        given = {state: target.unit for state, target in self.doses.items() if target.unit is not None}
+        return {state: given.get(state, unit) for state, unit in self.states.items()}
+
+    @property
     def error_names(self) -> tuple[str, ...]:
-        """`<OUTPUT>.additive` and `<OUTPUT>.proportional` of the outputs that have them, in order."""
-        kinds = ("additive", "proportional")
-        return tuple(f"{o}.{k}" for o, out in self.outputs.items() for k in kinds if getattr(out.error, k))
+        """`<OUTPUT>.additive`, `.proportional`, `.power`, `.log` of the outputs that have them, in order."""
+        return tuple(f"{name}.{kind}" for name, out in self.outputs.items() for kind in terms_of(out.error))
 
     @property
     def error_values(self) -> tuple[float, ...]:
         """Typical residual standard deviations in the order of `error_names`, in the unit of the output."""
         from pkpd.model.parts import inside
 
-        found = [getattr(self.outputs[o].error, k) for o, k in (n.split(".") for n in self.error_names)]
-        return tuple(inside(t.typical) if hasattr(t.typical, "unit") else float(t.typical) for t in found)
+        found = [term.typical for out in self.outputs.values() for term in terms_of(out.error).values()]
+        return tuple(inside(value) if hasattr(value, "unit") else float(value) for value in found)
 
     @property
     def derivatives(self) -> dict[str, eq.Expr]:
@@ -151,20 +209,47 @@ class Model:
         return {line.target: line.expression for line in self.equations if line.kind == "initial"}
 
     @property
+    def solved(self) -> frozenset[str]:
+        """Names the integration itself needs: of derivatives, initial values, hazards, doses and summaries."""
+        from pkpd.model.dosing import expression_of
+
+        found = eq.reach(self.equations)
+        roots = {n for line in self.equations if line.kind != "assign" for n in eq.names(line.expression)}
+        roots |= {event.hazard for event in self.events.values()} | {s.of for s in self.summaries.values()}
+        roots |= {n for t in self.doses.values() for v in t.given().values() for n in eq.names(expression_of(v))}
+        return frozenset(roots).union(*(found.get(name, frozenset()) for name in roots))
+
+    @property
     def response(self) -> dict[str, eq.Expr]:
         """Name -> expression of the response layer, in an order in which they can be evaluated.
 
-        These use a summary or the clock, directly or through others: they follow the dynamics, with NumPy.
+        These use a summary, or a clock, covariate, class or former outcome that the integration does not need itself:
+        they follow the dynamics, with NumPy.
         """
-        late = {*self.summaries, *CLOCKS}
-        found = eq.reach(self.equations)
-        return {e.target: e.expression for e in eq.in_order(self.equations) if found[e.target] & late}
+        from pkpd.model.checks import CLOCKS
+
+        found, solved = eq.reach(self.equations), self.solved
+        always = {*self.summaries, *self.previous}
+        late = {*always, *CLOCKS, *self.inputs}
+        return {
+            e.target: e.expression
+            for e in eq.in_order(self.equations)
+            if found[e.target] & (always if e.target in solved else late)
+        }
 
     @property
-    def dynamics(self) -> dict[str, eq.Expr]:
+    def integrated(self) -> dict[str, eq.Expr]:
         """Name -> expression of the assignments that are not of the response layer, in order of evaluation."""
         response = self.response
         return {e.target: e.expression for e in eq.in_order(self.equations) if e.target not in response}
+
+    @property
+    def dynamics(self) -> dict[str, eq.Expr]:
+        """`integrated`, as the engine takes it. Errors: InputError for what no engine runs yet (see `support`)."""
+        from pkpd.model.support import refuse
+
+        refuse(self, "engine")
+        return self.integrated
 
 
 @lru_cache(maxsize=1)

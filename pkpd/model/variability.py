@@ -1,6 +1,7 @@
 """From population to individual parameters, and the population's own uncertainty.
 
-scale(value_i) = scale(typical) + effects + eta_i, eta = L z with L the Cholesky factor of omega. Sums run in a fixed
+scale(value_i) = scale(typical) + effects + eta_i, eta = L z with L the Cholesky factor of omega, between occasions plus
+kappa. Sums run in a fixed
 order and exp, log, powers come from our kernels: a subject's bits depend on nobody else in the batch.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +17,10 @@ from numpy.typing import NDArray
 from pkpd.ground.errors import InputError
 from pkpd.ground.streams import Purpose, normals
 from pkpd.model import equations as eq
-from pkpd.model.parts import Effect, Parameter
+from pkpd.model.parts import Effect, Parameter, Shared, Spread
 from pkpd.model.spec import Model
 
-__all__ = ["PopulationDraws", "covariance", "individual", "point", "published"]
+__all__ = ["PopulationDraws", "covariance", "individual", "occasional", "point", "published", "random_effects"]
 
 Floats = NDArray[np.float64]
 Shape = tuple[int, ...]
@@ -29,8 +31,8 @@ class PopulationDraws:
     """D draws of the population parameters.
 
     names (P) and typical (D, P): typical values in inside units, at the covariates' references; eta_names (q) and omega
-    (D, q, q): covariance of the random effects on the parameters' scales; error_names (E) and error (D, E): residual
-    standard deviations, `<OUTPUT>.additive` in the output's unit, `<OUTPUT>.proportional` as a fraction.
+    (D, q, q): covariance of the random effects on the parameters' scales, `NAME.iov` between occasions; error_names (E)
+    and error (D, E): residual standard deviations, `<OUTPUT>.additive` in the output's unit, the others without unit.
     """
 
     names: tuple[str, ...]
@@ -56,9 +58,15 @@ class PopulationDraws:
 
 
 def covariance(model: Model) -> Floats:
-    """Covariance of the random effects by the text: iiv^2 on the diagonal, r s_a s_b off it; (q, q)."""
+    """Covariance of the random effects by the text: sd^2 on the diagonal, r s_a s_b off it; (q, q).
+
+    Effects between occasions come after those between subjects and are correlated with nothing.
+    """
     names = model.eta_names
-    spread = np.asarray([_sd(model.parameters[name]) for name in names])
+    spread = np.asarray(
+        [_sd(model.parameters[n].spread) for n in model.subject_etas]
+        + [_sd(model.parameters[n].iov) for n in model.occasion_etas]
+    )
     omega = np.diag(spread * spread) if names else np.zeros((0, 0))
     for a, b, r in model.correlations:
         i, j = names.index(a), names.index(b)
@@ -66,8 +74,8 @@ def covariance(model: Model) -> Floats:
     return omega
 
 
-def _sd(parameter: Parameter) -> float:
-    return parameter.iiv.typical if parameter.iiv is not None else 0.0
+def _sd(spread: Spread | None) -> float:
+    return spread.typical if spread is not None else 0.0
 
 
 def point(model: Model) -> PopulationDraws:
@@ -95,7 +103,7 @@ def published(model: Model, draws: int, seed: int) -> PopulationDraws:
 def _drawn(model: Model, p: Parameter, shift: Floats, values: Mapping[str, Floats]) -> Floats:
     """The typical value moved by `shift` on its scale, (D,)."""
     if p.above is None:
-        return np.full(len(shift), p.value) if p.se == 0 else _moved(p.scale, np.asarray([p.value]), shift)
+        return np.full(len(shift), p.value) if p.se == 0 else _moved(p.link, np.asarray([p.value]), shift)
     from pkpd.kernels.elementary import exp_array
 
     rest = p.value - float(eq.evaluate(p.above, {n: q.value for n, q in model.parameters.items()}))
@@ -130,21 +138,57 @@ def individual(
 ) -> Floats:
     """Parameters of every subject, (R, N, P) in the order of `model.parameters`.
 
-    typical (R, P), omega_chol (R, q, q) lower, covariates {name: (R, N)}, z (R, N, q) standard normals in the order of
-    `model.eta_names`. Errors: InputError for a covariate that is absent, missing, out of range or an unknown category.
+    typical (R, P), omega_chol (R, q, q) lower, covariates {name: (R, N)} with the classes of a mixture among them, z
+    (R, N, q) standard normals in the order of `model.eta_names`: with iov, of one occasion (`occasional` for several).
+    Errors: InputError for a covariate that is absent, missing, out of range or an unknown category.
     """
     for name in sorted(_needed(model)):
         _check_covariate(model, name, covariates)
     column = {name: i for i, name in enumerate(model.parameters)}
     base = {name: np.ascontiguousarray(typical[:, i, None]) for name, i in column.items()}
     eta = _etas(model, omega_chol, z)
-    batch = _Batch(model=model, base=base, eta=eta, covariates=covariates, shape=z.shape[:2])
+    sd = _sds(model, omega_chol)
+    batch = _Batch(model=model, base=base, eta=eta, sd=sd, covariates=covariates, shape=z.shape[:2])
     out = np.empty((*batch.shape, len(column)))
     made: dict[str, Floats] = {}
     for name in _floors_first(model):
         made[name] = batch.above(name, made) if model.parameters[name].above is not None else batch.plain(name)
         out[:, :, column[name]] = made[name]
     return out
+
+
+def random_effects(
+    model: Model, seed: int, *, subject: NDArray[Any], replicate: NDArray[Any], occasions: int = 1
+) -> Floats:
+    """Standard normals of R x N subjects on each occasion, (R, N, occasions, q) in the order of `model.eta_names`.
+
+    Between subjects: `Purpose.IIV`, slot = number of the effect, the same on every occasion; between occasions:
+    `Purpose.IOV`, index = occasion, slot = number of the parameter among those with iov.
+    """
+    who = {"subject": subject[None, :, None], "replicate": replicate[:, None, None]}
+    own = normals(seed, Purpose.IIV, **who, slot=np.arange(len(model.subject_etas)))
+    who = {name: address[..., None] for name, address in who.items()}
+    when, which = np.arange(occasions)[:, None], np.arange(len(model.occasion_etas))
+    between = normals(seed, Purpose.IOV, **who, index=when, slot=which)
+    shape = between.shape[:3]
+    return np.concatenate([np.broadcast_to(own[:, :, None, :], (*shape, own.shape[2])), between], axis=3)
+
+
+def occasional(
+    model: Model, typical: Floats, omega_chol: Floats, covariates: Mapping[str, Floats], *, z: Floats
+) -> Floats:
+    """Parameters on every occasion, (R, N, O, P).
+
+    As `individual`, with z (R, N, O, q) and covariates (R, N) or (R, N, O).
+    """
+    shape = z.shape[:3]
+    flat = (shape[0], shape[1] * shape[2])
+    wide = {
+        name: np.broadcast_to(x if np.ndim(x) == 3 else np.asarray(x)[:, :, None], shape).reshape(flat)
+        for name, x in covariates.items()
+    }
+    found = individual(model, typical, omega_chol, wide, z=z.reshape(*flat, z.shape[3]))
+    return found.reshape(*shape, found.shape[2])
 
 
 def _floors_first(model: Model) -> list[str]:
@@ -155,7 +199,7 @@ def _floors_first(model: Model) -> list[str]:
 def _needed(model: Model) -> set[str]:
     """The covariates that parameters or equations use."""
     named = {name for line in model.equations for name in eq.names(line.expression)}
-    return {name for p in model.parameters.values() for name in p.effects} | (named & set(model.covariates))
+    return {name for p in model.parameters.values() for name in p.effects} | (named & set(model.inputs))
 
 
 def _etas(model: Model, root: Floats, z: Floats) -> dict[str, Floats]:
@@ -169,27 +213,71 @@ def _etas(model: Model, root: Floats, z: Floats) -> dict[str, Floats]:
     return made
 
 
+def _sds(model: Model, root: Floats) -> dict[str, Floats]:
+    """Standard deviation of each random effect, (R, 1), from the rows of the Cholesky factor."""
+    made: dict[str, Floats] = {}
+    for i, name in enumerate(model.eta_names):
+        total = root[:, i, 0] * root[:, i, 0]
+        for j in range(1, i + 1):
+            total = total + root[:, i, j] * root[:, i, j]
+        made[name] = np.sqrt(total)[:, None]
+    return made
+
+
+def _shaped(p: Parameter, eta: Floats, sd: Floats) -> Floats:
+    """A transformed eta: Box-Cox (exp(eta)^l - 1)/l; t: sd times the Student quantile at the normal's probability."""
+    if p.shape is None:
+        return eta
+    from pkpd.kernels.elementary import exp_array
+
+    kind, number = p.shape
+    if kind == "boxcox":
+        return np.asarray((exp_array(number * eta) - 1.0) / number)
+    from scipy import special
+
+    z = eta / np.where(sd > 0.0, sd, 1.0)
+    tail = special.stdtrit(number, special.ndtr(-np.abs(z)))
+    return np.asarray(np.where(sd > 0.0, -np.sign(z) * tail * sd, 0.0))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
-    """What a call of `individual` shares between parameters: base {name: (R, 1)}, eta and covariates {name: (R, N)}."""
+    """What a call of `individual` shares between parameters: base {name: (R, 1)}, eta and covariates {name: (R, N)};
+    sd {name: (R, 1)} of the etas.
+    """
 
     model: Model
     base: Mapping[str, Floats]
     eta: Mapping[str, Floats]
+    sd: Mapping[str, Floats]
     covariates: Mapping[str, Floats]
     shape: Shape
+
+    def random(self, name: str) -> Floats | None:
+        """The random part on the parameter's scale, (R, N); None where subjects do not differ by chance."""
+        p = self.model.parameters[name]
+        own = p.iiv.eta if isinstance(p.iiv, Shared) else name
+        found = self.eta.get(own)
+        if found is not None:
+            found = found * p.iiv.times if isinstance(p.iiv, Shared) else found
+            factor = p.iiv.times if isinstance(p.iiv, Shared) else 1.0
+            found = _shaped(p, found, np.abs(factor) * self.sd[own])
+        kappa = self.eta.get(f"{name}.iov")
+        if kappa is None:
+            return found
+        return kappa if found is None else found + kappa
 
     def plain(self, name: str) -> Floats:
         """A parameter on its own scale, (R, N)."""
         p = self.model.parameters[name]
-        shift, factor = self.eta.get(name), np.ones(self.shape)
+        shift, factor = self.random(name), np.ones(self.shape)
         for covariate, effect in p.effects.items():
             if effect.kind == "linear":
                 moved = self._linear(covariate, effect)
                 shift = moved if shift is None else shift + moved
             else:
                 factor = factor * (self._power if effect.kind == "power" else self._category)(covariate, effect)
-        value = self.base[name] if shift is None else _moved(p.scale, self.base[name], shift)
+        value = self.base[name] if shift is None else _moved(p.link, self.base[name], shift)
         return np.asarray(value * factor)
 
     def above(self, name: str, made: Mapping[str, Floats]) -> Floats:
@@ -201,7 +289,8 @@ class _Batch:
         rest = self.base[name] - eq.evaluate(expr, self.base)
         if not (rest > 0).all():
             raise InputError(f"the typical value must be greater than {eq.show(expr)} in every draw", field=name)
-        grown = rest * exp_array(self.eta[name]) if name in self.eta else rest
+        shift = self.random(name)
+        grown = rest if shift is None else rest * exp_array(shift)
         return np.asarray(eq.evaluate(expr, made) + grown)
 
     def _coefficient(self, coefficient: float | str | None) -> Floats:
@@ -210,11 +299,11 @@ class _Batch:
     def _power(self, covariate: str, effect: Effect) -> Floats:
         from pkpd.kernels.elementary import power_array
 
-        reference = self.model.covariates[covariate].reference or np.nan
+        reference = self.model.inputs[covariate].reference or np.nan
         return power_array(self.covariates[covariate] / reference, self._coefficient(effect.coefficient))
 
     def _linear(self, covariate: str, effect: Effect) -> Floats:
-        reference = self.model.covariates[covariate].reference
+        reference = self.model.inputs[covariate].reference
         away = self.covariates[covariate] - (np.nan if reference is None else reference)
         return np.asarray(self._coefficient(effect.coefficient) * away)
 
@@ -230,7 +319,7 @@ def _check_covariate(model: Model, name: str, covariates: Mapping[str, Floats]) 
     if name not in covariates:
         remedy = f"give {name}, or take it out of the model"
         raise InputError(f"model {model.name} needs a covariate that is not there", field=name, remedy=remedy)
-    values, spec = np.asarray(covariates[name], np.float64), model.covariates[name]
+    values, spec = np.asarray(covariates[name], np.float64), model.inputs[name]
     missing = int(np.isnan(values).sum())
     if missing:
         raise InputError(

@@ -1,0 +1,131 @@
+"""Random effects, occasions and mixtures: what types alone cannot say."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pkpd.model.parts import Shared
+
+if TYPE_CHECKING:
+    from pkpd.model.checks import Finder
+    from pkpd.model.spec import Model
+
+__all__ = ["check_variability"]
+
+
+def check_variability(model: Model, find: Finder) -> None:
+    """InputError for the first thing wrong."""
+    _shared(model, find)
+    _occasions(model, find)
+    _varying(model, find)
+    _correlations(model, find)
+    _blocks(model, find)
+    _mixture(model, find)
+
+
+def _shared(model: Model, find: Finder) -> None:
+    for name, p in model.parameters.items():
+        if isinstance(p.iiv, Shared):
+            others = [n for n in model.subject_etas if n != name]
+            find.known(("parameters", name, "iiv", "eta"), p.iiv.eta, others, "parameter with an iiv of its own")
+        if p.shape is not None and not p.varies:
+            find.fail(("parameters", name, "scale"), "shapes an eta the parameter has not", p.scale, "add iiv")
+
+
+def _occasions(model: Model, find: Finder) -> None:
+    if model.occasion_etas and model.occasion is None:
+        name = model.occasion_etas[0]
+        find.fail(("parameters", name, "iov"), "needs an occasion", None, "add occasion: {column: OCC} or {every: 7 d}")
+    if model.occasion is not None and not model.occasion_etas:
+        find.fail(("occasion",), "no parameter varies between occasions", None, "add iov to one, or leave occasion out")
+    if model.occasion is not None and model.occasion.column in model.inputs:
+        find.fail(("occasion", "column"), "is a covariate already", model.occasion.column, "name another column")
+
+
+def _varying(model: Model, find: Finder) -> None:
+    for name, covariate in model.covariates.items():
+        if covariate.labels and covariate.between == "linear":
+            find.fail(("covariates", name, "between"), "categories have nothing in between", "linear", "use locf")
+    for name, p in model.parameters.items():
+        changing = [c for c in p.effects if c in model.varying]
+        if changing and p.above is not None:
+            find.fail(("parameters", name, "effects"), "a parameter with above cannot change in time", changing[0])
+
+
+def _correlations(model: Model, find: Finder) -> None:
+    etas = model.subject_etas
+    seen: set[frozenset[str]] = set()
+    for i, (a, b, _) in enumerate(model.correlations):
+        for name in (a, b):
+            find.known(("correlations", i), name, etas, "parameter with iiv")
+        if a == b or frozenset((a, b)) in seen:
+            find.fail(("correlations", i), "pairs a parameter with itself or twice with another", f"{a}, {b}")
+        seen.add(frozenset((a, b)))
+    if not _definite(etas, model.correlations):
+        find.fail(("correlations",), "together they are not possible (not positive definite)", None, "weaken them")
+    names = tuple(model.outputs)
+    for i, (a, b, _) in enumerate(model.residual_correlations):
+        for name in (a, b):
+            find.known(("residual_correlations", i), name, names, "output")
+            if model.outputs[name].error.beta is not None or not model.outputs[name].continuous:
+                find.fail(("residual_correlations", i), "has no residual standard deviation", name, "leave it out")
+        if a == b:
+            find.fail(("residual_correlations", i), "pairs an output with itself", f"{a}, {b}")
+    if not _definite(names, model.residual_correlations):
+        find.fail(("residual_correlations",), "together they are not possible (not positive definite)", None)
+
+
+def _blocks(model: Model, find: Finder) -> None:
+    seen: dict[str, int] = {}
+    for k, block in enumerate(model.omega):
+        path: tuple[str | int, ...] = ("omega", "block") if len(model.omega) == 1 else ("omega", k, "block")
+        for i, name in enumerate(block.block):
+            find.known((*path, i), name, model.subject_etas, "parameter with iiv")
+            if name in seen:
+                problem = "names a parameter twice" if seen[name] == k else "names a parameter of another block"
+                find.fail(path, problem, name, "one block for each parameter")
+            seen[name] = k
+
+
+def _definite(names: tuple[str, ...], correlations: tuple[tuple[str, str, float], ...]) -> bool:
+    """Whether the correlation matrix has a Cholesky factor."""
+    size = len(names)
+    matrix = [[float(i == j) for j in range(size)] for i in range(size)]
+    for a, b, r in correlations:
+        i, j = names.index(a), names.index(b)
+        matrix[i][j] = matrix[j][i] = r
+    for i in range(size):
+        for j in range(i + 1):
+            rest = matrix[i][j] - sum(matrix[i][k] * matrix[j][k] for k in range(j))
+            if i == j and rest <= 1e-10:
+                return False
+            matrix[i][j] = math.sqrt(rest) if i == j else rest / matrix[j][j]
+    return True
+
+
+def _mixture(model: Model, find: Finder) -> None:
+    """At least two classes; the last may be `rest`; probabilities that are all numbers add up to 1."""
+    shares = model.mixture
+    if not shares:
+        return
+    if len(shares) < 2:
+        find.fail(("mixture",), "needs two classes or more", None, "add the other: {responder: 0.3, other: rest}")
+    last = list(shares)[-1]
+    for name, share in shares.items():
+        if share == "rest":
+            if name != last:
+                find.fail(("mixture", name), "only the last class can be rest", share)
+        elif isinstance(share, str):
+            find.known(("mixture", name), share, model.parameters, "parameter")
+            if model.parameters[share].varies or model.parameters[share].effects:
+                find.fail(("mixture", name), "a probability has no iiv, iov or effects of its own", share)
+            if model.parameters[share].link != "logit":
+                find.fail(("mixture", name), "a probability needs the logit scale", share, "add scale: logit")
+    numbers = [s for s in shares.values() if isinstance(s, float)]
+    total = sum(numbers)
+    whole = len(numbers) == len(shares)
+    if total > 1 + 1e-9 or (whole and abs(total - 1) > 1e-9):
+        find.fail(("mixture",), "the probabilities must add up to 1", total, "let the last one be rest")
+    if not whole and shares[last] != "rest":
+        find.fail(("mixture", last), "must be rest where another is a parameter", shares[last], f"{last}: rest")
