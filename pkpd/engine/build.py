@@ -47,6 +47,11 @@ class Compiled:
         """Text of the generated ODE solver."""
         return source(self.dynamics)
 
+    @cached_property
+    def switching(self) -> str:
+        """The same for event records that turn compartments off and on."""
+        return source(self.dynamics, switches=True)
+
 
 def compiled(model: Model) -> Compiled:
     """Decide how `model` is solved: closed form where its equations have one, else generated code.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pkpd.model.equations import Expr, Name, Number, names, show
@@ -33,8 +33,10 @@ class Dynamics:
     """Everything a solve needs.
 
     states, parameters: names in the model's order; assigned: name -> expression, each after what it needs;
-    initial, derivative: by state (initial defaults to 0); bioavailability, lag: by state (1 and 0 h by default);
-    outputs: names of equations or states that are wanted; summaries: statistics of such names.
+    initial, derivative: by state (initial defaults to 0); bioavailability, lag, scale (dose's unit -> state's), rate
+    and duration of infusions that the model gives: by state (1, 0 h, 1, none, none by default); stops: expressions of
+    parameters that are times [h] at which a solver must stop; outputs: names of equations or states that are wanted;
+    summaries: statistics of such names; hazards: the last states, that integrate the hazard of an event each.
     """
 
     states: tuple[str, ...]
@@ -46,12 +48,18 @@ class Dynamics:
     lag: Mapping[str, Expr]
     outputs: tuple[str, ...]
     summaries: tuple[Statistic, ...] = ()
+    hazards: tuple[str, ...] = ()
+    scale: Mapping[str, Expr] = field(default_factory=dict)
+    rate: Mapping[str, Expr] = field(default_factory=dict)
+    duration: Mapping[str, Expr] = field(default_factory=dict)
+    stops: tuple[Expr, ...] = ()
 
     def text(self) -> str:
         """Canonical text of the equations, for hashing."""
         parts = [f"states {self.states}", f"parameters {self.parameters}", f"outputs {self.outputs}"]
-        for label in ("assigned", "derivative", "initial", "bioavailability", "lag"):
+        for label in ("assigned", "derivative", "initial", "bioavailability", "lag", "scale", "rate", "duration"):
             parts += [f"{label} {name} = {show(expr)}" for name, expr in getattr(self, label).items()]
+        parts += [f"stop {show(expr)}" for expr in self.stops]
         return "\n".join(parts)
 
     def digest(self) -> str:
@@ -83,8 +91,11 @@ def dynamics_of(model: Model) -> Dynamics:
         assigned=model.dynamics,
         derivative=model.derivatives,
         initial=model.initials,
-        bioavailability={s: _expression(d.bioavailability) for s, d in model.doses.items()},
-        lag={s: _expression(d.lag) for s, d in model.doses.items()},
+        bioavailability=_dose_option(model, "bioavailability"),
+        lag=_dose_option(model, "lag"),
+        scale=_dose_option(model, "scale"),
+        rate=_dose_option(model, "rate"),
+        duration=_dose_option(model, "duration"),
         outputs=_outputs(model),
         summaries=tuple(
             Statistic(name=name, of=str(s.of), kind=s.as_, window=s.window) for name, s in model.summaries.items()
@@ -92,8 +103,12 @@ def dynamics_of(model: Model) -> Dynamics:
     )
 
 
-def _expression(value: float | str) -> Expr:
-    return Name(value) if isinstance(value, str) else Number(value)
+def _dose_option(model: Model, name: str) -> dict[str, Expr]:
+    """State -> expression, for the states that are given one."""
+    from pkpd.model.dosing import expression_of
+
+    found = {state: getattr(target, name) for state, target in model.doses.items()}
+    return {state: expression_of(value) for state, value in found.items() if value is not None}
 
 
 def _outputs(model: Model) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from pkpd.engine.template import DRIVER, HEADER, NO_WINDOWS, WINDOWS
 
 __all__ = ["source"]
 
+_BLOCKS = ("Y", "K1", "YN", "K7", "D2", "D3", "D4", "R", "YP", "YS", "RS", "M", "C")
 _FIRST_ROW = 16  # kernels.lanes.FIRST_FREE_ROW, repeated so that generating needs no numba
 
 
@@ -28,18 +29,20 @@ class _Plan:
     outputs: tuple[int, ...]
     initial: tuple[int, ...]
     fixed: tuple[int, ...]
+    switches: bool
 
     @property
     def rows(self) -> dict[str, int]:
         """First row of each block of the workspace."""
         n, row, found = len(self.states), _FIRST_ROW, {}
-        for name in ("Y", "K1", "YN", "K7", "D2", "D3", "D4", "R", "YP", "C"):
-            found[name], row = row, row + n
+        for name in _BLOCKS:
+            found[name] = row
+            row += n if name != "M" or self.switches else 0
         found["end"] = found["C"] + len(self.fixed) + n
         return found
 
 
-def _plan(dynamics: Dynamics) -> _Plan:
+def _plan(dynamics: Dynamics, switches: bool) -> _Plan:
     graph = Graph(frozenset({*dynamics.states, TIME}))
     names = {n: graph.symbol(n) for n in (*dynamics.parameters, TIME, *dynamics.states)}
     leaves = dict(names)
@@ -57,28 +60,35 @@ def _plan(dynamics: Dynamics) -> _Plan:
         outputs=outputs,
         initial=initial,
         fixed=tuple(fixed_nodes(graph, (*derivative, *outputs))),
+        switches=switches,
     )
 
 
-def source(dynamics: Dynamics) -> str:
-    """The module's text; only generated names and numbers occur in it, never the user's words."""
-    plan = _plan(dynamics)
+def source(dynamics: Dynamics, *, switches: bool = False) -> str:
+    """The module's text; only generated names and numbers occur in it, never the user's words.
+
+    switches: compartments can be turned off and on.
+    """
+    plan = _plan(dynamics, switches)
     rows = plan.rows
     header = HEADER.format(
         digest=dynamics.digest(),
         ns=len(plan.states),
+        np=len(plan.states) - len(dynamics.hazards),
         no=len(plan.outputs),
         rows=rows["end"],
-        layout=", ".join(str(rows[k]) for k in ("Y", "K1", "YN", "K7", "D2", "D3", "D4", "R", "YP", "C")),
+        layout=", ".join(str(rows[k]) for k in _BLOCKS),
     )
-    parts = [header, _prepare(plan), _initial(plan), _outputs(plan), _restart(plan), _step(plan), _commit(plan)]
+    parts = [header, _prepare(plan), _initial(plan), _switch(plan), _outputs(plan), _restart(plan), _step(plan)]
+    parts.append(_commit(plan))
     windows = WINDOWS if dynamics.summaries else NO_WINDOWS
     return "\n".join([*parts, DRIVER.replace("{signature}", _SIGNATURE).replace("{windows}", windows)])
 
 
 _SIGNATURE = (
     "(float64[:, ::1], int64[::1], float64[::1], int8[::1], int32[::1], float64[::1], float64[:, ::1], int32[::1], "
-    "float64[::1], float64[:, ::1], boolean, int64[::1], float64[:, :, ::1], float64[:, :, ::1], float64, float64, "
+    "float64[:, ::1], float64[::1], float64[:, ::1], boolean, int64[::1], float64[:, :, ::1], float64[:, :, ::1], "
+    "float64, float64, "
     "int64, float64[:, :, ::1], float64[:, :, :, ::1], int8[::1])"
 )
 
@@ -105,6 +115,11 @@ def _prepare(plan: _Plan) -> str:
 def _initial(plan: _Plan) -> str:
     n = len(plan.fixed)
     return _function("initial(W, lane)", [f"{_at('Y', k)} = {_at('C', n + k)}" for k in range(len(plan.states))])
+
+
+def _switch(plan: _Plan) -> str:
+    """Turn a compartment on (1) or off (0)."""
+    return _function("switch(W, lane, state, on)", ["W[(M + state) * 8 + lane] = on"] if plan.switches else [])
 
 
 def _fixed_given(plan: _Plan) -> dict[int, str]:
@@ -177,7 +192,8 @@ def _slopes(plan: _Plan, states: Sequence[str], time: str, stage: int) -> list[s
     """Statements for the derivatives at one stage, `k{stage}_{state}`."""
     given = _fixed_given(plan) | dict(zip(plan.states, states, strict=True)) | {plan.time: time}
     block: Block = statements(plan.graph, plan.derivative, given, f"x{stage}_")
-    return [*block.lines, *(f"k{stage}_{j} = {text} + r{j}" for j, text in enumerate(block.roots))]
+    slope = "k{0}_{1} = ({2} + r{1}) * m{1}" if plan.switches else "k{0}_{1} = {2} + r{1}"
+    return [*block.lines, *(slope.format(stage, j, text) for j, text in enumerate(block.roots))]
 
 
 def _lane_loop(head: str, body: Sequence[str], how: str = "inline") -> str:
@@ -186,6 +202,7 @@ def _lane_loop(head: str, body: Sequence[str], how: str = "inline") -> str:
 
 def _loads(plan: _Plan, rows: Sequence[tuple[str, str]]) -> list[str]:
     lines = ["t = W[lane]", "h = W[8 + lane]"]
+    rows = [*rows, ("M", "m")] if plan.switches else rows
     lines += [f"{local}{j} = {_at(row, j)}" for row, local in rows for j in range(len(plan.states))]
     return lines + _load_fixed(plan, plan.derivative)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pkpd.engine.actions import Actions, actions_of, owned
+from pkpd.engine.actions import OFF, ON, Actions, Dosing, actions_of, owned
+from pkpd.engine.changes import Changes, in_force
 from pkpd.engine.dynamics import TIME, Dynamics
 from pkpd.engine.request import Request, Result
 from pkpd.engine.status import SolveStatus
@@ -40,23 +41,62 @@ def _dose_table(given: Mapping[str, Expr], default: float, dynamics: Dynamics, p
     return table
 
 
+def _dosing(dynamics: Dynamics, parameters: F64) -> Dosing:
+    """How doses arrive under each row of parameters."""
+
+    def table(given: Mapping[str, Expr], default: float) -> F64 | None:
+        return _dose_table(given, default, dynamics, parameters) if given else None
+
+    return Dosing(
+        share=_dose_table(dynamics.bioavailability, 1.0, dynamics, parameters),
+        lag=_dose_table(dynamics.lag, 0.0, dynamics, parameters), scale=table(dynamics.scale, 1.0),
+        rate=table(dynamics.rate, np.nan), duration=table(dynamics.duration, np.nan),
+    )  # fmt: skip
+
+
 def _part(events: Events, lo: int, hi: int) -> Events:
     if lo == 0 and hi == len(events):
         return events
     first, last = events.offsets[lo], events.offsets[hi]
-    columns = ("time", "amount", "target", "duration", "interval", "steady")
+    columns = ("time", "amount", "target", "duration", "interval", "steady", "kind", "rate", "more")
     return Events(events.offsets[lo : hi + 1] - first, *(getattr(events, c)[first:last] for c in columns))
 
 
+def _rows(request: Request, lo: int, hi: int) -> tuple[F64, Changes]:
+    """Rows of parameters: those of the subjects, then those of their changes; and the changes."""
+    changes = request.changes.part(lo, hi)
+    if not len(changes.time):
+        return request.parameters[lo:hi], changes
+    return np.concatenate([request.parameters[lo:hi], changes.parameters]), changes
+
+
+def _stops(dynamics: Dynamics, rows: F64, changes: Changes) -> F64 | None:
+    """Model event times (n, K), NaN where a subject has none: every row of parameters gives its own."""
+    if not dynamics.stops:
+        return None
+    values, n = _named(dynamics, rows), len(changes)
+    columns = [_per_subject(expr, values, dynamics, len(rows)) for expr in dynamics.stops]
+    found = [column[:n] for column in columns]
+    if len(rows) > n:
+        nth = np.arange(len(changes.time)) - changes.offsets[changes.subject]
+        for column in columns:
+            later = np.full((n, int(nth.max()) + 1), np.nan)
+            later[changes.subject, nth] = column[n:]
+            found += list(later.T)
+    return np.stack(found, axis=1)
+
+
 def _actions(request: Request, lo: int, hi: int) -> Actions:
-    dynamics, parameters = request.compiled.dynamics, request.parameters[lo:hi]
-    factor = _dose_table(dynamics.bioavailability, 1.0, dynamics, parameters)
-    lag = _dose_table(dynamics.lag, 0.0, dynamics, parameters)
-    return actions_of(_part(request.events, lo, hi), factor, lag)
+    dynamics = request.compiled.dynamics
+    rows, changes = _rows(request, lo, hi)
+    stops = _stops(dynamics, rows, changes)
+    return actions_of(_part(request.events, lo, hi), _dosing(dynamics, rows), changes, stops)
 
 
 def _not_finite(request: Request, result: Result, lo: int, hi: int) -> NDArray[np.bool_]:
     bad: NDArray[np.bool_] = ~np.isfinite(request.parameters[lo:hi]).all(axis=1)
+    changes = request.changes.part(lo, hi)
+    np.logical_or.at(bad, changes.subject, ~np.isfinite(changes.parameters).all(axis=1))
     result.status[lo:hi][bad] = SolveStatus.NOT_FINITE
     return bad
 
@@ -68,9 +108,11 @@ def ode_chunk(request: Request, result: Result, lo: int, hi: int) -> None:
     actions = _actions(request, lo, hi)
     windows = request.windows
     which = np.asarray([request.compiled.outputs.index(of) for of in windows.of], np.int64)
-    solver(request.compiled.source)(
+    switched = bool(np.isin(actions.kind, (OFF, ON)).any())
+    solver(request.compiled.switching if switched else request.compiled.source)(
         request.parameters[lo:hi], actions.offsets, actions.time, actions.kind, actions.target, actions.amount,
-        actions.steady, actions.steady_target, request.start[lo:hi], request.times[lo:hi], request.after, which,
+        actions.steady, actions.steady_target, actions.parameters, request.start[lo:hi], request.times[lo:hi],
+        request.after, which,
         windows.lo[lo:hi], windows.hi[lo:hi], request.rtol, request.atol, request.max_steps,
         result.values[lo:hi], result.stats[lo:hi], result.status[lo:hi],
     )  # fmt: skip
@@ -79,11 +121,15 @@ def ode_chunk(request: Request, result: Result, lo: int, hi: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Closed:
-    """One chunk on its way through the closed form: where it lies, its parameters by name, the kernel's arguments."""
+    """One chunk on its way through the closed form: where it lies, its parameters by name, the kernel's arguments.
+
+    values: every row of parameters by name, (rows,): those of the n subjects, then those of their changes.
+    """
 
     request: Request
     form: OneCompartment
     part: slice
+    changes: Changes
     values: dict[str, F64]
     arguments: tuple[Any, ...]
 
@@ -95,17 +141,32 @@ class _Closed:
     def size(self) -> int:
         return int(self.part.stop - self.part.start)
 
+    def column(self, expr: Expr) -> tuple[F64, F64]:
+        """An expression of parameters: for the subjects, and after each change."""
+        whole = _per_subject(expr, self.values, self.dynamics, self.size + len(self.changes.time))
+        return whole[: self.size], whole[self.size :]
+
+    def at(self, times: F64) -> dict[str, F64]:
+        """Parameters in force at the samples: (n, 1), or (n, T) where they change."""
+        if not len(self.changes.time):
+            return {name: column[:, None] for name, column in self.values.items()}
+        n, count = times.shape
+        subject = np.repeat(np.arange(n), count)
+        row = in_force(self.changes, subject, times.reshape(-1), samples=True, after=self.request.after)
+        return {name: column[row].reshape(n, count) for name, column in self.values.items()}
+
 
 def closed_chunk(request: Request, result: Result, lo: int, hi: int) -> None:
     """Subjects lo:hi by the one-compartment closed form."""
     form, dynamics = request.compiled.form, request.compiled.dynamics
     if form is None:
         raise TypeError("no closed form")
-    values = _named(dynamics, request.parameters[lo:hi])
-    ka = _per_subject(form.ka, values, dynamics, hi - lo)
-    ke = _per_subject(form.ke, values, dynamics, hi - lo)
-    arguments = (ka, ke, *_kernel_actions(_actions(request, lo, hi), form, dynamics))
-    chunk = _Closed(request=request, form=form, part=slice(lo, hi), values=values, arguments=arguments)
+    rows, changes = _rows(request, lo, hi)
+    values = _named(dynamics, rows)
+    chunk = _Closed(request=request, form=form, part=slice(lo, hi), changes=changes, values=values, arguments=())
+    rates = (*chunk.column(form.ka), *chunk.column(form.ke))
+    actions = _kernel_actions(_actions(request, lo, hi), form, dynamics)
+    chunk = replace(chunk, arguments=(rates[0], rates[2], rates[1], rates[3], *actions))
     lost = _closed_values(chunk, result)
     _closed_windows(chunk, result)
     bad = _not_finite(request, result, lo, hi) | lost
@@ -125,7 +186,7 @@ def _closed_values(chunk: _Closed, result: Result) -> NDArray[np.bool_]:
     times = chunk.request.times[chunk.part]
     out = np.empty((chunk.size, 2, times.shape[1]))
     fill(*chunk.arguments, times, chunk.request.after, out)
-    known = {name: column[:, None] for name, column in chunk.values.items()}
+    known = chunk.at(times)
     known |= {TIME: times, chunk.form.central: out[:, 1]}
     if chunk.form.depot is not None:
         known[chunk.form.depot] = out[:, 0]
@@ -143,9 +204,5 @@ def _closed_windows(chunk: _Closed, result: Result) -> None:
     for g, of in enumerate(asked.of):
         left, right = (np.ascontiguousarray(side[chunk.part, g]) for side in (asked.lo, asked.hi))
         out = np.empty((chunk.size, 3, left.shape[1]))
-        fill(*chunk.arguments, left, right, out)
-        scale = _per_subject(chunk.form.scale[of], chunk.values, chunk.dynamics, chunk.size)[:, None]
-        stats, turned = result.stats[chunk.part, g], scale < 0.0
-        stats[:, 0] = out[:, 0] * scale
-        stats[:, 1] = np.where(turned, out[:, 2], out[:, 1]) * scale
-        stats[:, 2] = np.where(turned, out[:, 1], out[:, 2]) * scale
+        fill(*chunk.arguments, *chunk.column(chunk.form.scale[of]), left, right, out)
+        result.stats[chunk.part, g] = out

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pkpd.engine.build import Compiled
+from pkpd.engine.changes import Changes
 from pkpd.ground.errors import InputError
 from pkpd.ground.text import nearest
 from pkpd.model.regimen import Events
@@ -43,6 +44,7 @@ class Request:
     compiled: Compiled
     parameters: F64
     events: Events
+    changes: Changes
     start: F64
     times: F64
     windows: Windows

@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from pkpd.engine.actions import owned, start_times
 from pkpd.engine.build import Compiled
+from pkpd.engine.changes import Changes
 from pkpd.engine.paths import closed_chunk, ode_chunk
-from pkpd.engine.request import Request, Result, Windows, windows_of
+from pkpd.engine.request import Request, Result, windows_of
 from pkpd.engine.status import SolveStatus
 from pkpd.ground.errors import InputError
-from pkpd.model.regimen import Events
+from pkpd.model.regimen import EventKind, Events
 
 __all__ = ["CHUNK", "Solution", "SolveStatus", "solve"]
 
@@ -49,6 +50,7 @@ def solve(
     events: Events,
     times: ArrayLike,
     *,
+    changes: Changes | None = None,
     windows: WindowTable | None = None,
     after: bool = False,
     rtol: float = 1e-6,
@@ -60,7 +62,8 @@ def solve(
     """Outputs and summaries of n subjects.
 
     parameters (n, P) in the order of the model; events of n subjects; times (n, T) or (T,) [h], NaN where nothing is
-    asked. Summaries of the model are computed at every time over [time - window, time] cut at the subject's start;
+    asked. changes: individual parameters that replace those of a subject in the course of time (covariates that vary).
+    Summaries of the model are computed at every time over [time - window, time] cut at the subject's start;
     `windows={name: (start, end)}` (each (n, K) or (K,)) asks for these instead. A sample or window end at the time of a
     dose comes before the dose; samples come after it with `after`. rtol, atol: tolerances per step of the ODE path
     (RMS over states). threads: fixed chunks of 4,096 subjects on a thread pool; the bits are those of one thread.
@@ -77,6 +80,7 @@ def solve(
         compiled=compiled,
         parameters=values,
         events=events,
+        changes=_changes(changes, values),
         start=start,
         times=asked if order is None else np.take_along_axis(asked, order, axis=1),
         windows=windows_of(compiled, asked, start, windows),
@@ -85,7 +89,7 @@ def solve(
         atol=atol,
         max_steps=max_steps,
     )
-    result = _run(_chosen(compiled, request.windows, path), request, threads)
+    result = _run(_chosen(request, path), request, threads)
     return _solution(request, result, order)
 
 
@@ -102,9 +106,10 @@ def _run(chunk: Callable[[Request, Result, int, int], None], request: Request, t
     return result
 
 
-def _chosen(compiled: Compiled, windows: Windows, path: Path) -> Callable[[Request, Result, int, int], None]:
-    form = compiled.form
-    able = form is not None and all(of in form.scale for of in windows.of)
+def _chosen(request: Request, path: Path) -> Callable[[Request, Result, int, int], None]:
+    form = request.compiled.form
+    able = form is not None and all(of in form.scale for of in request.windows.of)
+    able = able and not np.isin(request.events.kind, (EventKind.OFF, EventKind.ON)).any()
     if path == "closed" and not able:
         raise InputError("this model has no closed form for what is asked", field="path", value=path, remedy="use ode")
     if path not in ("auto", "closed", "ode"):
@@ -129,6 +134,11 @@ def _parameters(parameters: Any, compiled: Compiled) -> F64:
     if values.ndim != 2 or values.shape[1] != wanted:
         raise InputError(f"must have shape (subjects, {wanted})", field="parameters", value=values.shape)
     return values
+
+
+def _changes(changes: Changes | None, parameters: F64) -> Changes:
+    n, size = parameters.shape
+    return Changes.none(n, size) if changes is None else changes.checked(n, size)
 
 
 def _times(times: ArrayLike, n: int) -> F64:

@@ -25,7 +25,7 @@ SUBJECT, ACTION, SAMPLE, STEPS, MODE, STEADY_ROW, CYCLES, FAILED = range(8)
 # modes of a lane
 NORMAL, CYCLE_FIRST, CYCLE_REST, FINAL_FIRST, FINAL_REST = range(5)
 # kinds of action (the same numbers as in kernels.linear)
-ADD, RATE, STEADY, RESET = range(4)
+ADD, RATE, STEADY, RESET, REPLACE, MULTIPLY, SET, SUPERPOSE, OFF, ON = range(10)
 # status of a subject (the same numbers as engine.status)
 OK, STEP_LIMIT, STEP_TOO_SMALL, NOT_FINITE, NOT_STEADY = range(5)
 # statistics of a window

@@ -19,6 +19,9 @@ Actions of subject i are rows offsets[i]:offsets[i+1] of `time` (ascending), `ki
     RATE    add amount to its input rate (an infusion is +rate, later -rate)
     STEADY  replace the state by the periodic state of row int(amount) of `steady`: amount, interval, duration, phase
     RESET   empty both compartments, stop all inputs
+    REPLACE put the amount in the place of the compartment's, MULTIPLY multiply the compartment's by it
+    SET     from now on the rates are those of row int(amount) of set_ka, set_ke (a covariate has changed)
+    SUPERPOSE  like STEADY, but the periodic state and its inputs are added
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
 I8 = NDArray[np.int8]
 
-ADD, RATE, STEADY, RESET = 0, 1, 2, 3
+ADD, RATE, STEADY, RESET, REPLACE, MULTIPLY, SET, SUPERPOSE = range(8)
 DEPOT, CENTRAL = 0, 1
 
 
@@ -240,13 +243,16 @@ def steady_state(target: int, row: F64, ka: float, ke: float) -> tuple[float, fl
 
 @inlined
 def walk(
-    ka: float, ke: float, first: int, last: int, time: F64, kind: I8, target: I32, amount: F64, steady: F64, knots: F64
-) -> int:
-    """Fill `knots` (5, >= actions) with time, both amounts and both input rates just after each action time."""
+    ka: float, ke: float, set_ka: F64, set_ke: F64, first: int, last: int, time: F64, kind: I8, target: I32,
+    amount: F64, steady: F64, knots: F64,
+) -> int:  # fmt: skip
+    """Fill `knots` (8, >= actions) with time, both amounts, both input rates, ka, ke and the row of `set_ka` in force
+    (-1: none) just after each action time.
+    """
     a = c = ra = rc = t = 0.0
     count = 0
     ea = ec = g = 1.0
-    last_dt = -1.0
+    last_dt = row = -1.0
     for i in range(first, last):
         dt = time[i] - t if count > 0 else 0.0
         if dt > 0.0:
@@ -261,19 +267,32 @@ def walk(
         if count == 0 or dt > 0.0:
             count += 1
         t = time[i]
-        into_depot = target[i] == DEPOT
-        if kind[i] == ADD:
-            a += amount[i] if into_depot else 0.0
-            c += 0.0 if into_depot else amount[i]
-        elif kind[i] == RATE:
-            ra += amount[i] if into_depot else 0.0
-            rc += 0.0 if into_depot else amount[i]
-        elif kind[i] == STEADY:
-            a, c, ra, rc = steady_state(target[i], steady[int(amount[i])], ka, ke)
-        else:
+        into_depot, x, what = target[i] == DEPOT, amount[i], kind[i]
+        if what == ADD:
+            a += x if into_depot else 0.0
+            c += 0.0 if into_depot else x
+        elif what == RATE:
+            ra += x if into_depot else 0.0
+            rc += 0.0 if into_depot else x
+        elif what == STEADY:
+            a, c, ra, rc = steady_state(target[i], steady[int(x)], ka, ke)
+        elif what == SUPERPOSE:
+            a1, c1, ra1, rc1 = steady_state(target[i], steady[int(x)], ka, ke)
+            a, c, ra, rc = a + a1, c + c1, ra + ra1, rc + rc1
+        elif what == REPLACE:
+            a, c = (x if into_depot else a), (c if into_depot else x)
+        elif what == MULTIPLY:
+            a, c = (a * x if into_depot else a), (c if into_depot else c * x)
+        elif what == SET:
+            row, last_dt = x, -1.0
+            ka, ke = set_ka[int(x)], set_ke[int(x)]
+        elif what == RESET:
             a = c = ra = rc = 0.0
+        else:
+            a = c = np.nan
         k = count - 1
         knots[0, k], knots[1, k], knots[2, k], knots[3, k], knots[4, k] = t, a, c, ra, rc
+        knots[5, k], knots[6, k], knots[7, k] = ka, ke, row
     return count
 
 
@@ -304,16 +323,18 @@ def _fill_plain(a: float, c: float, t: float, ka: float, ke: float, times: F64, 
 
 @kernel
 def amounts(
-    ka: F64, ke: F64, offsets: I64, time: F64, kind: I8, target: I32, amount: F64, steady: F64,
-    times: F64, after: bool, out: F64,
+    ka: F64, ke: F64, set_ka: F64, set_ke: F64, offsets: I64, time: F64, kind: I8, target: I32, amount: F64,
+    steady: F64, times: F64, after: bool, out: F64,
 ) -> None:  # fmt: skip
     """Depot and central amounts at `times` (n, T), ascending, NaN last (left NaN); out (n, 2, T).
 
     A sample at the time of an action sees the state before it, or after it if `after`.
     """
-    knots = np.empty((5, _longest(offsets)))
+    knots = np.empty((8, _longest(offsets)))
     for i in range(ka.size):
-        count = walk(ka[i], ke[i], offsets[i], offsets[i + 1], time, kind, target, amount, steady, knots)
+        count = walk(
+            ka[i], ke[i], set_ka, set_ke, offsets[i], offsets[i + 1], time, kind, target, amount, steady, knots
+        )
         samples = times[i]
         j = _until(samples, 0, knots[0, 0], after) if count > 0 else _until(samples, 0, np.inf, False)
         out[i, :, :j] = 0.0
@@ -321,17 +342,19 @@ def amounts(
             j1 = _until(samples, j, knots[0, k + 1] if k + 1 < count else np.inf, after)
             t, a, c, ra, rc = knots[0, k], knots[1, k], knots[2, k], knots[3, k], knots[4, k]
             if ra == 0.0 and rc == 0.0:
-                _fill_plain(a, c, t, ka[i], ke[i], samples[j:j1], out[i, 0, j:j1], out[i, 1, j:j1])
+                _fill_plain(a, c, t, knots[5, k], knots[6, k], samples[j:j1], out[i, 0, j:j1], out[i, 1, j:j1])
             else:
                 for s in range(j, j1):
-                    out[i, 0, s], out[i, 1, s] = propagate(a, c, ra, rc, ka[i], ke[i], samples[s] - t)
+                    out[i, 0, s], out[i, 1, s] = propagate(a, c, ra, rc, knots[5, k], knots[6, k], samples[s] - t)
             j = j1
         out[i, :, j:] = np.nan
 
 
 @inlined
-def _window(knots: F64, count: int, ka: float, ke: float, lo: float, hi: float) -> tuple[float, float, float]:
-    """Average, maximum and minimum of the central amount over [lo, hi]; lo = hi gives the value there."""
+def _window(
+    knots: F64, count: int, scale: float, set_scale: F64, lo: float, hi: float
+) -> tuple[float, float, float]:
+    """Average, maximum and minimum of scale x central amount over [lo, hi]; lo = hi gives the value there."""
     total, top, low = 0.0, -np.inf, np.inf
     first = int(np.searchsorted(knots[0, :count], lo, side="right")) - 1
     if lo == hi and first >= 0 and knots[0, first] == hi:
@@ -339,19 +362,26 @@ def _window(knots: F64, count: int, ka: float, ke: float, lo: float, hi: float) 
     if first < 0:
         top = low = 0.0
     for k in range(max(first, 0), count):
-        t, a, c, ra, rc = knots[0, k], knots[1, k], knots[2, k], knots[3, k], knots[4, k]
+        t, a, c, ra, rc, ka, ke = (
+            knots[0, k], knots[1, k], knots[2, k], knots[3, k], knots[4, k], knots[5, k], knots[6, k]
+        )  # fmt: skip
         if t >= hi:
             break
+        by = scale if knots[7, k] < 0.0 else set_scale[int(knots[7, k])]
         if lo > t:
             a, c = propagate(a, c, ra, rc, ka, ke, lo - t)
             t = lo
         length = (knots[0, k + 1] if (k + 1 < count and knots[0, k + 1] < hi) else hi) - t
-        total += area(a, c, ra, rc, ka, ke, length)
+        total += area(a, c, ra, rc, ka, ke, length) * by
         _, end = propagate(a, c, ra, rc, ka, ke, length)
         s = time_of_extremum(a, c, ra, rc, ka, ke)
         turn = propagate(a, c, ra, rc, ka, ke, s)[1] if 0.0 < s < length else end
-        top = max(top, c, end, turn)
-        low = min(low, c, end, turn)
+        c, end, turn = c * by, end * by, turn * by
+        if lo < hi:
+            top = max(top, c, end, turn)
+            low = min(low, c, end, turn)
+        else:
+            top = low = end
         total = total if end == end else np.nan
     if hi == lo:
         return top, top, top
@@ -361,20 +391,24 @@ def _window(knots: F64, count: int, ka: float, ke: float, lo: float, hi: float) 
 
 @kernel
 def windows(
-    ka: F64, ke: F64, offsets: I64, time: F64, kind: I8, target: I32, amount: F64, steady: F64,
-    start: F64, end: F64, out: F64,
+    ka: F64, ke: F64, set_ka: F64, set_ke: F64, offsets: I64, time: F64, kind: I8, target: I32, amount: F64,
+    steady: F64, scale: F64, set_scale: F64, start: F64, end: F64, out: F64,
 ) -> None:  # fmt: skip
-    """Statistics of the central amount over [start, end] (n, K); out (n, 3, K): average, maximum, minimum.
+    """Statistics of scale x central amount over [start, end] (n, K); out (n, 3, K): average, maximum, minimum.
 
-    An action at `end` is not seen; one at `start` is; zero width gives the value there. NaN bounds give NaN.
+    scale (n,), set_scale: its value after each change of the rates. An action at `end` is not seen; one at `start` is;
+    zero width gives the value there. NaN bounds give NaN.
     """
-    knots = np.empty((5, _longest(offsets)))
+    knots = np.empty((8, _longest(offsets)))
     for i in range(ka.size):
-        count = walk(ka[i], ke[i], offsets[i], offsets[i + 1], time, kind, target, amount, steady, knots)
+        count = walk(
+            ka[i], ke[i], set_ka, set_ke, offsets[i], offsets[i + 1], time, kind, target, amount, steady, knots
+        )
         for w in range(start.shape[1]):
             lo, hi = start[i, w], end[i, w]
             if lo <= hi:
-                out[i, 0, w], out[i, 1, w], out[i, 2, w] = _window(knots, count, ka[i], ke[i], lo, hi)
+                found = _window(knots, count, scale[i], set_scale, lo, hi)
+                out[i, 0, w], out[i, 1, w], out[i, 2, w] = found
             else:
                 out[i, :, w] = np.nan
 
@@ -473,8 +507,10 @@ def concentration_gradient(
                         s = (np.nan, np.nan, np.nan, np.nan, np.nan)
                     else:
                         s, rc = _gradient_steady(target[row], steady[int(x)], ka[i], ke)
-                else:
+                elif k == RESET:
                     s, rc = zero, 0.0
+                else:
+                    s = (np.nan, np.nan, np.nan, np.nan, np.nan)
                 row += 1
             now = _gradient_step(s, rc, ka[i], ke, at - t) if t > -np.inf else zero
             value[i, j] = now[1] / v[i]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -19,10 +20,26 @@ from pkpd.ground.fields import Hours, Identifier, Measured, problem
 from pkpd.ground.text import nearest
 from pkpd.ground.units import Quantity, factor, same_dimension
 
-__all__ = ["Dose", "Events", "Regimen", "Schedule"]
+__all__ = ["Dose", "EventKind", "Events", "Regimen", "Schedule"]
 
 MAX_DOSES = 100_000
 Floats = NDArray[np.float64]
+
+
+class EventKind(IntEnum):
+    """What a record does: 1 to 4 are NONMEM's EVID, 5 and 6 rxode2's, OFF and ON NONMEM's EVID 2 with CMT < 0 and > 0.
+
+    OTHER stops the solver and does nothing else. OFF empties a compartment and holds it so until ON, a dose or a reset.
+    """
+
+    DOSE = 1
+    OTHER = 2
+    RESET = 3
+    RESET_DOSE = 4
+    REPLACE = 5
+    MULTIPLY = 6
+    OFF = 7
+    ON = 8
 
 
 def _several(value: Any) -> Any:
@@ -72,10 +89,6 @@ class Dose:
                 self.for_ is not None and self.times is not None,
             ),
             (("steady needs every", "add every: 12 h and times: 1"), self.steady and self.every is None),
-            (
-                ("a steady-state infusion must be shorter than every", "shorten duration"),
-                self.steady and self.duration > (self.every or 0.0),
-            ),
             (("amount must be > 0", "leave the dose out"), not self.amount > 0),
         ]
 
@@ -100,10 +113,13 @@ class Dose:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The doses of one subject (or one shared regimen), in order of time; all arrays of length K.
+    """The records of one subject (or one shared regimen), in order of time and, at one time, of the file; K rows.
 
-    time [h], amount [unit of the target state], target (index of the state), duration [h], interval [h] (of the steady
-    state, else 0), steady.
+    time [h]; amount [unit of the target state; of a REPLACE the new amount, of a MULTIPLY the factor]; target (index of
+    the state); duration [h] of an infusion (a bioavailability then changes its rate); interval [h] between the doses of
+    a steady state or of `more`; steady: NONMEM's SS, 0, 1 or 2; kind: `EventKind`; rate: of an infusion given by its
+    rate (a bioavailability then changes its duration), -1 and -2 for a rate and a duration that the model gives, 0 for
+    none of these; more: additional doses at `interval` (ADDL). The last three are doses without extras if left out.
     """
 
     time: Floats
@@ -111,7 +127,13 @@ class Schedule:
     target: NDArray[np.int32]
     duration: Floats
     interval: Floats
-    steady: NDArray[np.bool_]
+    steady: NDArray[np.int8]
+    kind: NDArray[np.int8] = None  # type: ignore[assignment]
+    rate: Floats = None  # type: ignore[assignment]
+    more: NDArray[np.int32] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        _complete(self)
 
     def __len__(self) -> int:
         return len(self.time)
@@ -148,7 +170,7 @@ class Regimen:
         columns = [np.concatenate([p[i] for p in parts]) if parts else np.empty(0) for i in range(6)]
         order = np.argsort(columns[0], kind="stable")
         time, amount, target, duration, interval, steady = (c[order] for c in columns)
-        return Schedule(time, amount, target.astype(np.int32), duration, interval, steady.astype(np.bool_))
+        return Schedule(time, amount, target.astype(np.int32), duration, interval, steady.astype(np.int8))
 
 
 def _expanded(dose: Dose, states: Mapping[str, str]) -> tuple[NDArray[Any], ...]:
@@ -171,9 +193,9 @@ def _expanded(dose: Dose, states: Mapping[str, str]) -> tuple[NDArray[Any], ...]
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """The doses of n subjects as ragged arrays: subject i owns rows offsets[i]:offsets[i+1], in order of time.
+    """The records of n subjects as ragged arrays: subject i owns rows offsets[i]:offsets[i+1].
 
-    offsets (n+1) int64; time [h], amount, duration [h], interval [h] float64; target int32; steady bool.
+    offsets (n+1) int64; the other columns, and their order within a subject, are those of `Schedule`.
     """
 
     offsets: NDArray[np.int64]
@@ -182,7 +204,13 @@ class Events:
     target: NDArray[np.int32]
     duration: Floats
     interval: Floats
-    steady: NDArray[np.bool_]
+    steady: NDArray[np.int8]
+    kind: NDArray[np.int8] = None  # type: ignore[assignment]
+    rate: Floats = None  # type: ignore[assignment]
+    more: NDArray[np.int32] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        _complete(self)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -232,8 +260,21 @@ _COLUMNS: tuple[tuple[str, Any], ...] = (
     ("target", np.int32),
     ("duration", np.float64),
     ("interval", np.float64),
-    ("steady", np.bool_),
+    ("steady", np.int8),
+    ("kind", np.int8),
+    ("rate", np.float64),
+    ("more", np.int32),
 )
+_PLAIN: dict[str, float] = {"kind": EventKind.DOSE, "rate": 0.0, "more": 0}
+
+
+def _complete(made: Schedule | Events) -> None:
+    """Columns that are left out say plain doses; SS may come as truth values."""
+    size = len(made.time)
+    for name, kind in _COLUMNS[5:]:
+        column = getattr(made, name)
+        full = np.full(size, _PLAIN[name], kind) if column is None else np.asarray(column, kind)
+        object.__setattr__(made, name, full)
 
 
 def _offsets(counts: NDArray[np.int64] | NDArray[np.intp]) -> NDArray[np.int64]:

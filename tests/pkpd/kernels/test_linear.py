@@ -23,17 +23,22 @@ def _table(rows):
     return np.array([0, len(rows)]), time.copy(), kind.astype(np.int8), target.astype(np.int32), amount.copy()
 
 
+def _rates(ka, ke):
+    return np.array([ka]), np.array([ke]), np.empty(0), np.empty(0)
+
+
 def amounts(ka, ke, rows, times, steady=NO_STEADY, after=False):
     times = np.atleast_2d(np.asarray(times, float))
     out = np.empty((1, 2, times.shape[1]))
-    linear.amounts(np.array([ka]), np.array([ke]), *_table(rows), np.asarray(steady, float), times, after, out)
+    linear.amounts(*_rates(ka, ke), *_table(rows), np.asarray(steady, float), times, after, out)
     return out[0]
 
 
 def windows(ka, ke, rows, lo, hi, steady=NO_STEADY):
     out = np.empty((1, 3, 1))
     bounds = np.array([[float(lo)]]), np.array([[float(hi)]])
-    linear.windows(np.array([ka]), np.array([ke]), *_table(rows), np.asarray(steady, float), *bounds, out)
+    one = np.ones(1)
+    linear.windows(*_rates(ka, ke), *_table(rows), np.asarray(steady, float), one, one, *bounds, out)
     return out[0, :, 0]
 
 

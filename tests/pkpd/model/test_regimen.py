@@ -64,7 +64,6 @@ def test_dose_times(source: str, count: int, last: float) -> None:
         ("{amount: 1 mg, into: depot, at: 1 h, from: 1 h}", None, None),
         ("{amount: 1 mg, into: depot, every: 12 h, for: 1 d, times: 2}", None, None),
         ("{amount: 1 mg, into: depot, steady: true}", None, None),
-        ("{amount: 1 mg, into: depot, every: 1 h, times: 1, duration: 2 h, steady: true}", None, None),
         ("{amount: 1 mg, into: depot, every: 1 s, for: 100 year}", None, None),
     ],
 )
