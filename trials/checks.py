@@ -277,6 +277,9 @@ def _law(protocol: Protocol, fault: _Fault) -> PopulationLaw:
 
 
 def _against_model(protocol: Protocol, model: Model, fault: _Fault) -> None:
+    from pkpd.model.support import refuse
+
+    refuse(model, "trial")
     for name, endpoint in protocol.endpoints.items():
         if endpoint.output is not None:
             fault.known(endpoint.output, model.outputs, "output of the model", ("endpoints", name, "output"))

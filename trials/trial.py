@@ -155,17 +155,9 @@ def _measured(
             setting.seed, Purpose.RESIDUAL, subject=cohort.subject[None, :, None],
             replicate=cohort.replicate[:, None, None], index=visits, slot=number,
         )  # fmt: skip
-        error = residual.of_draws(setting.draws, name)
-        own = residual.CombinedError(
-            additive=_by_replicate(error.additive, draw), proportional=_by_replicate(error.proportional, draw)
-        )
+        own = residual.taken(residual.error_of(setting.model, setting.draws, name), draw, (1, 1))
         found[name] = np.where(unseen, np.nan, residual.observe(own, true, z))
     return found
-
-
-def _by_replicate(values: Floats | float, draw: NDArray[np.int64]) -> Floats | float:
-    """A residual standard deviation of every draw as that of each replicate, (R, 1, 1)."""
-    return values[draw][:, None, None] if isinstance(values, np.ndarray) else values
 
 
 def outcome_columns(setting: Setting, trial: Trial) -> Columns:

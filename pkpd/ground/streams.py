@@ -37,6 +37,9 @@ class Purpose(StrEnum):
     EVENT = "event"  # index = visit, slot = event
     EVENT_GRADE = "event_grade"
     EVENT_TIME = "event_time"
+    HAZARD = "hazard"  # thresholds of cumulative hazards; index = occurrence, slot = event
+    OUTCOME = "outcome"  # counts and categories; index = observation, slot = output
+    MIXTURE = "mixture"  # class of a subject
     MISSED_VISIT = "missed_visit"  # index = visit
     VISIT_TIME = "visit_time"
     ENROLMENT = "enrolment"
