@@ -22,9 +22,7 @@ FUNCTIONS: Final = frozenset({"sin", "cos", "lgamma", "factorial"})
 """Functions NumPy evaluates and the kernels have not yet."""
 
 RUNS: Final[dict[str, frozenset[str]]] = {
-    "engine": frozenset(
-        {"blocks", "clock", "correlated", "dose_option", "mixture", "outcomes", "residual", "shape", "shared"}
-    ),
+    "engine": frozenset({"blocks", "correlated", "mixture", "outcomes", "residual", "shape", "shared"}),
     "trial": frozenset({"blocks", "residual", "shape", "shared"}),
     "fit": frozenset({"blocks"}),
 }
@@ -37,8 +35,7 @@ _SAID: Final = {
     "varying": "covariates that change within a subject",
     "occasion": "between-occasion variability (iov)",
     "function": "sin, cos, lgamma and factorial inside the dynamics",
-    "dose_option": "expressions, scale, duration or rate of a dose",
-    "transit": "absorption through transits",
+    "dose_option": "expressions, scale, duration, rate or transit of a dose",
     "hazard": "events by hazard",
     "outcomes": "counts, ordered categories and Markov outcomes",
     "mixture": "mixtures",
@@ -105,7 +102,7 @@ def _doses(model: Model) -> Iterator[tuple[str, str]]:
             named = isinstance(value, (float, str))
             trivial = key == "scale" and value == 1.0
             if not trivial and not (key in plain and named):
-                yield "transit" if key.startswith("transit") else "dose_option", f"doses.{state}.{key}"
+                yield "dose_option", f"doses.{state}.{key}"
             if set(model.inputs) & _reached(model, value):
                 yield "covariate", f"doses.{state}.{key}"
         if target.unit is not None:
