@@ -22,7 +22,9 @@ FUNCTIONS: Final = frozenset({"sin", "cos", "lgamma", "factorial"})
 """Functions NumPy evaluates and the kernels have not yet."""
 
 RUNS: Final[dict[str, frozenset[str]]] = {
-    "engine": frozenset({"blocks", "correlated", "mixture", "outcomes", "residual", "shape", "shared"}),
+    "engine": frozenset(
+        {"blocks", "clock", "correlated", "dose_option", "mixture", "outcomes", "residual", "shape", "shared"}
+    ),
     "trial": frozenset({"blocks", "residual", "shape", "shared"}),
     "fit": frozenset({"blocks"}),
 }
@@ -35,7 +37,8 @@ _SAID: Final = {
     "varying": "covariates that change within a subject",
     "occasion": "between-occasion variability (iov)",
     "function": "sin, cos, lgamma and factorial inside the dynamics",
-    "dose_option": "expressions, scale, duration, rate or transit of a dose",
+    "dose_option": "expressions, scale, duration or rate of a dose",
+    "transit": "absorption through transits",
     "hazard": "events by hazard",
     "outcomes": "counts, ordered categories and Markov outcomes",
     "mixture": "mixtures",
@@ -102,7 +105,7 @@ def _doses(model: Model) -> Iterator[tuple[str, str]]:
             named = isinstance(value, (float, str))
             trivial = key == "scale" and value == 1.0
             if not trivial and not (key in plain and named):
-                yield "dose_option", f"doses.{state}.{key}"
+                yield "transit" if key.startswith("transit") else "dose_option", f"doses.{state}.{key}"
             if set(model.inputs) & _reached(model, value):
                 yield "covariate", f"doses.{state}.{key}"
         if target.unit is not None:
