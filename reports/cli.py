@@ -152,6 +152,30 @@ def fit(
 
 @app.command()
 @guarded
+def simulate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model file (YAML), or a name of the library.")],
+    *,
+    events: Annotated[Path, typer.Option("--events", metavar="CSV", help="Doses and observations, NONMEM style.")],
+    out: Annotated[Path, typer.Option("--out", metavar="CSV", help="Where the table ID, TIME, outputs is written.")],
+    parameters: Annotated[Path | None, typer.Option(metavar="CSV", help="One line of parameters an ID.")] = None,
+    draws: Annotated[int | None, typer.Option(metavar="N", min=1, help="Draw every ID N times from the model.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the draws.")] = 20261121,
+    rtol: Annotated[float | None, typer.Option(metavar="X", help="Relative tolerance of the solver.")] = None,
+    atol: Annotated[float | None, typer.Option(metavar="X", help="Absolute tolerance of the solver.")] = None,
+    machine: Machine = False,
+) -> int:
+    """Solve a model for subjects with given parameters, doses and observation times."""
+    from reports.desk import simulate as desk
+
+    return desk.simulate(
+        model, desk.Order(
+            parameters=parameters, events=events, out=out, draws=draws, seed=seed, rtol=rtol, atol=atol, machine=machine
+        ),
+    )  # fmt: skip
+
+
+@app.command()
+@guarded
 def report(directory: Directory, *, machine: Machine = False) -> int:
     """Write the report of a finished run again."""
     from reports.desk import result

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pkpd.ground.errors import InputError
-from pkpd.ground.streams import Purpose, normals, uniforms
+from pkpd.ground.streams import Purpose, uniforms
 
 if TYPE_CHECKING:
     from pkpd.model.spec import Model
@@ -67,18 +67,24 @@ class Given:
 class Drawn:
     """Subjects of a model's population, drawn by address (purpose IIV) each time they are asked for: no array of them.
 
-    subjects: a range of addresses; draws: population parameters, the text's typical values by default, of which row
-    `draw` holds; covariates: addresses (k,) -> {name: (k,)}, for a model that has any. Subject s of `replicate` is the
-    same person in every stream with the seed, whatever the events.
+    subjects: addresses; draws: population parameters, the text's typical values by default, of which row `draw` holds;
+    covariates: addresses (k,) -> {name: (k,)}, for a model that has any. Subject s of `replicate` is the same person in
+    every stream with the seed, whatever the events. Errors: InputError for a model with occasions or classes.
     """
 
     model: Model
-    subjects: range
+    subjects: range | I64
     seed: int
     replicate: int = 0
     draws: PopulationDraws | None = None
     draw: int = 0
     covariates: Covariates = field(default=lambda addresses: {})
+
+    def __post_init__(self) -> None:
+        for what, there in (("occasions (iov)", self.model.occasion_etas), ("classes (mixture)", self.model.mixture)):
+            if there:
+                problem = f"people with {what} cannot be drawn here yet (model {self.model.name})"
+                raise InputError(problem, field="model", remedy="give their parameters")
 
     def __len__(self) -> int:
         return len(self.subjects)
@@ -86,20 +92,17 @@ class Drawn:
     def addresses(self, lo: int, hi: int) -> I64:
         """See `Source`."""
         part = self.subjects[lo:hi]
-        return np.arange(part.start, part.stop, part.step, dtype=np.int64)
+        return np.arange(part.start, part.stop, part.step) if isinstance(part, range) else np.asarray(part, np.int64)
 
     def parameters(self, lo: int, hi: int) -> F64:
         """See `Source`. Errors: InputError for a covariate that is absent or out of the model's range."""
-        from pkpd.model.variability import individual
+        from pkpd.model.variability import individual, random_effects
 
         typical, root = self._population
-        who, q = self.addresses(lo, hi), root.shape[-1]
-        z = np.empty((1, len(who), q))
-        if q:
-            slots = np.arange(q)
-            z[0] = normals(self.seed, Purpose.IIV, subject=who[:, None], replicate=self.replicate, slot=slots)
+        who = self.addresses(lo, hi)
+        z = random_effects(self.model, self.seed, subject=who, replicate=np.asarray([self.replicate]))[:, :, 0]
         given = {name: np.asarray(values, np.float64)[None] for name, values in self.covariates(who).items()}
-        found: F64 = individual(self.model, typical, root, given, z=z)[0]
+        found: F64 = individual(self.model, typical, root, given, z=np.ascontiguousarray(z))[0]
         return found
 
     @cached_property
