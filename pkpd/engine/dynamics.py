@@ -12,7 +12,7 @@ from pkpd.model.equations import Expr, Name, Number, names, show
 if TYPE_CHECKING:
     from pkpd.model.spec import Model
 
-__all__ = ["TIME", "Dynamics", "Statistic", "dynamics_of"]
+__all__ = ["TIME", "Dynamics", "Statistic", "Tangent", "dynamics_of"]
 
 TIME = "TIME"
 """The name of time [h] inside equations."""
@@ -29,6 +29,20 @@ class Statistic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tangent:
+    """What a model with sensitivities (see `augment`) knows of its directions.
+
+    wrt: names of the directions; states: direction -> states with a sensitivity, itself the state `STATE/DIRECTION`;
+    dosing: kind (bioavailability, lag, ...) -> (state, direction) -> derivative; stops: (number, direction) -> the same.
+    """
+
+    wrt: tuple[str, ...]
+    states: Mapping[str, tuple[str, ...]]
+    dosing: Mapping[str, Mapping[tuple[str, str], Expr]]
+    stops: Mapping[tuple[int, str], Expr]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dynamics:
     """Everything a solve needs.
 
@@ -36,7 +50,8 @@ class Dynamics:
     initial, derivative: by state (initial defaults to 0); bioavailability, lag, scale (dose's unit -> state's), rate
     and duration of infusions that the model gives: by state (1, 0 h, 1, none, none by default); stops: expressions of
     parameters that are times [h] at which a solver must stop; outputs: names of equations or states that are wanted;
-    summaries: statistics of such names; hazards: the last states, that integrate the hazard of an event each.
+    summaries: statistics of such names; hazards: the last states, that integrate the hazard of an event each; tangent:
+    of a model with sensitivities.
     """
 
     states: tuple[str, ...]
@@ -53,6 +68,7 @@ class Dynamics:
     rate: Mapping[str, Expr] = field(default_factory=dict)
     duration: Mapping[str, Expr] = field(default_factory=dict)
     stops: tuple[Expr, ...] = ()
+    tangent: Tangent | None = None
 
     def text(self) -> str:
         """Canonical text of the equations, for hashing."""
@@ -60,6 +76,8 @@ class Dynamics:
         for label in ("assigned", "derivative", "initial", "bioavailability", "lag", "scale", "rate", "duration"):
             parts += [f"{label} {name} = {show(expr)}" for name, expr in getattr(self, label).items()]
         parts += [f"stop {show(expr)}" for expr in self.stops]
+        if self.tangent is not None:
+            parts.append(f"tangent {self.tangent.states}")
         return "\n".join(parts)
 
     def digest(self) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pkpd.engine import tsit5
-from pkpd.engine.dynamics import TIME, Dynamics
+from pkpd.engine.dynamics import TIME, Dynamics, Tangent
 from pkpd.engine.graph import Graph
 from pkpd.engine.printer import Block, fixed_nodes, statements
+from pkpd.engine.tangent_source import MARK, groups, norm, tangent_functions
 from pkpd.engine.template import DRIVER, HEADER, NO_WINDOWS, WINDOWS
 
 __all__ = ["source"]
@@ -18,8 +19,11 @@ _FIRST_ROW = 16  # kernels.lanes.FIRST_FREE_ROW, repeated so that generating nee
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """Numbered nodes of one model: derivatives, outputs, initial values, and what is computed once per subject."""
+class Plan:
+    """Numbered nodes of one model: derivatives, outputs, initial values, and what is computed once per subject.
+
+    names: of the states; groups: numbers of the states that the norm of the error takes together.
+    """
 
     graph: Graph
     states: tuple[int, ...]
@@ -30,6 +34,9 @@ class _Plan:
     initial: tuple[int, ...]
     fixed: tuple[int, ...]
     switches: bool
+    names: tuple[str, ...]
+    groups: tuple[tuple[int, ...], ...]
+    tangent: Tangent | None
 
     @property
     def rows(self) -> dict[str, int]:
@@ -42,7 +49,7 @@ class _Plan:
         return found
 
 
-def _plan(dynamics: Dynamics, switches: bool) -> _Plan:
+def _plan(dynamics: Dynamics, switches: bool) -> Plan:
     graph = Graph(frozenset({*dynamics.states, TIME}))
     names = {n: graph.symbol(n) for n in (*dynamics.parameters, TIME, *dynamics.states)}
     leaves = dict(names)
@@ -51,7 +58,7 @@ def _plan(dynamics: Dynamics, switches: bool) -> _Plan:
     derivative = tuple(graph.of(dynamics.derivative[s], names) for s in dynamics.states)
     outputs = tuple(graph.of(e, names) for e in dynamics.wanted().values())
     initial = tuple(graph.of(dynamics.initial_of(s), names) for s in dynamics.states)
-    return _Plan(
+    return Plan(
         graph=graph,
         states=tuple(leaves[s] for s in dynamics.states),
         time=leaves[TIME],
@@ -61,6 +68,9 @@ def _plan(dynamics: Dynamics, switches: bool) -> _Plan:
         initial=initial,
         fixed=tuple(fixed_nodes(graph, (*derivative, *outputs))),
         switches=switches,
+        names=dynamics.states,
+        groups=groups(dynamics.states, dynamics.tangent),
+        tangent=dynamics.tangent,
     )
 
 
@@ -80,9 +90,10 @@ def source(dynamics: Dynamics, *, switches: bool = False) -> str:
         layout=", ".join(str(rows[k]) for k in _BLOCKS),
     )
     parts = [header, _prepare(plan), _initial(plan), _switch(plan), _outputs(plan), _restart(plan), _step(plan)]
-    parts.append(_commit(plan))
+    parts += [_commit(plan), _tangent(plan)]
     windows = WINDOWS if dynamics.summaries else NO_WINDOWS
-    return "\n".join([*parts, DRIVER.replace("{signature}", _SIGNATURE).replace("{windows}", windows)])
+    driver = DRIVER if plan.tangent is None else DRIVER.replace(MARK, "")
+    return "\n".join([*parts, driver.replace("{signature}", _SIGNATURE).replace("{windows}", windows)])
 
 
 _SIGNATURE = (
@@ -102,7 +113,7 @@ def _at(row: int | str, offset: int = 0) -> str:
     return f"W[({row} + {offset}) * 8 + lane]"
 
 
-def _prepare(plan: _Plan) -> str:
+def _prepare(plan: Plan) -> str:
     """Constants of a subject and its initial state, from its row of parameters."""
     given = {node: f"p[{k}]" for k, node in enumerate(plan.parameters)}
     block = statements(plan.graph, (*plan.fixed, *plan.initial), given, "x")
@@ -112,39 +123,39 @@ def _prepare(plan: _Plan) -> str:
     return _function("prepare(p, W, lane)", [*block.lines, *stores])
 
 
-def _initial(plan: _Plan) -> str:
+def _initial(plan: Plan) -> str:
     n = len(plan.fixed)
     return _function("initial(W, lane)", [f"{_at('Y', k)} = {_at('C', n + k)}" for k in range(len(plan.states))])
 
 
-def _switch(plan: _Plan) -> str:
+def _switch(plan: Plan) -> str:
     """Turn a compartment on (1) or off (0)."""
     return _function("switch(W, lane, state, on)", ["W[(M + state) * 8 + lane] = on"] if plan.switches else [])
 
 
-def _fixed_given(plan: _Plan) -> dict[int, str]:
+def _fixed_given(plan: Plan) -> dict[int, str]:
     return {node: f"c{k}" for k, node in enumerate(plan.fixed)}
 
 
-def _load_fixed(plan: _Plan, roots: Sequence[int]) -> list[str]:
+def _load_fixed(plan: Plan, roots: Sequence[int]) -> list[str]:
     used = set(plan.graph.needed(roots))
     return [f"c{k} = {_at('C', k)}" for k, node in enumerate(plan.fixed) if node in used]
 
 
-def _seen(plan: _Plan) -> list[int]:
+def _seen(plan: Plan) -> list[int]:
     """Numbers of the states the outputs depend on: only these need dense output."""
     used = set(plan.graph.needed(plan.outputs))
     return [k for k, node in enumerate(plan.states) if node in used]
 
 
-def _output_lines(plan: _Plan, time: str, store: str) -> list[str]:
+def _output_lines(plan: Plan, time: str, store: str) -> list[str]:
     """Statements that store every output from locals y0, y1, ... and the constants c0, c1, ..."""
     given = _fixed_given(plan) | {s: f"y{k}" for k, s in enumerate(plan.states)} | {plan.time: time}
     block = statements(plan.graph, plan.outputs, given, "x")
     return [*block.lines, *(f"{store.format(k)} = {text}" for k, text in enumerate(block.roots))]
 
 
-def _outputs(plan: _Plan) -> str:
+def _outputs(plan: Plan) -> str:
     """Outputs at the current state, at a fraction of the step, and at every sample inside the step."""
     fixed, seen = _load_fixed(plan, plan.outputs), _seen(plan)
     head = ["t = W[lane]", "h = W[8 + lane]", *fixed]
@@ -188,7 +199,7 @@ def _polynomial(k: int) -> str:
     return text
 
 
-def _slopes(plan: _Plan, states: Sequence[str], time: str, stage: int) -> list[str]:
+def _slopes(plan: Plan, states: Sequence[str], time: str, stage: int) -> list[str]:
     """Statements for the derivatives at one stage, `k{stage}_{state}`."""
     given = _fixed_given(plan) | dict(zip(plan.states, states, strict=True)) | {plan.time: time}
     block: Block = statements(plan.graph, plan.derivative, given, f"x{stage}_")
@@ -200,14 +211,14 @@ def _lane_loop(head: str, body: Sequence[str], how: str = "inline") -> str:
     return _function(head, ["for lane in range(8):", *(f"    {line}" for line in body)], how)
 
 
-def _loads(plan: _Plan, rows: Sequence[tuple[str, str]]) -> list[str]:
+def _loads(plan: Plan, rows: Sequence[tuple[str, str]]) -> list[str]:
     lines = ["t = W[lane]", "h = W[8 + lane]"]
     rows = [*rows, ("M", "m")] if plan.switches else rows
     lines += [f"{local}{j} = {_at(row, j)}" for row, local in rows for j in range(len(plan.states))]
     return lines + _load_fixed(plan, plan.derivative)
 
 
-def _restart(plan: _Plan) -> str:
+def _restart(plan: Plan) -> str:
     """First slope and first step of lanes flagged new; the other lanes keep theirs."""
     n = range(len(plan.states))
     body = [*_loads(plan, [("Y", "y"), ("R", "r")]), *_slopes(plan, [f"y{j}" for j in n], "t", 1)]
@@ -228,7 +239,7 @@ def _combined(weights: Sequence[float], j: int) -> str:
     return text
 
 
-def _step(plan: _Plan) -> str:
+def _step(plan: Plan) -> str:
     """All stages, the error norm and the dense coefficients of one step, for all lanes."""
     n = range(len(plan.states))
     body = _loads(plan, [("Y", "y"), ("K1", "k1_"), ("R", "r")])
@@ -236,8 +247,9 @@ def _step(plan: _Plan) -> str:
         body += [f"u{stage}_{j} = fma(h, {_combined(tsit5.A[stage - 1], j)}, y{j})" for j in n]
         body.append(f"t{stage} = fma(h, {tsit5.C[stage - 1]!r}, t)")
         body += _slopes(plan, [f"u{stage}_{j}" for j in n], f"t{stage}", stage)
-    body += ["total = 0.0", *(line for j in n for line in _error_lines(j))]
-    body += [f"W[16 + lane] = np.sqrt(total * {1.0 / len(plan.states)!r})"]
+    for g, group in enumerate(plan.groups):
+        body += [f"total{g} = 0.0", *(line for j in group for line in _error_lines(j, g))]
+    body += [f"W[16 + lane] = {norm([len(group) for group in plan.groups])}"]
     for j in n:
         body += [f"{_at('YN', j)} = u7_{j}", f"{_at('K7', j)} = k7_{j}"]
     for j in _seen(plan):
@@ -245,16 +257,29 @@ def _step(plan: _Plan) -> str:
     return _lane_loop("step(W, rtol, atol)", body, "forced")
 
 
-def _error_lines(j: int) -> list[str]:
+def _error_lines(j: int, group: int) -> list[str]:
     return [
         f"a{j} = abs(y{j})",
         f"b{j} = abs(u7_{j})",
         f"e{j} = h * ({_combined(tsit5.ERROR, j)}) / (atol + rtol * (a{j} if a{j} > b{j} else b{j}))",
-        f"total = fma(e{j}, e{j}, total)",
+        f"total{group} = fma(e{j}, e{j}, total{group})",
     ]
 
 
-def _commit(plan: _Plan) -> str:
+def _tangent(plan: Plan) -> str:
+    """Jumps of sensitivities, which need the slopes of the model's own states."""
+    own = [k for k, name in enumerate(plan.names) if k in plan.groups[0]]
+    roots = [plan.derivative[k] for k in own]
+    given = _fixed_given(plan) | {node: f"y{k}" for k, node in enumerate(plan.states)} | {plan.time: "t"}
+    block = statements(plan.graph, roots, given, "x")
+    rows = [("Y", "y"), ("R", "r"), *([("M", "m")] if plan.switches else [])]
+    lines = [f"{local}{k} = {_at(row, k)}" for row, local in rows for k in own]
+    slope = "s{0} = ({1} + r{0}) * m{0}" if plan.switches else "s{0} = {1} + r{0}"
+    lines += [*_load_fixed(plan, roots), *block.lines, *(slope.format(k, t) for k, t in zip(own, block.roots, strict=True))]
+    return tangent_functions(plan, lines, [f"s{k}" for k in range(len(plan.names))])
+
+
+def _commit(plan: Plan) -> str:
     """Accepted lanes move on; every lane gets its next step, cut at its next stop; the last two before it are equal."""
     body = ["accepted = W[32 + lane] == 1.0"]
     for j in range(len(plan.states)):

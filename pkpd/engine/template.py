@@ -153,6 +153,7 @@ def begin_cycle(W, I, lane, steady, target, final):
     state = target[row]
     if duration <= 0.0:
         W[(Y + state) * 8 + lane] += amount
+        #: tangent_dose(W, lane, state, steady[row])
         I[32 + lane] = 4 if final else 2
         W[48 + lane] = W[80 + lane] + length
         return
@@ -162,10 +163,12 @@ def begin_cycle(W, I, lane, steady, target, final):
     piece = rest if first else length
     if piece > 0.0:
         W[(R + state) * 8 + lane] = amount / duration * (running + 1.0)
+        #: tangent_rate(W, lane, state, steady[row], running + 1.0)
         I[32 + lane] = (3 if final else 1) if first else (4 if final else 2)
         W[48 + lane] = W[80 + lane] + piece
     else:
         W[(R + state) * 8 + lane] = amount / duration * running
+        #: tangent_rate(W, lane, state, steady[row], running)
         I[32 + lane] = 4 if final else 2
         W[48 + lane] = W[80 + lane] + length
 
@@ -177,10 +180,13 @@ def cycle_stop(W, I, lane, steady, target, rtol, atol):
     if mode == 1 or mode == 3:
         interval, duration = steady[row, 1], steady[row, 2]
         W[(R + target[row]) * 8 + lane] = steady[row, 0] / duration * np.floor(duration / interval)
+        #: tangent_rest(W, lane, target[row], steady[row])
+        #: tangent_rate(W, lane, target[row], steady[row], np.floor(duration / interval))
         I[32 + lane] = mode + 1
         W[48 + lane] = W[80 + lane] + (interval if mode == 1 else steady[row, 3])
         return False
     if mode == 4:
+        #: tangent_phase(W, lane, steady[row])
         I[32 + lane] = 0
         W[lane] = W[80 + lane]
         for s in range(NS):
@@ -276,6 +282,8 @@ def act(W, I, lane, offsets, time, kind, target, amount, steady, steady_target, 
             return
         elif what == 6:
             prepare(Q[np.int64(x)], W, lane)
+        #: elif what >= 10:
+        #:     shift(W, lane, state, x, what)
         else:
             changed(W, lane, what, state, x)
     I[8 + lane] = row
