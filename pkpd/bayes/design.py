@@ -120,6 +120,7 @@ def _doses(model: Model, records: Records, form: OneCompartment) -> tuple[NDArra
                 field = f"doses.{state}.{name}"
                 raise InputError("a fitted bioavailability or lag must be a number yet", field=field, value=str(value))
             table[:, states.index(state)] = value
+    records.require_doses("fitted")
     found = actions_of(records.doses, Dosing(share=share, lag=lag))
     place = {form.central: CENTRAL} | ({} if form.depot is None else {form.depot: DEPOT})
     target = np.asarray([place[s] for s in states], np.int32)[found.target]

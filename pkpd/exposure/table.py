@@ -252,6 +252,7 @@ def _from_records(
     demand(not steady, "is in the records (SS)", "steady", steady, remedy="leave it out")
     one = len(np.unique(data.output)) <= 1
     demand(one, "holds several outputs", "DVID", None, remedy="pass a table of the samples of one of them")
+    data.require_doses("analysed")
     doses, n = data.doses, len(data)
     several = np.diff(doses.offsets) != 1
     if np.any(several):

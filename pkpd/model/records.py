@@ -1,8 +1,14 @@
-"""Records of a study: a strict reader of NONMEM-style CSV. Errors name file, line, column, value and remedy.
+"""Records of a study: a strict reader and a writer of NONMEM-style CSV. Errors name file, line, column, value, remedy.
 
-Columns: ID, TIME [h], AMT, DV, EVID (0 observation, 1 dose, 2 other); optional MDV, CMT (number of the model's state),
-DVID (number of the model's output), RATE, II, SS, ADDL. Every other column is a covariate. `.`, `NA` and an empty cell
-are missing. Lines of a subject stand together, in order of time.
+Columns: ID, TIME [h], AMT, DV, EVID; optional MDV, CMT, DVID, RATE, DUR, II, SS, ADDL and the model's occasion. Every
+other column is a covariate. `.`, `NA` and an empty cell are missing. Lines of a subject stand together, in order of
+time; at one time they act in the order of the file.
+
+EVID 0 observation, 1 dose, 2 other (CMT < 0 switches the compartment off, CMT > 0 on again), 3 reset, 4 reset and
+dose, 5 replace the amount by AMT, 6 multiply it by AMT. CMT: number or name of a state. DVID: number or name of an
+output. RATE: of an infusion, -1 rate and -2 duration by the model; DUR: its duration instead. SS 1: steady state of II,
+2: added to what is there; with AMT 0, RATE > 0 and II 0 the steady state of a constant infusion that ends there. ADDL:
+additional doses every II; a later reset or SS 1 cancels those at or after it.
 """
 
 from __future__ import annotations
@@ -11,7 +17,7 @@ import csv
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -22,7 +28,8 @@ from numpy.typing import NDArray
 from pkpd.ground import digest, text
 from pkpd.ground.errors import InputError
 from pkpd.ground.text import nearest
-from pkpd.model.regimen import Events, Schedule
+from pkpd.model.regimen import EventKind, Events, Schedule
+from pkpd.model.timeline import Series
 
 if TYPE_CHECKING:
     from pkpd.model.spec import Model
@@ -32,7 +39,8 @@ __all__ = ["Records"]
 Floats = NDArray[np.float64]
 MAX_BYTES: Final = 50_000_000
 NEEDED: Final = ("ID", "TIME", "AMT", "DV", "EVID")
-OPTIONAL: Final = ("MDV", "CMT", "DVID", "RATE", "II", "SS", "ADDL")
+OPTIONAL: Final = ("MDV", "CMT", "DVID", "RATE", "DUR", "II", "SS", "ADDL")
+MAX_DOSES: Final = 2_000_000
 MISSING: Final = frozenset({".", "", "NA"})
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
@@ -41,9 +49,11 @@ _NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)
 class Records:
     """Doses, observations and covariates of n subjects.
 
-    ids (n); doses: `Events` of n subjects (target = CMT - 1); subject, time [h], dv, output (m) of the observations in
-    the order of the file (output = DVID - 1, else 0); after (m): the observation follows a dose at the same time;
-    covariates {name: (n,)} constant within subject; varying: names of the covariates that are not.
+    ids (n); doses: `Events` of n subjects (target = CMT - 1, additional doses written out, an infusion by its rate with
+    its nominal duration); subject, time [h], dv, output (m) of the observations in the order of the file (output =
+    DVID - 1, else 0); after (m): the observation follows a dose at the same time; covariates {name: (n,)} constant
+    within subject; varying: names of the covariates that are not, series {name: `Series`} what they say; occasion:
+    `Series` of the model's occasion column.
     """
 
     ids: tuple[str, ...]
@@ -56,6 +66,8 @@ class Records:
     covariates: dict[str, Floats]
     varying: tuple[str, ...]
     digest: str
+    series: dict[str, Series] = field(default_factory=dict)
+    occasion: Series | None = None
 
     @classmethod
     def read(cls, path: str | Path, model: Model | None = None) -> Records:
@@ -72,6 +84,22 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def require_doses(self, purpose: str) -> None:
+        """InputError unless every record is a plain dose: what resets or replaces cannot be used for `purpose`."""
+        d = self.doses
+        odd = (d.kind != EventKind.DOSE) | (d.steady > 1) | (d.rate < 0.0) | (d.amount <= 0.0)
+        if odd.any():
+            k = int(np.flatnonzero(odd)[0])
+            problem = f"resets, SS 2, switched, replaced and modelled records cannot be {purpose} yet"
+            remedy = f"see subject {self.ids[int(np.searchsorted(d.offsets, k, side='right')) - 1]} at {d.time[k]:g} h"
+            raise InputError(problem, field="EVID", value=int(d.kind[k]), remedy=remedy)
+
+    def to_csv(self, model: Model | None = None) -> str:
+        """The text that reads back as the same records (CMT and DVID by name with a model)."""
+        from pkpd.model.record_writer import csv_text
+
+        return csv_text(self, model)
 
 
 @dataclass(slots=True)
@@ -104,7 +132,7 @@ class _Reader:
         subjects = self._subjects(self._rows())
         doses = [self._doses(s) for s in subjects]
         seen = [(n, row, after) for n, s in enumerate(subjects) for row, after in self._observed(s)]
-        covariates, varying = self._covariates(subjects)
+        covariates, series = self._covariates(subjects)
         return Records(
             ids=tuple(s.name for s in subjects),
             doses=Events.pack(doses),
@@ -114,8 +142,10 @@ class _Reader:
             output=np.asarray([self._output(row) for _, row, _ in seen], np.int64),
             after=np.asarray([after for _, _, after in seen], np.bool_),
             covariates=covariates,
-            varying=varying,
+            varying=tuple(series),
             digest=digest.of_text(self.source),
+            series=series,
+            occasion=self._occasions(subjects),
         )
 
     # lines ----------------------------------------------------------------------------------------------------------
@@ -206,35 +236,51 @@ class _Reader:
     def _event(self, row: _Row) -> int:
         if row.cells["EVID"] in MISSING:
             self.fail(row, "EVID", "is missing", "0 for an observation, 1 for a dose")
-        event = self._whole(row, "EVID", 0, most=4)
-        if event > 2:
-            self.fail(row, "EVID", "resets (3 and 4) are not read yet", "use 0, 1 or 2")
-        return event
+        return self._whole(row, "EVID", 0, most=6)
 
     def _is_observation(self, row: _Row) -> bool:
         return self._event(row) == 0 and self._whole(row, "MDV", 0, most=1) == 0
 
     def _state(self, row: _Row) -> int:
-        """CMT as the index of a state."""
-        number = self._whole(row, "CMT", 1)
-        states = len(self.model.states) if self.model is not None else 1_000_000
-        if not 1 <= number <= states:
-            names = ", ".join(f"{i + 1} {n}" for i, n in enumerate(self.model.states)) if self.model else "1, 2, ..."
+        """CMT as the index of a state, whatever its sign."""
+        cell = row.cells.get("CMT", ".")
+        states = list(self.model.states) if self.model is not None else []
+        if cell.lstrip("-") in states:
+            return states.index(cell.lstrip("-"))
+        if cell[:1].isalpha() and cell not in MISSING:
+            remedy = nearest(cell, states) if states else "without a model CMT is a number"
+            self.fail(row, "CMT", "no such compartment", remedy)
+        number = abs(self._signed(row, "CMT", 1))
+        if not 1 <= number <= (len(states) if self.model is not None else 1_000_000):
+            names = ", ".join(f"{i + 1} {n}" for i, n in enumerate(states)) or "1, 2, ..."
             self.fail(row, "CMT", "no such compartment", f"one of: {names}")
         return number - 1
 
+    def _signed(self, row: _Row, column: str, default: int) -> int:
+        value = self._number(row, column, default)
+        if value != int(value):
+            self.fail(row, column, "must be a whole number or a name", "correct the number")
+        return int(value)
+
     def _output(self, row: _Row) -> int:
-        if "CMT" in row.cells:
+        outputs = list(self.model.outputs) if self.model is not None else []
+        cell, place = row.cells.get("DVID", "."), row.cells.get("CMT", ".")
+        if "DVID" not in self.header and place in outputs and self.model and place not in self.model.states:
+            return outputs.index(place)
+        if "CMT" in row.cells and place not in outputs:
             self._state(row)
         if "DVID" not in self.header:
-            if self.model is not None and len(self.model.outputs) > 1:
-                names = ", ".join(f"{i + 1} {n}" for i, n in enumerate(self.model.outputs))
+            if len(outputs) > 1:
+                names = ", ".join(f"{i + 1} {n}" for i, n in enumerate(outputs))
                 self.fail(row, "DVID", "is needed: the model has several outputs", f"add a column DVID: {names}")
             return 0
+        if cell in outputs:
+            return outputs.index(cell)
+        if cell[:1].isalpha() and cell not in MISSING:
+            self.fail(row, "DVID", "no such output", nearest(cell, outputs) or "without a model DVID is a number")
         number = self._whole(row, "DVID", 0)
-        outputs = len(self.model.outputs) if self.model is not None else 1_000_000
-        if not 1 <= number <= outputs:
-            self.fail(row, "DVID", "no such output", f"a number from 1 to {outputs}")
+        if not 1 <= number <= (len(outputs) if self.model is not None else 1_000_000):
+            self.fail(row, "DVID", "no such output", f"a number from 1 to {len(outputs)}, or a name")
         return number - 1
 
     # meaning --------------------------------------------------------------------------------------------------------
@@ -244,50 +290,135 @@ class _Reader:
         found: list[tuple[_Row, bool]] = []
         dosed = -1.0
         for row in subject.rows:
-            time = self._number(row, "TIME")
-            if self._event(row) == 1:
+            time, event = self._number(row, "TIME"), self._event(row)
+            if event not in (0, 2):
                 dosed = time
-            elif self._number(row, "AMT", 0.0) != 0:
-                self.fail(row, "AMT", "an observation has no amount", "set EVID to 1 if it is a dose")
-            elif self._is_observation(row):
+                continue
+            for column in ("AMT", "RATE", "DUR", "SS", "ADDL"):
+                if self._number(row, column, 0.0) != 0:
+                    what = "amount" if column == "AMT" else column
+                    self.fail(row, column, f"an observation has no {what}", "set EVID to 1 if it is a dose")
+            if self._is_observation(row):
                 self._number(row, "DV")
                 found.append((row, dosed == time))
         return found
 
     def _doses(self, subject: _Subject) -> Schedule:
-        """The subject's doses, ADDL expanded."""
-        parts = [self._dose(row) for row in subject.rows if self._event(row) == 1]
-        flat = sorted((d for part in parts for d in part), key=lambda d: d[0])
-        columns = list(zip(*flat, strict=True)) if flat else [()] * 6
-        kinds = (np.float64, np.float64, np.int32, np.float64, np.float64, np.bool_)
-        time, amount, target, duration, interval, steady = (
-            np.asarray(c, k) for c, k in zip(columns, kinds, strict=True)
+        """The subject's records other than observations, additional doses written out."""
+        lines: list[_Line] = []
+        for row in subject.rows:
+            lines = self._acted(row, lines)
+            if len(lines) > MAX_DOSES:
+                self.fail(row, "ADDL", f"asks for more than {MAX_DOSES} doses", "give fewer doses")
+        lines.sort(key=lambda line: line[0])
+        columns = list(zip(*lines, strict=True))[:-1] if lines else [()] * len(_KINDS)
+        time, amount, target, duration, interval, steady, kind, rate = (
+            np.asarray(c, k) for c, k in zip(columns, _KINDS, strict=True)
         )
-        return Schedule(time, amount, target, duration, interval, steady)
+        return Schedule(time, amount, target, duration, interval, steady, kind, rate)
 
-    def _dose(self, row: _Row) -> list[tuple[float, float, int, float, float, bool]]:
-        amount, time = self._number(row, "AMT"), self._number(row, "TIME")
-        if not amount > 0:
+    def _acted(self, row: _Row, lines: list[_Line]) -> list[_Line]:
+        """The lines after one more record: a reset or SS 1 cancels the additional doses at or after it."""
+        event, time = self._event(row), self._number(row, "TIME")
+        if event == 0 or (event == 2 and row.cells.get("CMT", ".") in MISSING):
+            return lines
+        if event == 2:
+            return lines + self._switched(row, time, lines)
+        made = self._dose(row, event) if event in (1, 4) else [self._set(row, event)]
+        if event in (3, 4) or (event == 1 and made[0][5] == 1):
+            lines = [line for line in lines if not (line[-1] and line[0] >= time)]
+        return lines + made
+
+    def _set(self, row: _Row, event: int) -> _Line:
+        """EVID 3, 5 and 6."""
+        for column in ("RATE", "DUR", "II", "SS", "ADDL", *(("AMT",) if event == 3 else ())):
+            if self._number(row, column, 0.0) != 0:
+                self.fail(row, column, f"has no meaning with EVID {event}", "leave it out")
+        amount = 0.0 if event == 3 else self._number(row, "AMT")
+        target = 0 if event == 3 else self._state(row)
+        return (self._number(row, "TIME"), amount, target, 0.0, 0.0, 0, event, 0.0, False)
+
+    def _switched(self, row: _Row, time: float, lines: list[_Line]) -> list[_Line]:
+        """EVID 2 with a compartment: off where it is negative, on again where it was off."""
+        target = self._state(row)
+        off = row.cells["CMT"].startswith("-")
+        was_off = any(line[2] == target and line[6] == EventKind.OFF for line in lines)
+        if not off and not was_off:
+            return []
+        return [(time, 0.0, target, 0.0, 0.0, 0, int(EventKind.OFF if off else EventKind.ON), 0.0, False)]
+
+    def _dose(self, row: _Row, event: int) -> list[_Line]:
+        time, amount = self._number(row, "TIME"), self._number(row, "AMT", 0.0)
+        rate, length = self._number(row, "RATE", 0.0), self._number(row, "DUR", 0.0)
+        every, steady = self._number(row, "II", 0.0), self._whole(row, "SS", 0, most=2)
+        more = self._whole(row, "ADDL", 0)
+        constant = steady == 1 and rate > 0 and amount == 0 and every == 0
+        if not (amount > 0 or constant):
             self.fail(row, "AMT", "a dose must be > 0", "remove the line, or set EVID to 0")
-        rate, every = self._number(row, "RATE", 0.0), self._number(row, "II", 0.0)
-        if rate < 0 or every < 0:
-            self.fail(row, "RATE" if rate < 0 else "II", "must be >= 0", "give the rate of infusion in the data")
-        steady, more = self._whole(row, "SS", 0, most=1) == 1, self._whole(row, "ADDL", 0)
-        if (steady or more) and not every > 0:
+        if every < 0 or length < 0:
+            self.fail(row, "II" if every < 0 else "DUR", "must be >= 0", "correct the number")
+        if rate < 0 and rate not in (-1.0, -2.0):
+            self.fail(row, "RATE", "must be >= 0, -1 or -2", "-1: rate by the model, -2: duration by the model")
+        if rate != 0 and length != 0:
+            self.fail(row, "DUR", "goes not with RATE", "keep one of them")
+        if ((steady and not constant) or more) and not every > 0:
             self.fail(row, "II", "is needed with SS or ADDL", "give the dosing interval in hours")
+        if row.cells.get("CMT", "").startswith("-"):
+            self.fail(row, "CMT", "a dose needs a compartment", "write its number or name without the minus sign")
+        target = self._state(row)
+        self._by_model(row, target, rate)
+        duration = amount / rate if rate > 0 else length
+        first = (time, amount, target, duration, every if steady else 0.0, steady, event, rate, False)
         if more > 100_000:
             self.fail(row, "ADDL", "asks for more than 100000 doses", "give fewer doses")
-        target, duration = self._state(row), amount / rate if rate > 0 else 0.0
-        first = (time, amount, target, duration, every if steady else 0.0, steady)
-        return [first, *((time + k * every, amount, target, duration, 0.0, False) for k in range(1, more + 1))]
+        later = (amount, target, duration, 0.0, 0, int(EventKind.DOSE), rate, True)
+        return [first, *((time + k * every, *later) for k in range(1, more + 1))]
 
-    def _covariates(self, subjects: list[_Subject]) -> tuple[dict[str, Floats], tuple[str, ...]]:
+    def _by_model(self, row: _Row, target: int, rate: float) -> None:
+        """RATE -1 and -2 need a rate and a duration in the model's `doses`."""
+        if rate >= 0 or self.model is None:
+            return
+        name, key = list(self.model.states)[target], "rate" if rate == -1.0 else "duration"
+        options = self.model.doses.get(name)
+        if options is None or getattr(options, key) is None:
+            self.fail(
+                row, "RATE", f"the model gives doses into {name} no {key}", f"add doses: {{{name}: {{{key}: ...}}}}"
+            )
+
+    def _covariates(self, subjects: list[_Subject]) -> tuple[dict[str, Floats], dict[str, Series]]:
         constant: dict[str, Floats] = {}
-        varying: list[str] = []
-        for name in (n for n in self.header if n not in NEEDED + OPTIONAL):
-            values = [[self._number(row, name) for row in s.rows] for s in subjects]
+        series: dict[str, Series] = {}
+        apart = {self._column_of_occasions(), *NEEDED, *OPTIONAL}
+        for name in (n for n in self.header if n not in apart):
+            rows = [[(r, self._number(r, "TIME")) for r in s.rows if self._told(r, name)] for s in subjects]
+            for subject, told in zip(subjects, rows, strict=True):
+                if not told:
+                    self.fail(subject.rows[0], name, "is missing in every line of the subject", "write its value")
+            values = [[self._number(r, name) for r, _ in told] for told in rows]
             if all(len(set(v)) == 1 for v in values):
                 constant[name] = np.asarray([v[0] for v in values])
             else:
-                varying.append(name)
-        return constant, tuple(varying)
+                series[name] = Series.of([[t for _, t in told] for told in rows], values)
+        return constant, series
+
+    def _told(self, row: _Row, name: str) -> bool:
+        """Whether a line says something of a covariate; only one that may change (`between:`) may leave it out."""
+        return not (row.cells[name] in MISSING and self.model is not None and name in self.model.varying)
+
+    def _column_of_occasions(self) -> str:
+        occasion = self.model.occasion if self.model is not None else None
+        return str(occasion.column) if occasion is not None and occasion.column else ""
+
+    def _occasions(self, subjects: list[_Subject]) -> Series | None:
+        name = self._column_of_occasions()
+        if not name:
+            return None
+        if name not in self.header:
+            self.fail(None, name, "the column of the model's occasions is missing", "add it")
+        times = [[self._number(r, "TIME") for r in s.rows] for s in subjects]
+        return Series.of(times, [[float(self._whole(r, name, -1)) for r in s.rows] for s in subjects])
+
+
+_Line = tuple[float, float, int, float, float, int, int, float, bool]
+"""time, amount, target, duration, interval, steady, kind, rate, whether it is an additional dose."""
+_KINDS: Final = (np.float64, np.float64, np.int32, np.float64, np.float64, np.int8, np.int8, np.float64)

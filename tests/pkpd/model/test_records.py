@@ -10,6 +10,8 @@ import pytest
 from pkpd.ground.errors import InputError
 from pkpd.model import library
 from pkpd.model.records import Records
+from pkpd.model.spec import Model
+from pkpd.model.timeline import timeline
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "pk"
 HEAD = "ID,TIME,AMT,DV,EVID,CMT,WT\n"
@@ -64,6 +66,148 @@ def test_infusion_steady_state_and_additional_doses() -> None:
     assert found.interval.tolist() == [12, 0, 0, 0]
 
 
+FULL = "ID,TIME,AMT,DV,EVID,CMT,RATE,DUR,II,SS,ADDL,WT\n"
+
+
+def full(*lines: str) -> Records:
+    return Records.parse(FULL + "".join(f"{line}\n" for line in lines), model=library.load("theophylline"))
+
+
+def test_every_kind_of_record() -> None:
+    """NONMEM's EVID, RATE, SS; CMT by name, negative to switch off; 5 and 6 as in rxode2."""
+    found = full(
+        "1,0,100,.,1,depot,0,0,12,1,0,70", "1,1,.,2,0,.,.,.,.,.,.,70", "1,2,50,.,4,central,25,0,0,0,0,70",
+        "1,3,0.5,.,6,depot,.,.,.,.,.,70", "1,3,7,.,5,1,.,.,.,.,.,70", "1,4,.,.,2,-depot,.,.,.,.,.,70",
+        "1,5,.,.,2,depot,.,.,.,.,.,70", "1,6,.,.,2,.,.,.,.,.,.,70", "1,7,.,.,3,.,.,.,.,.,.,70",
+        "1,8,60,.,1,2,0,3,24,2,0,70", "1,9,0,.,1,2,5,0,0,1,0,70",
+    )  # fmt: skip
+    doses = found.doses
+    assert doses.kind.tolist() == [1, 4, 6, 5, 7, 8, 3, 1, 1]
+    assert doses.time.tolist() == [0, 2, 3, 3, 4, 5, 7, 8, 9]
+    assert doses.target.tolist() == [0, 1, 0, 0, 0, 0, 0, 1, 1]
+    assert doses.amount.tolist() == [100, 50, 0.5, 7, 0, 0, 0, 60, 0]
+    assert doses.rate.tolist() == [0, 25, 0, 0, 0, 0, 0, 0, 5]
+    assert doses.duration.tolist() == [0, 2, 0, 0, 0, 0, 0, 3, 0]
+    assert doses.steady.tolist() == [1, 0, 0, 0, 0, 0, 0, 2, 1]
+    assert doses.interval.tolist() == [12, 0, 0, 0, 0, 0, 0, 24, 0]
+    with pytest.raises(InputError, match="cannot be fitted yet"):
+        found.require_doses("fitted")
+
+
+def test_a_reset_or_a_steady_state_cancels_additional_doses() -> None:
+    """NONMEM: pending additional doses are cancelled; those before it were given."""
+    for line in ("1,24,.,.,3,.,.,.,.,.,.,70", "1,24,.,.,2,.,.,.,.,.,.,70", "1,24,9,.,1,1,0,0,12,1,0,70"):
+        found = full("1,0,100,.,1,1,0,0,12,0,5,70", line, "1,50,.,2,0,.,.,.,.,.,.,70").doses
+        expected = [0, 12, 24] if ",2,." not in line else [0, 12, 24, 36, 48, 60]
+        assert found.time.tolist() == expected
+        assert found.amount.tolist()[:2] == [100, 100]
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "said"),
+    [
+        ("1,0,100,.,1,1,-3,0,0,0,0,70", "RATE", "-1 or -2"),
+        ("1,0,100,.,1,1,-1,0,0,0,0,70", "RATE", "gives doses into depot no rate"),
+        ("1,0,100,.,1,1,-2,0,0,0,0,70", "RATE", "gives doses into depot no duration"),
+        ("1,0,100,.,1,1,5,5,0,0,0,70", "DUR", "goes not with RATE"),
+        ("1,0,100,.,1,1,0,0,0,1,0,70", "II", "is needed"),
+        ("1,0,100,.,1,1,0,0,0,3,0,70", "SS", "0 to 2"),
+        ("1,0,100,.,1,1,0,0,0,0,3,70", "II", "is needed"),
+        ("1,0,0,.,1,1,0,0,0,1,0,70", "AMT", "> 0"),
+        ("1,0,0,1,0,1,5,0,0,0,0,70", "RATE", "an observation has no RATE"),
+    ],
+)
+def test_records_that_make_no_sense(line: str, column: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        full(line, "1,50,.,2,0,.,.,.,.,.,.,70")
+    assert caught.value.field == column
+    assert said in caught.value.problem
+
+
+VARYING = """
+vtrial: model/1
+name: varying
+covariates: {WT: {unit: kg, reference: 70, between: locf}, CR: {unit: mg/L, reference: 10, between: linear},
+             ALB: {unit: g/L, reference: 40, between: nocb}}
+states: {A: mg}
+parameters:
+  CL: {typical: 3 L/h, iov: 0.2, effects: {WT: power 1 fixed, CR: power -0.5 fixed, ALB: power 1 fixed}, status: assumed}
+  V: {typical: 30 L, status: assumed}
+occasion: {column: OCC}
+equations: d/dt(A) = -CL/V*A
+outputs: {C: {is: A}}
+"""
+
+
+def varying() -> tuple[Model, Records]:
+    model = Model.parse(VARYING)
+    head = "ID,TIME,AMT,DV,EVID,CMT,WT,CR,ALB,OCC,SEX\n"
+    lines = ["1,0,100,.,1,A,70,10,40,1,1", "1,10,.,2,0,.,80,20,30,1,1", "1,20,50,.,1,A,.,40,20,2,1", "1,30,.,2,0,.,90,.,.,2,1",
+             "2,0,100,.,1,A,60,8,45,1,0", "2,5,.,2,0,.,60,8,45,1,0"]  # fmt: skip
+    return model, Records.parse(head + "".join(f"{line}\n" for line in lines), model=model)
+
+
+def test_covariates_between_their_records() -> None:
+    model, found = varying()
+    assert found.varying == ("WT", "CR", "ALB")
+    assert found.covariates["SEX"].tolist() == [1, 0]
+    made = timeline(model, found.covariates, found.series, occasion=found.occasion)
+    first = slice(made.offsets[0], made.offsets[1])
+
+    def at(name: str, time: float, *, late: bool = False) -> float:
+        """What is in force: the last row at or before `time`, the late one only with `late`."""
+        rows = [k for k in range(first.stop) if made.time[k] < time or (made.time[k] == time and made.late[k] <= late)]
+        start = made.time[rows[-1]]
+        return float(
+            made.values[name][rows[-1]] + made.slopes[name][rows[-1]] * (time - start if start > -np.inf else 0)
+        )
+
+    assert [at("WT", t) for t in (0, 9, 10, 25, 30, 99)] == [70, 70, 80, 80, 90, 90]
+    assert [at("CR", t) for t in (0, 5, 10, 15, 20, 25)] == [10, 15, 20, 30, 40, 40]
+    assert [at("ALB", t) for t in (0, 5, 10, 15, 20, 25)] == [40, 30, 30, 20, 20, 20]
+    assert at("ALB", 0, late=True) == 30
+    assert made.occasion[made.time == 20].tolist() == [2] * int((made.time == 20).sum())
+    assert made.occasion[0] == 1
+    second = slice(made.offsets[1], made.offsets[2])
+    assert set(made.values["WT"][second]) == {60.0}
+    with pytest.raises(InputError, match="between"):
+        timeline(Model.parse(VARYING.replace(", between: locf", "")), found.covariates, found.series)
+
+
+def test_periods_are_occasions() -> None:
+    model = Model.parse(VARYING.replace("{column: OCC}", "{every: 7 d}"))
+    made = timeline(model, {"WT": np.array([70.0]), "CR": np.array([10.0]), "ALB": np.array([40.0])}, until=400.0)
+    assert made.time.tolist() == [-np.inf, 168.0, 336.0]
+    assert made.occasion.tolist() == [0, 1, 2]
+
+
+def same(a: Records, b: Records) -> None:
+    for name in ("offsets", "time", "amount", "target", "duration", "interval", "steady", "kind", "rate"):
+        assert np.array_equal(getattr(a.doses, name), getattr(b.doses, name)), name
+    for name in ("ids", "subject", "time", "dv", "output", "after"):
+        assert np.array_equal(getattr(a, name), getattr(b, name)), name
+    assert list(a.covariates) == list(b.covariates)
+    for name, values in a.covariates.items():
+        assert np.array_equal(values, b.covariates[name])
+    for name, series in a.series.items():
+        assert np.array_equal(series.time, b.series[name].time)
+        assert np.array_equal(series.value, b.series[name].value)
+
+
+def test_what_is_written_reads_back() -> None:
+    model, found = varying()
+    same(found, Records.parse(found.to_csv(model), model=model))
+    theophylline = library.load("theophylline")
+    ours = Records.read(library.data_path("theophylline.csv"), theophylline)
+    same(ours, Records.parse(ours.to_csv(theophylline), model=theophylline))
+    every = full(
+        "1,0,100,.,1,depot,0,0,12,1,3,70", "1,2,50,.,4,central,25,0,0,0,0,70", "1,2,.,2,0,.,.,.,.,.,.,70",
+        "1,3,7,.,5,1,.,.,.,.,.,70", "1,4,.,.,2,-depot,.,.,.,.,.,70", "1,5,.,.,2,depot,.,.,.,.,.,70",
+        "1,8,60,.,1,2,0,3,24,2,0,70", "1,9,.,2,0,.,.,.,.,.,.,70",
+    )  # fmt: skip
+    same(every, Records.parse(every.to_csv(theophylline), model=theophylline))
+
+
 def test_a_covariate_that_changes_is_flagged_not_averaged() -> None:
     found = Records.parse(HEAD + DOSE + "1,1,0,3,0,2,71\n")
     assert found.varying == ("WT",)
@@ -95,7 +239,10 @@ def test_an_observation_after_a_dose_at_the_same_time_is_marked() -> None:
         (HEAD + DOSE, 2, "ID", "no observation"),
         (HEAD + "1,0,10,.,1,3,70\n1,1,0,3,0,2,70\n", 2, "CMT", "compartment"),
         (HEAD + "1,0,10,.,1,1.5,70\n1,1,0,3,0,2,70\n", 2, "CMT", "whole"),
-        (HEAD + "1,0,10,.,4,1,70\n", 2, "EVID", "not read yet"),
+        (HEAD + "1,0,10,.,7,1,70\n", 2, "EVID", "0 to 6"),
+        (HEAD + "1,0,10,.,1,gut,70\n1,1,0,3,0,2,70\n", 2, "CMT", "no such compartment"),
+        (HEAD + "1,0,10,.,1,-1,70\n1,1,0,3,0,2,70\n", 2, "CMT", "needs a compartment"),
+        (HEAD + "1,0,10,.,3,1,70\n1,1,0,3,0,2,70\n", 2, "AMT", "no meaning with EVID 3"),
         (HEAD + "1,0,10,.,.,1,70\n", 2, "EVID", "missing"),
         (HEAD + DOSE + "1,1,0,3,0,2,70\n1,1,0,3,0,2,70\n", 4, None, "repeats"),
         (HEAD + DOSE + "1,1,0,3,0,2,70\n2,0,0,1,0,2,60\n1,3,0,2,0,2,70\n", 5, "ID", "comes back"),
