@@ -25,7 +25,7 @@ from pkpd.model.regimen import EventKind, Events
 
 __all__ = [
     "ADD", "MULTIPLY", "OFF", "ON", "RATE", "REPLACE", "RESET", "SET", "STEADY", "SUPERPOSE", "Actions", "Dosing",
-    "actions_of", "owned", "start_times",
+    "Table", "actions_of", "infused", "owned", "start_times",
 ]  # fmt: skip
 
 ADD, RATE, STEADY, RESET, REPLACE, MULTIPLY, SET, SUPERPOSE, OFF, ON = range(10)
@@ -40,7 +40,8 @@ class Actions:
     """Rows offsets[i]:offsets[i+1] of subject i, ascending in time.
 
     `amount` of a STEADY or SUPERPOSE row is its row in `steady` (m, 4): amount, interval [h], duration [h], phase [h];
-    steady_target (m,): state index. `amount` of a SET row is its row in `parameters`.
+    steady_target (m,): state index. `amount` of a SET row is its row in `parameters`. place: number of the record (with
+    additional doses written out) each row comes of, -1 where it comes of none.
     """
 
     offsets: NDArray[np.int64]
@@ -51,6 +52,7 @@ class Actions:
     steady: F64
     steady_target: NDArray[np.int32]
     parameters: F64
+    place: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,7 @@ class _Rows:
     kind: NDArray[np.int8]
     target: NDArray[np.int32]
     amount: F64
+    place: I64
 
     def taken(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> _Rows:
         return _Rows(*(getattr(self, name)[index] for name in _ROW_NAMES))
@@ -143,13 +146,13 @@ class _Given:
 
     @classmethod
     def of(cls, events: Events, dosing: Dosing, changes: Changes) -> _Given:
-        table = _Table.of(events)
+        table = Table.of(events)
         row = in_force(changes, table.subject, table.time)
         dose = (table.kind == EventKind.DOSE) | (table.kind == EventKind.RESET_DOSE)
         forever = dose & (table.steady > 0) & (table.amount == 0.0) & (table.rate != 0.0)
         lag = np.where(dose & ~forever, dosing.at("lag", row, table.target, 0.0), 0.0)
         delayed = (lag >= 0.0) & (lag < np.inf)
-        amount, duration, rate = _infused(table, dosing, row, forever)
+        amount, duration, rate = infused(table, dosing, row, forever)
         scale = dosing.at("scale", row, table.target, 1.0)
         scale = np.where(delayed, scale, np.nan)  # a lag that is no time is a failed subject, not a dose somewhere
         return cls(
@@ -175,7 +178,7 @@ class _Given:
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class Table:
     """Records with additional doses written out, before any parameter has been looked at."""
 
     subject: I64
@@ -190,7 +193,7 @@ class _Table:
     rate: F64
 
     @classmethod
-    def of(cls, events: Events) -> _Table:
+    def of(cls, events: Events) -> Table:
         subject = np.repeat(np.arange(len(events)), np.diff(events.offsets))
         index = np.arange(len(events.time))
         names = ("time", "amount", "target", "duration", "interval", "steady", "kind", "rate")
@@ -208,7 +211,7 @@ class _Table:
         return cls(subject[owner], owner, time, amount, target, duration, interval, steady, kind, rate)
 
 
-def _infused(table: _Table, dosing: Dosing, row: I64, forever: NDArray[np.bool_]) -> tuple[F64, F64, F64]:
+def infused(table: Table, dosing: Dosing, row: I64, forever: NDArray[np.bool_]) -> tuple[F64, F64, F64]:
     """Amount that arrives, duration [h] and rate of the input, in the unit of the dose; duration 0 is a bolus.
 
     The share changes the rate where the duration is given, and the duration where the rate is. A modelled rate or
@@ -248,7 +251,7 @@ def _rows(given: _Given, where: NDArray[np.intp], *, kind: int, order: int = _RE
     time = given.time[where]
     first, second, third = (np.full(size, code, np.int8) for code in (order, step, kind))
     target, amount = given.target[where], given.amount[where]
-    return _Rows(given.subject[where], time, time, first, given.index[where], second, third, target, amount)
+    return _Rows(given.subject[where], time, time, first, given.index[where], second, third, target, amount, where)
 
 
 def _shifted(rows: _Rows, **columns: NDArray[np.generic] | F64) -> _Rows:
@@ -345,7 +348,8 @@ def _changed(changes: Changes) -> list[_Rows]:
     row = np.arange(size)
     kind, zero = np.full(size, SET, np.int8), np.zeros(size, np.int8)
     target = np.zeros(size, np.int32)
-    return [_Rows(changes.subject, changes.time, changes.time, order, row, zero, kind, target, row.astype(np.float64))]
+    when, amount, place = changes.time, row.astype(np.float64), np.full(size, -1)
+    return [_Rows(changes.subject, when, when, order, row, zero, kind, target, amount, place)]
 
 
 def _stops(stops: F64 | None) -> list[_Rows]:
@@ -355,7 +359,7 @@ def _stops(stops: F64 | None) -> list[_Rows]:
     subject, column = np.nonzero(np.isfinite(stops))
     time, size = stops[subject, column], len(subject)
     zero, index = np.zeros(size, np.int8), np.full(size, np.iinfo(np.int64).max)  # no reset cancels it
-    return [_Rows(subject, time, time, zero, index, zero, zero, zero.astype(np.int32), np.zeros(size))]
+    return [_Rows(subject, time, time, zero, index, zero, zero, zero.astype(np.int32), np.zeros(size), np.full(size, -1))]
 
 
 def _sorted(parts: list[_Rows], n: int, steady: F64, given: _Given, changes: Changes) -> Actions:
@@ -380,6 +384,7 @@ def _sorted(parts: list[_Rows], n: int, steady: F64, given: _Given, changes: Cha
         steady=owned(steady, np.float64),
         steady_target=owned(given.target[found], np.int32),
         parameters=owned(changes.parameters, np.float64),
+        place=owned(rows.place, np.int64),
     )
 
 
