@@ -162,7 +162,8 @@ def describe(size: float, dimension: Dimension) -> str:
         if known.dimension == dimension and math.isclose(known.factor, size, rel_tol=1e-9):
             return unit
     symbols = {"mass": "g", "length": "dm", "time": "h", "amount": "mol", "activity": "IU"}
-    powers = [(symbols.get(name, name), p) for name, p in dimension]
+    litres = {name: p // 3 for name, p in dimension if name == "length" and p % 3 == 0}
+    powers = [("L", litres[name]) if name in litres else (symbols.get(name, name), p) for name, p in dimension]
     body = "*".join(name + (f"^{p}" if p != 1 else "") for name, p in powers if p > 0) or "1"
     body += "".join(f"/{name}" + (f"^{-p}" if p != -1 else "") for name, p in powers if p < 0)
     return body if size == 1 else f"{size:.6g} {body}"
@@ -187,7 +188,7 @@ def _parsed(unit: str) -> _Unit:
     """Factor to the base units and dimension of a unit string."""
     if len(unit) > 60:
         raise InputError("the unit is too long", value=unit)
-    size, powers = 1.0, dict[str, int]()
+    size, powers = 1.0, dict[str, float]()
     for sign, atom in _factors(unit):
         found = _ATOM.fullmatch(atom)
         if not found:

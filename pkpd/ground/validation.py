@@ -151,7 +151,7 @@ def _flat(kind: Any) -> Iterator[Any]:
 
 def _inside(kind: Any, part: str | int) -> Iterator[Any]:
     if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind, include_extras=True)
+        hints = hints_of(cast(Hashable, kind))
         for field in dataclasses.fields(kind):
             if part in (field.name, _alias(hints[field.name])):
                 yield from _flat(hints[field.name])
@@ -161,10 +161,16 @@ def _inside(kind: Any, part: str | int) -> Iterator[Any]:
         yield from _flat(args[-1])
 
 
+@lru_cache(maxsize=256)
+def hints_of(kind: Any) -> dict[str, Any]:
+    """The annotations of one of our nouns, evaluated once."""
+    return typing.get_type_hints(kind, include_extras=True)
+
+
 def _field_names(kind: Any) -> list[str]:
     if not dataclasses.is_dataclass(kind):
         return []
-    hints = typing.get_type_hints(kind, include_extras=True)
+    hints = hints_of(cast(Hashable, kind))
     return [_alias(hints[f.name]) or f.name for f in dataclasses.fields(kind)]
 
 
