@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pkpd.engine.dynamics import Dynamics, Statistic, dynamics_of
+from pkpd.engine.dynamics import Dynamics, Statistic, dynamics_of, with_hazards
 from pkpd.engine.generate import source
 from pkpd.engine.structure import OneCompartment, one_compartment
 
 if TYPE_CHECKING:
     from pkpd.model.spec import Model
 
-__all__ = ["Compiled", "compiled"]
+__all__ = ["Compiled", "compiled", "integrating"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +22,13 @@ class Compiled:
     """A model ready to be solved.
 
     outputs: names along the output axis of a solution; summaries: the model's statistics;
-    form: the closed form, or None where the generated ODE solver is needed.
+    form: the closed form, or None where the generated ODE solver is needed; kinds: event -> first, recurrent or
+    terminal, of the events that have a hazard.
     """
 
     dynamics: Dynamics
     form: OneCompartment | None
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -39,8 +42,13 @@ class Compiled:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Names along the last axis of the parameters."""
-        return self.dynamics.parameters
+        """Names along the last axis of the parameters, in the model's order."""
+        return self.dynamics.parameters[: len(self.dynamics.parameters) - len(self.dynamics.inputs)]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Covariates and classes the integration itself uses: `solve(covariates=)`, the last columns of changes."""
+        return self.dynamics.inputs
 
     @cached_property
     def source(self) -> str:
@@ -53,6 +61,14 @@ class Compiled:
         return source(self.dynamics, switches=True)
 
 
+def integrating(compiled: Compiled, events: tuple[str, ...]) -> Compiled:
+    """The same with the cumulative hazards of `events` integrated: always by the generated solver."""
+    known: dict[tuple[str, ...], Compiled] = compiled.__dict__.setdefault("_integrating", {})
+    if events not in known:
+        known[events] = Compiled(dynamics=with_hazards(compiled.dynamics, events), form=None, kinds=compiled.kinds)
+    return known[events]
+
+
 def compiled(model: Model) -> Compiled:
     """Decide how `model` is solved: closed form where its equations have one, else generated code.
 
@@ -60,7 +76,8 @@ def compiled(model: Model) -> Compiled:
     >>> compiled(load("theophylline")).outputs
     ('C',)
     """
-    return of_dynamics(dynamics_of(model))
+    kinds = {name: event.kind for name, event in model.events.items() if event.hazard}
+    return replace(of_dynamics(dynamics_of(model)), kinds=kinds)
 
 
 def of_dynamics(dynamics: Dynamics) -> Compiled:

@@ -1,20 +1,26 @@
 """Individual parameters that change in time: a covariate event re-evaluates them, and they hold until the next one.
 
 A covariate by LOCF changes at its own record, before the doses there; by NOCB at the record before, after the doses
-there. A covariate that is linear between records enters the dynamics as value + slope (t - start): see `linear_inputs`.
+there. A covariate that is linear between records enters the dynamics as value + slope (t - start): see `in_time`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.engine.arrays import F64, owned
+from pkpd.engine.dynamics import linear_columns
 from pkpd.ground.errors import InputError
 
-__all__ = ["Changes", "in_force"]
+if TYPE_CHECKING:
+    from pkpd.engine.build import Compiled
+    from pkpd.model.timeline import Timeline
+
+__all__ = ["Changes", "in_force", "in_time"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,3 +92,28 @@ def in_force(
     found = np.empty(m + size, np.int64)
     found[order] = np.where(known, len(changes) + row, who[order])
     return found[m:]
+
+
+def in_time(compiled: Compiled, timeline: Timeline, rows: F64) -> tuple[F64, dict[str, F64], Changes]:
+    """Parameters and covariates at the start, and the changes, as `solve` takes them.
+
+    timeline: what holds when (`pkpd.model.timeline`), its first row of each subject from -inf; rows (m, P): individual
+    parameters under each of its rows.
+    """
+    columns: dict[str, F64] = {}
+    for name in timeline.values:
+        value, slope, start = linear_columns(name)
+        began = np.where(np.isfinite(timeline.time), timeline.time, 0.0)
+        columns |= {
+            name: timeline.values[name],
+            value: timeline.values[name],
+            slope: timeline.slopes[name],
+            start: began,
+        }
+    whole = np.column_stack([rows, *(columns[name] for name in compiled.inputs)])
+    first = timeline.offsets[:-1]
+    later = np.ones(len(whole), np.bool_)
+    later[first] = False
+    offsets = timeline.offsets - np.arange(len(timeline.offsets))
+    changes = Changes(offsets=offsets, time=timeline.time[later], parameters=whole[later], late=timeline.late[later])
+    return rows[first], {name: columns[name][first] for name in compiled.inputs}, changes

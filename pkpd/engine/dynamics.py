@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from pkpd.model.equations import Expr, Name, Number, names, show
+from pkpd.model.equations import Binary, Compare, Expr, Name, Number, names, show, walk
 
 if TYPE_CHECKING:
     from pkpd.model.spec import Model
 
-__all__ = ["TIME", "Dynamics", "Statistic", "Tangent", "dynamics_of"]
+__all__ = ["TIME", "Dynamics", "Statistic", "Tangent", "dynamics_of", "linear_columns", "with_hazards"]
 
 TIME = "TIME"
 """The name of time [h] inside equations."""
+
+
+def linear_columns(name: str) -> tuple[str, str, str]:
+    """Columns of a covariate that is linear between records: value at the start, slope [1/h], start [h]."""
+    return f"{name}.value", f"{name}.slope", f"{name}.start"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +52,14 @@ class Tangent:
 class Dynamics:
     """Everything a solve needs.
 
-    states, parameters: names in the model's order; assigned: name -> expression, each after what it needs;
-    initial, derivative: by state (initial defaults to 0); bioavailability, lag, scale (dose's unit -> state's), rate
-    and duration of infusions that the model gives: by state (1, 0 h, 1, none, none by default); stops: expressions of
-    parameters that are times [h] at which a solver must stop; outputs: names of equations or states that are wanted;
-    summaries: statistics of such names; hazards: the last states, that integrate the hazard of an event each; tangent:
-    of a model with sensitivities.
+    states, parameters: names in the model's order, parameters followed by `inputs` (covariates and classes that the
+    integration itself uses; one that is linear in time is three of them, see `linear_columns`); assigned: name ->
+    expression, each after what it needs; initial, derivative: by state (initial defaults to 0); bioavailability, lag,
+    scale (dose's unit -> state's), rate and duration of infusions that the model gives: by state (1, 0 h, 1, none, none
+    by default); stops: expressions of parameters that are times [h] at which a solver must stop; outputs: names of
+    equations or states that are wanted; summaries: statistics of such names; risks: event -> hazard [1/h]; hazards: the
+    last states, that integrate the hazard of an event each (see `with_hazards`);
+    tangent: of a model with sensitivities.
     """
 
     states: tuple[str, ...]
@@ -69,6 +77,8 @@ class Dynamics:
     duration: Mapping[str, Expr] = field(default_factory=dict)
     stops: tuple[Expr, ...] = ()
     tangent: Tangent | None = None
+    inputs: tuple[str, ...] = ()
+    risks: Mapping[str, Expr] = field(default_factory=dict)
 
     def text(self) -> str:
         """Canonical text of the equations, for hashing."""
@@ -103,10 +113,13 @@ class Dynamics:
 
 def dynamics_of(model: Model) -> Dynamics:
     """The dynamic layer of a model: what its outputs, summaries and response equations need of it."""
+    used = [name for name in model.inputs if name in model.solved]
+    moving = {name: _linear(name) for name in used if model.inputs[name].between == "linear"}
+    inputs = tuple(column for name in used for column in (linear_columns(name) if name in moving else (name,)))
     return Dynamics(
         states=tuple(model.states),
-        parameters=tuple(model.parameters),
-        assigned=model.dynamics,
+        parameters=(*model.parameters, *inputs),
+        assigned={**moving, **model.dynamics},
         derivative=model.derivatives,
         initial=model.initials,
         bioavailability=_dose_option(model, "bioavailability"),
@@ -118,7 +131,47 @@ def dynamics_of(model: Model) -> Dynamics:
         summaries=tuple(
             Statistic(name=name, of=str(s.of), kind=s.as_, window=s.window) for name, s in model.summaries.items()
         ),
+        inputs=inputs,
+        stops=_stops(model),
+        risks={name: Name(event.hazard) for name, event in model.events.items() if event.hazard},
     )
+
+
+def with_hazards(dynamics: Dynamics, events: tuple[str, ...]) -> Dynamics:
+    """The dynamics with one more state and output for each of the events: its cumulative hazard, `EVENT.hazard`."""
+    states = tuple(f"{event}.hazard" for event in events)
+    return replace(
+        dynamics,
+        states=(*dynamics.states, *states),
+        derivative={**dynamics.derivative, **{s: dynamics.risks[e] for s, e in zip(states, events, strict=True)}},
+        outputs=(*dynamics.outputs, *states),
+        hazards=states,
+    )
+
+
+def _linear(name: str) -> Expr:
+    value, slope, start = (Name(column) for column in linear_columns(name))
+    return Binary("+", value, Binary("*", slope, Binary("-", Name(TIME), start)))
+
+
+def _stops(model: Model) -> tuple[Expr, ...]:
+    """Model event times: what a condition of the equations compares time with, where it is no state and no time."""
+    lines = [*model.integrated.values(), *(e.expression for e in model.equations if e.kind == "derivative")]
+    found: dict[str, Expr] = {}
+    for expr in lines:
+        for node in walk(expr):
+            if isinstance(node, Compare):
+                for a, b in pairwise(node.operands):
+                    for clock, other in ((a, b), (b, a)):
+                        if clock == Name(TIME) and not names(_whole(other, model)) & {*model.states, TIME}:
+                            found[show(other)] = other
+    return tuple(found.values())
+
+
+def _whole(expr: Expr, model: Model) -> Expr:
+    from pkpd.engine.structure import inlined
+
+    return inlined(expr, model.integrated)
 
 
 def _dose_option(model: Model, name: str) -> dict[str, Expr]:

@@ -14,7 +14,7 @@ from pkpd.engine.template import DRIVER, HEADER, NO_WINDOWS, WINDOWS
 
 __all__ = ["source"]
 
-_BLOCKS = ("Y", "K1", "YN", "K7", "D2", "D3", "D4", "R", "YP", "YS", "RS", "M", "C")
+_BLOCKS = ("Y", "K1", "YN", "K7", "D2", "D3", "D4", "R", "YP", "YS", "RS", "X", "XK", "M", "C")
 _FIRST_ROW = 16  # kernels.lanes.FIRST_FREE_ROW, repeated so that generating needs no numba
 
 
@@ -99,8 +99,8 @@ def source(dynamics: Dynamics, *, switches: bool = False) -> str:
 _SIGNATURE = (
     "(float64[:, ::1], int64[::1], float64[::1], int8[::1], int32[::1], float64[::1], float64[:, ::1], int32[::1], "
     "float64[:, ::1], float64[::1], float64[:, ::1], boolean, int64[::1], float64[:, :, ::1], float64[:, :, ::1], "
-    "float64, float64, "
-    "int64, float64[:, :, ::1], float64[:, :, :, ::1], int8[::1])"
+    "float64, float64, int64, float64[:, :, ::1], float64[:, :, ::1], "
+    "float64[:, :, ::1], float64[:, :, :, ::1], int8[::1])"
 )
 
 

@@ -114,6 +114,7 @@ def ode_chunk(request: Request, result: Result, lo: int, hi: int) -> None:
         actions.steady, actions.steady_target, actions.parameters, request.start[lo:hi], request.times[lo:hi],
         request.after, which,
         windows.lo[lo:hi], windows.hi[lo:hi], request.rtol, request.atol, request.max_steps,
+        request.thresholds[lo:hi], result.crossings[lo:hi],
         result.values[lo:hi], result.stats[lo:hi], result.status[lo:hi],
     )  # fmt: skip
     _not_finite(request, result, lo, hi)

@@ -36,10 +36,14 @@ class Windows:
         """{summary: (n, K)} from stats (n, G, 3, K)."""
         return {name: np.ascontiguousarray(stats[:, g, k, :width]) for name, g, k, width in self.picks}
 
+    def ends(self) -> dict[str, F64]:
+        """{summary: (n, K)}: the ends of its windows."""
+        return {name: self.hi[:, g, :width] for name, g, _, width in self.picks}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Arguments of a solve, checked; arrays C-ordered float64."""
+    """Arguments of a solve, checked; arrays C-ordered float64; thresholds (n, hazard states, K)."""
 
     compiled: Compiled
     parameters: F64
@@ -52,14 +56,16 @@ class Request:
     rtol: float
     atol: float
     max_steps: int
+    thresholds: F64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Arrays the chunks fill: values (n, output, T), stats (n, group, statistic, K), status (n,)."""
+    """Arrays the chunks fill: values (n, output, T), stats (n, group, statistic, K), crossings, status (n,)."""
 
     values: F64
     stats: F64
+    crossings: F64
     status: NDArray[np.int8]
 
     @classmethod
@@ -70,6 +76,7 @@ class Result:
         return cls(
             values=np.full((n, len(request.compiled.outputs), t), np.nan),
             stats=np.full((n, groups, len(STATISTICS), k), np.nan),
+            crossings=np.full_like(request.thresholds, np.inf),
             status=np.zeros(n, np.int8),
         )
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pkpd.engine.actions import owned, start_times
-from pkpd.engine.build import Compiled
+from pkpd.engine.build import Compiled, integrating
 from pkpd.engine.changes import Changes
+from pkpd.engine.hazards import Armed, armed, constant_rates, cut, of_constant
 from pkpd.engine.paths import closed_chunk, ode_chunk
 from pkpd.engine.request import Request, Result, windows_of
 from pkpd.engine.status import SolveStatus
@@ -31,12 +32,16 @@ WindowTable = Mapping[str, tuple[ArrayLike, ArrayLike]]
 class Solution:
     """values (n, output, T) in the order of `Compiled.outputs`; summaries {name: (n, K)}; status (n,) int8.
 
+    crossings {event: (n, K)}: times [h] of events by hazard, inf where none comes by the last time asked; ended (n,):
+    time of the first terminal event, inf without: samples and windows that end after it are NaN.
     A subject whose status is not OK has NaN everywhere.
     """
 
     values: F64
     summaries: dict[str, F64]
     status: NDArray[np.int8]
+    crossings: dict[str, F64] = field(default_factory=dict)
+    ended: F64 = field(default_factory=lambda: np.empty(0))
 
     def failures(self) -> dict[SolveStatus, int]:
         """How many subjects ended with each status other than OK."""
@@ -50,7 +55,9 @@ def solve(
     events: Events,
     times: ArrayLike,
     *,
+    covariates: Mapping[str, ArrayLike] | None = None,
     changes: Changes | None = None,
+    thresholds: Mapping[str, ArrayLike] | None = None,
     windows: WindowTable | None = None,
     after: bool = False,
     rtol: float = 1e-6,
@@ -62,22 +69,24 @@ def solve(
     """Outputs and summaries of n subjects.
 
     parameters (n, P) in the order of the model; events of n subjects; times (n, T) or (T,) [h], NaN where nothing is
-    asked. changes: individual parameters that replace those of a subject in the course of time (covariates that vary).
-    Summaries of the model are computed at every time over [time - window, time] cut at the subject's start;
-    `windows={name: (start, end)}` (each (n, K) or (K,)) asks for these instead. A sample or window end at the time of a
-    dose comes before the dose; samples come after it with `after`. rtol, atol: tolerances per step of the ODE path
-    (RMS over states). threads: fixed chunks of 4,096 subjects on a thread pool; the bits are those of one thread.
+    asked. covariates {name: (n,)}: of `compiled.inputs`. changes: rows of parameters and inputs that replace those of a
+    subject in the course of time (covariates that vary). thresholds {event: (n, K)}: cumulative hazards at which events
+    come, ascending. Summaries of the model are computed at every time over [time - window, time] cut at the subject's
+    start; `windows={name: (start, end)}` (each (n, K) or (K,)) asks for these instead. A sample or window end at the
+    time of a dose comes before the dose; samples come after it with `after`. rtol, atol: tolerances per step of the ODE
+    path (RMS over states). threads: fixed chunks of 4,096 subjects on a thread pool; the bits are those of one thread.
     Errors: InputError for shapes that do not fit or a path the model does not have.
     """
-    values = _parameters(parameters, compiled)
+    values = _with_inputs(_parameters(parameters, compiled), compiled, covariates or {})
     if len(events) != len(values):
         raise InputError(f"events of {len(events)} subjects for {len(values)} rows of parameters", field="events")
     _tolerances(rtol, atol, max_steps)
     asked = _times(times, len(values))
     order = None if _ascending(asked) else np.argsort(asked, axis=1, kind="stable")
     start = start_times(events)
+    hazards = armed(compiled, thresholds or {}, len(values))
     request = Request(
-        compiled=compiled,
+        compiled=integrating(compiled, hazards.moving) if hazards.moving else compiled,
         parameters=values,
         events=events,
         changes=_changes(changes, values),
@@ -88,9 +97,31 @@ def solve(
         rtol=rtol,
         atol=atol,
         max_steps=max_steps,
+        thresholds=hazards.table,
     )
     result = _run(_chosen(request, path), request, threads)
-    return _solution(request, result, order)
+    found = _solution(request, result, order, len(compiled.outputs))
+    return _with_events(found, request, result, hazards, asked) if thresholds else found
+
+
+def _with_events(found: Solution, request: Request, result: Result, hazards: Armed, asked: F64) -> Solution:
+    """The times of events, and nothing after a terminal one."""
+    crossings = {name: result.crossings[:, h, : hazards.thresholds[name].shape[1]].copy()
+                 for h, name in enumerate(hazards.moving)}  # fmt: skip
+    rows = np.concatenate([request.parameters, request.changes.parameters])
+    tops = np.concatenate([asked, request.windows.hi.reshape(len(asked), -1)], axis=1)
+    span = request.start, np.fmax.reduce(tops, axis=1, initial=-np.inf)
+    for name in hazards.constant:
+        rates = constant_rates(request.compiled, name, rows)
+        crossings[name] = of_constant(rates, request.changes, span, hazards.thresholds[name])
+    for times in crossings.values():
+        times[found.status != 0] = np.nan
+    kept, ended = cut(request.compiled, {name: crossings[name] for name in hazards.thresholds})
+    found.values[np.broadcast_to((asked > ended[:, None])[:, None, :], found.values.shape)] = np.nan
+    ends = request.windows.ends()
+    for name, values in found.summaries.items():
+        values[ends[name] > ended[:, None]] = np.nan
+    return replace(found, crossings=kept, ended=ended)
 
 
 def _run(chunk: Callable[[Request, Result, int, int], None], request: Request, threads: int) -> Result:
@@ -117,11 +148,11 @@ def _chosen(request: Request, path: Path) -> Callable[[Request, Result, int, int
     return closed_chunk if able and path != "ode" else ode_chunk
 
 
-def _solution(request: Request, result: Result, order: NDArray[np.intp] | None) -> Solution:
+def _solution(request: Request, result: Result, order: NDArray[np.intp] | None, outputs: int) -> Solution:
     failed = result.status != 0
     result.values[failed] = np.nan
     result.stats[failed] = np.nan
-    values = result.values
+    values = result.values[:, :outputs]
     if order is not None:
         back = np.argsort(order, axis=1, kind="stable")
         values = np.take_along_axis(values, back[:, None, :], axis=2)
@@ -134,6 +165,27 @@ def _parameters(parameters: Any, compiled: Compiled) -> F64:
     if values.ndim != 2 or values.shape[1] != wanted:
         raise InputError(f"must have shape (subjects, {wanted})", field="parameters", value=values.shape)
     return values
+
+
+def _with_inputs(parameters: F64, compiled: Compiled, covariates: Mapping[str, ArrayLike]) -> F64:
+    """Parameters followed by the covariates the integration uses."""
+    if not compiled.inputs:
+        return parameters
+    columns = []
+    for name in compiled.inputs:
+        if (found := _input(name, covariates)) is None:
+            raise InputError("the model's equations need it", field="covariates", value=name, remedy=f"give {name}")
+        columns.append(np.broadcast_to(np.asarray(found, np.float64), (len(parameters),)))
+    whole: F64 = owned(np.column_stack([parameters, *columns]), np.float64)
+    return whole
+
+
+def _input(name: str, covariates: Mapping[str, ArrayLike]) -> ArrayLike | None:
+    """A covariate that may be linear in time but is given as a constant has no slope."""
+    plain, _, part = name.partition(".")
+    if name in covariates or not part:
+        return covariates.get(name)
+    return covariates.get(plain) if part == "value" else 0.0
 
 
 def _changes(changes: Changes | None, parameters: F64) -> Changes:

@@ -34,7 +34,7 @@ def groups(states: Sequence[str], tangent: Tangent | None) -> tuple[tuple[int, .
 
 def norm(sizes: Sequence[int]) -> str:
     """Largest root mean square over the groups, from locals total0, total1, ...; NaN if any is."""
-    text = f"total0 * {1.0 / sizes[0]!r}"
+    text = f"total0 * {1.0 / max(sizes[0], 1)!r}"
     for g, size in enumerate(sizes[1:], start=1):
         text = f"greatest({text}, total{g} * {1.0 / size!r})"
     return f"np.sqrt({text})"

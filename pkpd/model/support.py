@@ -23,7 +23,8 @@ FUNCTIONS: Final = frozenset({"sin", "cos", "lgamma", "factorial"})
 
 RUNS: Final[dict[str, frozenset[str]]] = {
     "engine": frozenset(
-        {"blocks", "clock", "correlated", "dose_option", "mixture", "outcomes", "residual", "shape", "shared"}
+        {"blocks", "clock", "correlated", "covariate", "dose_option", "hazard", "mixture", "outcomes", "residual"}
+        | {"shape", "shared", "stateless", "varying"}
     ),
     "trial": frozenset({"blocks", "residual", "shape", "shared"}),
     "fit": frozenset({"blocks"}),
