@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from pkpd.engine.block import LinearBlock, linear_block
 from pkpd.engine.dynamics import Dynamics, Statistic, dynamics_of, with_hazards
 from pkpd.engine.generate import source
 from pkpd.engine.structure import OneCompartment, one_compartment
@@ -49,6 +50,11 @@ class Compiled:
     def inputs(self) -> tuple[str, ...]:
         """Covariates and classes the integration itself uses: `solve(covariates=)`, the last columns of changes."""
         return self.dynamics.inputs
+
+    @cached_property
+    def block(self) -> LinearBlock | None:
+        """The linear block of the model, or None (a model with sensitivities is solved as it is)."""
+        return None if self.dynamics.tangent is not None else linear_block(self.dynamics)
 
     @cached_property
     def source(self) -> str:

@@ -60,6 +60,16 @@ class Changes:
             parameters=owned(self.parameters[first:last], np.float64), late=self.late[first:last],
         )  # fmt: skip
 
+    def subjects(self, rows: NDArray[np.intp]) -> Changes:
+        """The changes of some subjects, in the order of `rows`."""
+        counts = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        index = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], counts)
+        return Changes(
+            offsets=offsets, time=self.time[index], parameters=owned(self.parameters[index], np.float64),
+            late=self.late[index],
+        )  # fmt: skip
+
     def checked(self, n: int, parameters: int) -> Changes:
         """Itself; InputError where the shapes, the order or the times are wrong."""
         if len(self) != n or self.parameters.shape != (len(self.time), parameters):

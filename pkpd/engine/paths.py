@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,18 @@ from pkpd.engine.dynamics import TIME, Dynamics
 from pkpd.engine.request import Request, Result
 from pkpd.engine.status import SolveStatus
 from pkpd.engine.structure import OneCompartment, inlined
+from pkpd.engine.tangent_path import bigger
 from pkpd.model.equations import Expr, evaluate
 from pkpd.model.regimen import Events
 
-__all__ = ["closed_chunk", "ode_chunk"]
+__all__ = ["actions_in", "closed_chunk", "lost_parameters", "named", "ode_chunk"]
 
 F64 = NDArray[np.float64]
+_EVENT_COLUMNS = ("time", "amount", "target", "duration", "interval", "steady", "kind", "rate", "more")
 
 
-def _named(dynamics: Dynamics, parameters: F64) -> dict[str, F64]:
+def named(dynamics: Dynamics, parameters: F64) -> dict[str, F64]:
+    """Columns of the parameters by name."""
     return {name: parameters[:, k] for k, name in enumerate(dynamics.parameters)}
 
 
@@ -34,7 +37,7 @@ def _per_subject(expr: Expr, values: Mapping[str, F64], dynamics: Dynamics, n: i
 
 
 def _dose_table(given: Mapping[str, Expr], default: float, dynamics: Dynamics, parameters: F64) -> F64:
-    values = _named(dynamics, parameters)
+    values = named(dynamics, parameters)
     table = np.full((len(parameters), len(dynamics.states)), default)
     for state, expr in given.items():
         table[:, dynamics.states.index(state)] = _per_subject(expr, values, dynamics, len(parameters))
@@ -58,8 +61,7 @@ def _part(events: Events, lo: int, hi: int) -> Events:
     if lo == 0 and hi == len(events):
         return events
     first, last = events.offsets[lo], events.offsets[hi]
-    columns = ("time", "amount", "target", "duration", "interval", "steady", "kind", "rate", "more")
-    return Events(events.offsets[lo : hi + 1] - first, *(getattr(events, c)[first:last] for c in columns))
+    return Events(events.offsets[lo : hi + 1] - first, *(getattr(events, c)[first:last] for c in _EVENT_COLUMNS))
 
 
 def _rows(request: Request, lo: int, hi: int) -> tuple[F64, Changes]:
@@ -74,7 +76,7 @@ def _stops(dynamics: Dynamics, rows: F64, changes: Changes) -> F64 | None:
     """Model event times (n, K), NaN where a subject has none: every row of parameters gives its own."""
     if not dynamics.stops:
         return None
-    values, n = _named(dynamics, rows), len(changes)
+    values, n = named(dynamics, rows), len(changes)
     columns = [_per_subject(expr, values, dynamics, len(rows)) for expr in dynamics.stops]
     found = [column[:n] for column in columns]
     if len(rows) > n:
@@ -86,14 +88,47 @@ def _stops(dynamics: Dynamics, rows: F64, changes: Changes) -> F64 | None:
     return np.stack(found, axis=1)
 
 
-def _actions(request: Request, lo: int, hi: int) -> Actions:
+def actions_in(request: Request, lo: int, hi: int) -> Actions:
+    """Actions of subjects lo:hi."""
     dynamics = request.compiled.dynamics
     rows, changes = _rows(request, lo, hi)
-    stops = _stops(dynamics, rows, changes)
-    return actions_of(_part(request.events, lo, hi), _dosing(dynamics, rows), changes, stops)
+    stops, events, dosing = _stops(dynamics, rows, changes), _part(request.events, lo, hi), _dosing(dynamics, rows)
+    simple = dynamics.tangent is None and stops is None and not len(changes.time)
+    if simple and hi - lo > 1 and _alike(events, dosing):
+        first: dict[str, Any] = {f.name: _first(getattr(dosing, f.name)) for f in fields(Dosing)}
+        return _repeated(actions_of(_part(events, 0, 1), Dosing(**first)), hi - lo)
+    actions = actions_of(events, dosing, changes, stops)
+    if dynamics.tangent is None:
+        return actions
+    values = named(dynamics, rows)
+    model = dynamics, lambda expr: _per_subject(expr, values, dynamics, len(rows))
+    return bigger(actions, events, dosing, changes, stops, model)
 
 
-def _not_finite(request: Request, result: Result, lo: int, hi: int) -> NDArray[np.bool_]:
+def _first(table: F64 | None) -> F64 | None:
+    return None if table is None else table[:1]
+
+
+def _alike(events: Events, dosing: Dosing) -> bool:
+    """Whether every subject has the same records and treats doses alike: then one subject's actions do for all."""
+    counts = np.diff(events.offsets)
+    if (counts != counts[0]).any():
+        return False
+    columns = (getattr(events, c) for c in _EVENT_COLUMNS)
+    if not all((c == np.tile(c[: counts[0]], len(counts))).all() for c in columns):
+        return False
+    tables = (getattr(dosing, f.name) for f in fields(Dosing))
+    return all(t is None or ((t == t[0]) | (np.isnan(t) & np.isnan(t[0]))).all() for t in tables)
+
+
+def _repeated(one: Actions, n: int) -> Actions:
+    tiled: dict[str, Any] = {c: np.tile(getattr(one, c), n) for c in ("time", "kind", "target", "amount")}
+    size = len(one.time)
+    return replace(one, offsets=np.arange(n + 1) * size, place=np.full(n * size, -1), **tiled)
+
+
+def lost_parameters(request: Request, result: Result, lo: int, hi: int) -> NDArray[np.bool_]:
+    """Subjects lo:hi with a parameter that is not finite: NOT_FINITE."""
     bad: NDArray[np.bool_] = ~np.isfinite(request.parameters[lo:hi]).all(axis=1)
     changes = request.changes.part(lo, hi)
     np.logical_or.at(bad, changes.subject, ~np.isfinite(changes.parameters).all(axis=1))
@@ -105,7 +140,7 @@ def ode_chunk(request: Request, result: Result, lo: int, hi: int) -> None:
     """Subjects lo:hi by the generated solver."""
     from pkpd.engine.load import solver
 
-    actions = _actions(request, lo, hi)
+    actions = actions_in(request, lo, hi)
     windows = request.windows
     which = np.asarray([request.compiled.outputs.index(of) for of in windows.of], np.int64)
     switched = bool(np.isin(actions.kind, (OFF, ON)).any())
@@ -117,7 +152,7 @@ def ode_chunk(request: Request, result: Result, lo: int, hi: int) -> None:
         request.thresholds[lo:hi], result.crossings[lo:hi],
         result.values[lo:hi], result.stats[lo:hi], result.status[lo:hi],
     )  # fmt: skip
-    _not_finite(request, result, lo, hi)
+    lost_parameters(request, result, lo, hi)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,14 +198,14 @@ def closed_chunk(request: Request, result: Result, lo: int, hi: int) -> None:
     if form is None:
         raise TypeError("no closed form")
     rows, changes = _rows(request, lo, hi)
-    values = _named(dynamics, rows)
+    values = named(dynamics, rows)
     chunk = _Closed(request=request, form=form, part=slice(lo, hi), changes=changes, values=values, arguments=())
     rates = (*chunk.column(form.ka), *chunk.column(form.ke))
-    actions = _kernel_actions(_actions(request, lo, hi), form, dynamics)
+    actions = _kernel_actions(actions_in(request, lo, hi), form, dynamics)
     chunk = replace(chunk, arguments=(rates[0], rates[2], rates[1], rates[3], *actions))
     lost = _closed_values(chunk, result)
     _closed_windows(chunk, result)
-    bad = _not_finite(request, result, lo, hi) | lost
+    bad = lost_parameters(request, result, lo, hi) | lost
     result.status[lo:hi][bad] = SolveStatus.NOT_FINITE
 
 
@@ -193,7 +228,7 @@ def _closed_values(chunk: _Closed, result: Result) -> NDArray[np.bool_]:
         known[chunk.form.depot] = out[:, 0]
     for k, expr in enumerate(chunk.dynamics.wanted().values()):
         result.values[chunk.part, k] = evaluate(inlined(expr, chunk.dynamics.assigned), known)
-    lost: NDArray[np.bool_] = (np.isnan(out).any(axis=1) & ~np.isnan(times)).any(axis=1)
+    lost: NDArray[np.bool_] = (~np.isfinite(out).all(axis=1) & ~np.isnan(times)).any(axis=1)
     return lost
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pkpd.engine.graph import Graph
 
-__all__ = ["Block", "fixed_nodes", "statements"]
+__all__ = ["Block", "compared", "fixed_nodes", "statements"]
 
 _INFIX = {"+", "-", "*", "/", "<", "<=", ">", ">=", "==", "!="}
 _CALLS = {
@@ -118,6 +118,11 @@ def _printed(graph: Graph, node: int, text: Mapping[int, str]) -> str:
 
 def _known(graph: Graph, condition: int, text: Mapping[int, str]) -> str:
     """NaN where a number under the condition is NaN, else 0: a condition on a missing value is unknown."""
+    return " + ".join(f"missing({text[n]})" for n in compared(graph, condition)) or "0.0"
+
+
+def compared(graph: Graph, condition: int) -> list[int]:
+    """The nodes whose values the condition compares, literals left out."""
     leaves: set[int] = set()
     stack = [condition]
     while stack:
@@ -126,7 +131,7 @@ def _known(graph: Graph, condition: int, text: Mapping[int, str]) -> str:
             leaves |= {a for a in node.args if graph.nodes[a].op != "number"}
         elif node.op in ("and", "or", "not"):
             stack.extend(node.args)
-    return " + ".join(f"missing({text[n]})" for n in sorted(leaves)) or "0.0"
+    return sorted(leaves)
 
 
 def _number(value: float) -> str:

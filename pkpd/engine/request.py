@@ -6,7 +6,7 @@ Windows of summaries over the same output are grouped, so that each is done once
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -57,6 +57,21 @@ class Request:
     atol: float
     max_steps: int
     thresholds: F64
+    path: str
+
+    def taken(self, rows: NDArray[np.intp]) -> Request:
+        """The request of some of the subjects."""
+        windows = replace(self.windows, lo=self.windows.lo[rows], hi=self.windows.hi[rows])
+        return replace(
+            self, parameters=self.parameters[rows], events=self.events.subjects(rows),
+            changes=self.changes.subjects(rows), start=self.start[rows], times=self.times[rows], windows=windows,
+            thresholds=self.thresholds[rows],
+        )  # fmt: skip
+
+    def tightened(self, rtol: float) -> Request:
+        """The same with tolerances that give about `rtol`, if they are wider."""
+        tight = min(self.rtol, rtol)
+        return replace(self, rtol=tight, atol=self.atol * tight / self.rtol)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

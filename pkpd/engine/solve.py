@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -14,17 +14,17 @@ from pkpd.engine.actions import owned, start_times
 from pkpd.engine.build import Compiled, integrating
 from pkpd.engine.changes import Changes
 from pkpd.engine.hazards import Armed, armed, constant_rates, cut, of_constant
-from pkpd.engine.paths import closed_chunk, ode_chunk
 from pkpd.engine.request import Request, Result, windows_of
+from pkpd.engine.routes import Chunk, chosen
 from pkpd.engine.status import SolveStatus
 from pkpd.ground.errors import InputError
-from pkpd.model.regimen import EventKind, Events
+from pkpd.model.regimen import Events
 
 __all__ = ["CHUNK", "Solution", "SolveStatus", "solve"]
 
 CHUNK = 4096
 F64 = NDArray[np.float64]
-Path = Literal["auto", "closed", "ode"]
+Path = Literal["auto", "closed", "exact", "ode", "rodas5p", "tsit5"]
 WindowTable = Mapping[str, tuple[ArrayLike, ArrayLike]]
 
 
@@ -82,7 +82,8 @@ def solve(
         raise InputError(f"events of {len(events)} subjects for {len(values)} rows of parameters", field="events")
     _tolerances(rtol, atol, max_steps)
     asked = _times(times, len(values))
-    order = None if _ascending(asked) else np.argsort(asked, axis=1, kind="stable")
+    rising = _ascending(asked[:1] if np.ndim(times) == 1 else asked)
+    order = None if rising else np.argsort(asked, axis=1, kind="stable")
     start = start_times(events)
     hazards = armed(compiled, thresholds or {}, len(values))
     request = Request(
@@ -97,9 +98,10 @@ def solve(
         rtol=rtol,
         atol=atol,
         max_steps=max_steps,
+        path=path,
         thresholds=hazards.table,
     )
-    result = _run(_chosen(request, path), request, threads)
+    result = _run(chosen(request), request, threads)
     found = _solution(request, result, order, len(compiled.outputs))
     return _with_events(found, request, result, hazards, asked) if thresholds else found
 
@@ -124,7 +126,7 @@ def _with_events(found: Solution, request: Request, result: Result, hazards: Arm
     return replace(found, crossings=kept, ended=ended)
 
 
-def _run(chunk: Callable[[Request, Result, int, int], None], request: Request, threads: int) -> Result:
+def _run(chunk: Chunk, request: Request, threads: int) -> Result:
     n = len(request.parameters)
     result = Result.empty(request)
     pieces = [(lo, min(lo + CHUNK, n)) for lo in range(0, n, CHUNK)]
@@ -135,17 +137,6 @@ def _run(chunk: Callable[[Request, Result, int, int], None], request: Request, t
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda piece: chunk(request, result, *piece), pieces))
     return result
-
-
-def _chosen(request: Request, path: Path) -> Callable[[Request, Result, int, int], None]:
-    form = request.compiled.form
-    able = form is not None and all(of in form.scale for of in request.windows.of)
-    able = able and not np.isin(request.events.kind, (EventKind.OFF, EventKind.ON)).any()
-    if path == "closed" and not able:
-        raise InputError("this model has no closed form for what is asked", field="path", value=path, remedy="use ode")
-    if path not in ("auto", "closed", "ode"):
-        raise InputError("must be auto, closed or ode", field="path", value=path)
-    return closed_chunk if able and path != "ode" else ode_chunk
 
 
 def _solution(request: Request, result: Result, order: NDArray[np.intp] | None, outputs: int) -> Solution:

@@ -47,6 +47,12 @@ def inlined[F: Callable[..., Any]](function: F) -> F:
     return compiled
 
 
+def forced[F: Callable[..., Any]](function: F) -> F:
+    """Like :func:`inlined` for large helpers with one caller: a call with arrays costs more than their work."""
+    compiled: F = njit(**OPTIONS, forceinline=True)(function)
+    return compiled
+
+
 @intrinsic
 def _fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """a*b + c with one rounding."""
