@@ -29,7 +29,7 @@ from pkpd.ground.errors import InputError
 from pkpd.ground.text import nearest
 from pkpd.model.equations import Binary, Call, Compare, Expr, Logic, Name, Number, Unary
 
-__all__ = ["Augmented", "augmented", "directions", "extended"]
+__all__ = ["Augmented", "augmented", "derivatives_of", "directions", "extended"]
 
 SCALES = ("log", "natural")
 _SPECIAL = re.compile(r"(dose|initial)\((\w+)\)")
@@ -41,7 +41,8 @@ class Augmented:
     """The bigger model, to be solved by `solve`.
 
     wrt: names of the directions; outputs: those of the model; where (outputs, directions): number of the derivative
-    among the outputs of `compiled`, -1 where it is zero by structure; given: values of the parameters that were added.
+    among the outputs of `compiled`, -1 where it is zero by structure; given: values of the parameters that were added;
+    model: the model itself with these parameters.
     """
 
     compiled: Compiled
@@ -49,6 +50,7 @@ class Augmented:
     outputs: tuple[str, ...]
     where: NDArray[np.int64]
     given: tuple[float, ...]
+    model: Dynamics
 
     def parameters(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         """Rows of the model's parameters with the added ones."""
@@ -127,8 +129,24 @@ def _augmented(request: _Request) -> Augmented:
     work = _Work.of(model, request.wrt, request.scale)
     dynamics, where = work.dynamics()
     return Augmented(
-        compiled=Compiled(dynamics=dynamics, form=None), wrt=request.wrt, outputs=model.outputs, where=where, given=given
-    )
+        compiled=Compiled(dynamics=dynamics, form=None), wrt=request.wrt, outputs=model.outputs, where=where,
+        given=given, model=model,
+    )  # fmt: skip
+
+
+def derivatives_of(
+    dynamics: Dynamics, wrt: Sequence[str], scale: str, exprs: Sequence[Expr]
+) -> tuple[dict[str, Expr], dict[tuple[int, int], Expr]]:
+    """Derivatives of expressions of parameters: assigned names they use, and {(expression, direction): derivative}."""
+    work = _Work.of(dynamics, tuple(wrt), scale)
+    found: dict[tuple[int, int], Expr] = {}
+    for k in range(len(wrt)):
+        along = work.along(k, {})
+        for i, expr in enumerate(exprs):
+            slope = work.derived(along, expr, "rate")
+            if slope is not None:
+                found[i, k] = work.expression(slope)
+    return {**dynamics.assigned, **work.written}, found
 
 
 @dataclass(slots=True)
@@ -210,21 +228,22 @@ class _Work:
         for k, (name, states) in enumerate(zip(self.wrt, pairs, strict=True)):
             along = self.along(k, {s: self.graph.symbol(f"{s}/{name}") for s in states})
             for s in states:
-                derivative[f"{s}/{name}"] = self._expr(self.derived(along, model.derivative[s], f"d/dt({s})"))
-                initial[f"{s}/{name}"] = self._expr(self.derived(along, model.initial_of(s), f"{s}(0)"))
+                derivative[f"{s}/{name}"] = self.expression(self.derived(along, model.derivative[s], f"d/dt({s})"))
+                initial[f"{s}/{name}"] = self.expression(self.derived(along, model.initial_of(s), f"{s}(0)"))
             for o, (output, expr) in enumerate(model.wanted().items()):
                 slope = self.derived(along, expr, output)
                 if slope is not None:
                     where[o, k] = len(outputs)
                     outputs.append(f"{output}/{name}")
-                    wanted[outputs[-1]] = self._expr(slope)
+                    wanted[outputs[-1]] = self.expression(slope)
         hidden = [f"{s}/{n}" for n, states in zip(self.wrt, pairs, strict=True) for s in states if s in model.hazards]
         shown = [f"{s}/{n}" for n, states in zip(self.wrt, pairs, strict=True) for s in states if s not in model.hazards]
         plain = [s for s in model.states if s not in model.hazards]
+        tangent = self._tangent(pairs)
         bigger = replace(
             model, states=(*plain, *shown, *model.hazards, *hidden), hazards=(*model.hazards, *hidden),
             assigned={**model.assigned, **self.written, **wanted}, derivative=derivative, initial=initial,
-            outputs=tuple(outputs), tangent=self._tangent(pairs),
+            outputs=tuple(outputs), tangent=tangent,
         )  # fmt: skip
         return bigger, where
 
@@ -238,15 +257,15 @@ class _Work:
                 for state, expr in getattr(self.model, kind).items():
                     slope = self.derived(along, expr, f"doses.{state}.{kind}")
                     if slope is not None:
-                        tables[kind][state, name] = self._expr(slope)
+                        tables[kind][state, name] = self.expression(slope)
             for nth, expr in enumerate(self.model.stops):
                 slope = self.derived(along, expr, "stops")
                 if slope is not None:
-                    stops[nth, name] = self._expr(slope)
+                    stops[nth, name] = self.expression(slope)
         states = {name: tuple(found) for name, found in zip(self.wrt, pairs, strict=True)}
         return Tangent(wrt=self.wrt, states=states, dosing=tables, stops=stops)
 
-    def _expr(self, node: int | None) -> Expr:
+    def expression(self, node: int | None) -> Expr:
         """The node as an expression; every operation is an assigned name of its own, so nothing is written out twice."""
         if node is None:
             return Number(0.0)
