@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pkpd.model.parts import Parameter
     from pkpd.model.spec import Model
 
-__all__ = ["check_units"]
+__all__ = ["check_units", "units_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,25 @@ def of_parameter(p: Parameter) -> Dim:
 
 def check_units(model: Model, find: Finder) -> None:
     """InputError for the first equation, effect, dose option, event or output whose units do not fit."""
+    context = _propagated(model, find)
+    _parameters(model, find, context)
+    _doses(model, find, context)
+    _outputs(model, find, context.units)
+    _events(model, find, context.units)
+    _golden(model, find, context.units)
+
+
+def units_of(model: Model) -> dict[str, str]:
+    """Unit, as text, in which the engine has each parameter, covariate, state and equation of a checked model."""
+    from pkpd.ground.text import from_plain
+    from pkpd.model.checks import Finder
+
+    known = _propagated(model, Finder(from_plain({}))).units
+    return {name: str(unit) for name, unit in known.items() if unit is not None}
+
+
+def _propagated(model: Model, find: Finder) -> _Context:
+    """The unit of every name, carried through the equations."""
     known: dict[str, Known] = {name: of_parameter(p) for name, p in model.parameters.items()}
     known |= {name: Dim(*parsed(c.unit)) for name, c in model.inputs.items()}
     known |= {name: of_unit(unit) for name, unit in model.states.items()}
@@ -83,11 +102,7 @@ def check_units(model: Model, find: Finder) -> None:
         else:
             _state(line, found, context, model.states[line.target])
     _settle(late, known)
-    _parameters(model, find, context)
-    _doses(model, find, context)
-    _outputs(model, find, known)
-    _events(model, find, known)
-    _golden(model, find, known)
+    return context
 
 
 def _dose_unit(model: Model, find: Finder) -> Known:
