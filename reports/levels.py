@@ -51,7 +51,7 @@ def _means(record: "RunRecord", item: Published) -> Floats:
     dose = Dose(
         amount=Quantity(item.amount, "mg"), into=next(iter(model.doses)), every=item.every, times=_INTERVALS + 1
     )
-    events = Events.shared(Regimen((dose,)).schedule(model.states), len(people))
+    events = Events.shared(Regimen((dose,)).schedule(model.dose_units), len(people))
     found = solve(engine, people, events, start + np.asarray(item.times))
     output = next(name for name, out in model.outputs.items() if out.is_ in engine.outputs)
     true = found.values[:, engine.outputs.index(model.outputs[output].is_)]

@@ -296,7 +296,7 @@ def _dose_unit(dose: Any, at: tuple[Model, Path_], fault: _Fault) -> None:
     from pkpd.ground import units
 
     model, path = at
-    wanted = model.states[dose.into]
+    wanted = model.dose_units[dose.into]
     if not units.same_dimension(dose.amount.unit, wanted):
         fault(f"is not an amount in {wanted}", (*path, "amount"), remedy=f"give it in {wanted}")
 

@@ -83,7 +83,7 @@ def _open(payload: Payload) -> Setting:
     return Setting(
         key=payload.key, protocol=protocol, model=model, draws=payload.draws, law=law,
         criteria=Criteria.parse(protocol.population.eligible), compiled=engine,
-        schedules=tuple(protocol.regimen(name).schedule(model.states) for name in protocol.arms),
+        schedules=tuple(protocol.regimen(name).schedule(model.dose_units) for name in protocol.arms),
         responses=_responses(model, engine.outputs),
     )  # fmt: skip
 

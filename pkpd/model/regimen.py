@@ -163,7 +163,7 @@ class Regimen:
     def schedule(self, states: Mapping[str, str]) -> Schedule:
         """Expand to dose times; amounts in the unit of the state they go into.
 
-        states: state -> unit, in the model's order (`model.states`). Errors: InputError for an unknown state or an
+        states: state -> unit of a dose into it, in the model's order (`model.dose_units`). Errors: InputError for an unknown state or an
         amount that cannot be turned into its unit.
         """
         parts = [_expanded(d, states) for d in self.doses]

@@ -26,7 +26,7 @@ RUNS: Final[dict[str, frozenset[str]]] = {
         {"blocks", "clock", "correlated", "covariate", "dose_option", "hazard", "mixture", "outcomes", "residual"}
         | {"shape", "shared", "stateless", "varying"}
     ),
-    "trial": frozenset({"blocks", "residual", "shape", "shared"}),
+    "trial": frozenset({"blocks", "clock", "dose_option", "residual", "shape", "shared"}),
     "fit": frozenset({"blocks"}),
 }
 """Consumer -> features beyond the common ground that it runs."""
