@@ -299,3 +299,20 @@ def test_long_chains_are_ordered_without_recursion() -> None:
 def test_a_name_without_value_is_an_input_error() -> None:
     with pytest.raises(InputError, match="did you mean 'CL'"):
         value("CLL + 1", CL=1.0)
+
+
+def test_angles_and_gamma_functions() -> None:
+    """Witness: libm through NumPy, scipy.special."""
+    from scipy import special
+
+    x = np.concatenate([np.linspace(-1e3, 1e3, 20_001), np.linspace(-1e6, 1e6, 20_001)])
+    for name, witness in (("sin", np.sin), ("cos", np.cos)):
+        assert np.abs(evaluate(expression(f"{name}(X)"), {"X": x}) - witness(x)).max() < 1e-15
+    assert math.isnan(value("sin(1e7)"))
+    y = np.geomspace(1e-5, 1e5, 20_001)
+    found = evaluate(expression("lgamma(X)"), {"X": y})
+    assert (np.abs(found - special.gammaln(y)) <= 4e-15 * np.maximum(np.abs(special.gammaln(y)), 1)).all()
+    assert np.isnan(evaluate(expression("lgamma(X)"), {"X": np.array([0.0, -1.5])})).all()
+    assert value("factorial(20)") == math.factorial(20)
+    assert value("factorial(2.5)") == pytest.approx(special.gamma(3.5), rel=1e-14)
+    assert math.isinf(value("factorial(171)"))
