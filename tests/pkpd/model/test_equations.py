@@ -311,7 +311,7 @@ def test_angles_and_gamma_functions() -> None:
     assert math.isnan(value("sin(1e7)"))
     y = np.geomspace(1e-5, 1e5, 20_001)
     found = evaluate(expression("lgamma(X)"), {"X": y})
-    assert (np.abs(found - special.gammaln(y)) <= 4e-15 * np.maximum(np.abs(special.gammaln(y)), 1)).all()
+    assert (np.abs(found - special.gammaln(y)) <= 1e-14 * np.maximum(np.abs(special.gammaln(y)), 1)).all()
     assert np.isnan(evaluate(expression("lgamma(X)"), {"X": np.array([0.0, -1.5])})).all()
     assert value("factorial(20)") == math.factorial(20)
     assert value("factorial(2.5)") == pytest.approx(special.gamma(3.5), rel=1e-14)
