@@ -108,18 +108,9 @@ def _error(name: str, output: str, found: pd.DataFrame, reference: pd.DataFrame)
     return float(np.abs(ours[there] / right[there] - 1.0).max())
 
 
-CLOSED_FORM = pytest.mark.xfail(strict=True, reason="7e-8 until two compartments have their closed form (bar 2e-8)")
-
-
 @pytest.mark.witness
-@pytest.mark.parametrize(
-    ("name", "tight"),
-    [
-        pytest.param(name, tight, marks=[CLOSED_FORM] if (name, tight) == ("w1", False) else [])
-        for name in DOSES
-        for tight in (False, True)
-    ],
-)
+@pytest.mark.parametrize("name", list(DOSES))
+@pytest.mark.parametrize("tight", [False, True])
 def test_workloads_meet_the_reference(name: str, tight: bool, tmp_path: Path) -> None:
     options = ["--rtol", "1e-10", "--atol", "1e-12"] if tight else []
     found, reference = _workload(name, tmp_path, *options)
