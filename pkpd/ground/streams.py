@@ -31,6 +31,7 @@ class Purpose(StrEnum):
     IIV = "iiv"  # slot = random effect
     IOV = "iov"  # index = occasion, slot = random effect
     RESIDUAL = "residual"  # index = visit, slot = output
+    RULE = "rule"  # residual error of what a dosing rule measures; index = decision of the rule, slot = rule
     ADHERENCE = "adherence"  # index = dose
     ALLOCATION = "allocation"  # slot = stratum, index = block
     DROPOUT = "dropout"  # index = visit

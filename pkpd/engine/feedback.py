@@ -1,0 +1,265 @@
+"""Feedback dosing: rules looked at on decision times change the doses that follow, by what was measured before them.
+
+A decision is a stop in time at which the subject's records so far are all that counts. Rules write the registers of a
+subject (dose factor, held doses, delays, stop), which turn its planned doses into the records given; a subject whose
+records change is solved again from time 0 with the new ones, so any solver serves, and its bits are those of a plain
+solve of the records it ended with. Decisions go in order of time, at one time in the order of the rules; the dose at
+the time of a decision follows it. What is measured carries residual error by address, so nothing depends on neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pkpd.engine.actions import Table
+from pkpd.ground.errors import InputError
+from pkpd.model.regimen import EventKind, Events
+from pkpd.model.rules import Rule
+
+__all__ = ["Course", "Dosed", "advance", "begun"]
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+Look = Callable[[I64, Events, F64], Mapping[str, F64]]
+Observe = Callable[[int, I64, I64, F64], F64]
+Graded = Callable[[int, I64, F64, F64], Flags]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What a caller knows of its subjects.
+
+    look(rows (m,), events of these, times (m, K)) -> {name: (m, K)}: true values of what the rules name, NaN where a
+    subject failed; observe(rule, rows, decision (m,), values (m,)) -> measured (m,); graded(rule, rows, since, now) ->
+    (m,): whether an adverse event of the rule's grade came in (since, now].
+    """
+
+    look: Look
+    observe: Observe
+    graded: Graded | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Dosed:
+    """Doses of n subjects as rules have left them, and where each subject stands in its decisions.
+
+    planned: the records before any rule, additional doses written out; of each: owner, time and amount as they are now,
+    given (still to be given); factor (n,), stopped (n,) [h, inf: not]; last (n, 2): time and rule of the last decision;
+    decisions and acted (n, rules): how many were taken, how many times the rule acted; before (n, rules): time of the
+    rule's last decision.
+    """
+
+    rules: tuple[Rule, ...]
+    planned: Events
+    owner: I64
+    time: F64
+    amount: F64
+    given: Flags
+    factor: F64
+    stopped: F64
+    last: F64
+    decisions: I64
+    acted: I64
+    before: F64
+    log: list[tuple[I64, F64, int]] = field(default_factory=list)
+
+    def events(self, rows: I64 | None = None) -> Events:
+        """The records given to some subjects (all by default)."""
+        everyone = replace(self.planned, time=self.time, amount=self.amount)
+        kept = everyone if rows is None else everyone.subjects(rows)
+        given = self.given if rows is None else self.given[_of(self.planned, rows)]
+        owner = np.repeat(np.arange(len(kept)), np.diff(kept.offsets))
+        order = np.lexsort((kept.time, owner))
+        order = order[given[order]]
+        offsets = np.zeros(len(kept) + 1, np.int64)
+        np.cumsum(np.bincount(owner[order], minlength=len(kept)), out=offsets[1:])
+        return Events(offsets, *(getattr(kept, name)[order] for name in _COLUMNS))
+
+    def stop(self, rows: I64, time: F64) -> None:
+        """No dose from `time` (m,) on, for reasons outside the rules."""
+        limit = np.full(len(self.factor), np.inf)
+        limit[rows] = time
+        self.given &= ~(self._dose & (self.time >= limit[self.owner]))
+        self.stopped[rows] = np.minimum(self.stopped[rows], time)
+
+    @property
+    def _dose(self) -> Flags:
+        return np.asarray((self.planned.kind == EventKind.DOSE) | (self.planned.kind == EventKind.RESET_DOSE))
+
+    def act(self, rule: int, rows: I64, now: F64, following: F64) -> Flags:
+        """Do what the rule says to `rows` (m,) at `now`; following: its next decision; (m,): whose doses change."""
+        do, n = self.rules[rule].do, len(self.factor)
+        start, end, hit = np.full(n, np.inf), np.full(n, np.inf), np.zeros(n, np.bool_)
+        start[rows], hit[rows] = now, True
+        if do.hold:
+            end[rows] = following
+        to_come = self._dose & self.given & hit[self.owner]
+        to_come &= (self.time >= start[self.owner]) & (self.time < end[self.owner])
+        if do.scale_dose is not None:
+            factor = np.clip(self.factor[rows] * do.scale_dose, do.at_least, do.at_most)
+            same = factor == self.factor[rows]
+            self.factor[rows] = factor
+            to_come &= ~np.isin(self.owner, rows[same])
+            self.amount[to_come] = self.planned.amount[to_come] * self.factor[self.owner[to_come]]
+        elif do.delay is not None:
+            self.time[to_come] += do.delay
+        else:
+            self.given[to_come] = False
+            if do.stop:
+                self.stopped[rows] = np.minimum(self.stopped[rows], now)
+        self.acted[rows, rule] += 1
+        self.log.append((rows.copy(), now.copy(), rule))
+        changed = np.zeros(n, np.bool_)
+        changed[self.owner[to_come]] = True
+        found: Flags = changed[rows]
+        return found
+
+
+_COLUMNS = ("time", "amount", "target", "duration", "interval", "steady", "kind", "rate", "more")
+
+
+def _of(events: Events, rows: I64) -> I64:
+    """Indices of the records of some subjects, subject by subject."""
+    counts = np.diff(events.offsets)[rows]
+    first = np.repeat(events.offsets[rows] - (np.cumsum(counts) - counts), counts)
+    return np.asarray(first + np.arange(len(first)))
+
+
+def _expanded(events: Events) -> Events:
+    """Additional doses written out, in order of time."""
+    if not events.more.any():
+        return events
+    if (events.kind != EventKind.DOSE).any() or (events.steady == 1).any():
+        problem = "rules cannot change additional doses that a reset or a steady state may cancel"
+        raise InputError(problem, field="events", remedy="write the doses one by one")
+    table = Table.of(events)
+    order = np.lexsort((table.index, table.time, table.subject))
+    offsets = np.zeros(len(events) + 1, np.int64)
+    np.cumsum(np.bincount(table.subject, minlength=len(events)), out=offsets[1:])
+    return Events(offsets, *(getattr(table, name)[order] for name in _COLUMNS[:-1]))
+
+
+def begun(rules: Sequence[Rule], events: Events) -> Dosed:
+    """The start: doses as planned, no decision taken."""
+    planned, n = _expanded(events), len(events)
+    owner = np.repeat(np.arange(n), np.diff(planned.offsets))
+    shape = n, len(rules)
+    return Dosed(
+        rules=tuple(rules), planned=planned, owner=owner, time=planned.time.copy(), amount=planned.amount.copy(),
+        given=np.ones(len(owner), np.bool_), factor=np.ones(n), stopped=np.full(n, np.inf),
+        last=np.column_stack([np.full(n, -np.inf), np.full(n, -1.0)]), decisions=np.zeros(shape, np.int64),
+        acted=np.zeros(shape, np.int64), before=np.full(shape, -np.inf),
+    )  # fmt: skip
+
+
+def advance(dosed: Dosed, course: Course, until: F64, *, visits: Mapping[str, F64] | None = None) -> I64:
+    """Take every decision before `until` (n,) [h], in place; the subjects whose doses changed.
+
+    visits {name: (n,)}: actual times of the visits that rules name.
+    """
+    stale = np.arange(len(dosed.factor))
+    touched = np.zeros(len(stale), np.bool_)
+    while stale.size:
+        times, rules = _candidates(dosed, stale, until, visits or {})
+        due = _due(dosed, stale, times, rules, until)
+        some = due.any(axis=1)
+        stale, times, rules, due = stale[some], times[some], rules[some], due[some]
+        if not stale.size:
+            break
+        named = any(rule.name is not None for rule in dosed.rules)
+        seen = course.look(stale, dosed.events(stale), np.where(due, times, np.nan)) if named else {}
+        stale = stale[_decided(dosed, course, (stale, times, rules, due), seen)]
+        touched[stale] = True
+    return np.flatnonzero(touched)
+
+
+def _candidates(dosed: Dosed, rows: I64, until: F64, visits: Mapping[str, F64]) -> tuple[F64, I64]:
+    """Decision times (m, K), ascending, inf where there are no more, and the rule of each."""
+    horizon = float(max(np.max(until, initial=0.0), np.max(dosed.time, initial=0.0)))
+    parts: list[F64] = []
+    number: list[int] = []
+    for k, rule in enumerate(dosed.rules):
+        fixed = rule.at.until(horizon + (rule.at.every or 0.0))
+        columns = [np.tile(fixed, (len(rows), 1))] if fixed else []
+        columns += [visits[name][rows][:, None] for name in rule.at.visits]
+        if rule.at.dose:
+            columns.append(_dose_times(dosed, rows))
+        part = np.concatenate([np.empty((len(rows), 0)), *columns], axis=1)
+        end = np.inf if rule.until is None else rule.until
+        parts.append(np.where((part >= rule.from_) & (part <= end), part, np.inf))
+        number += [k] * part.shape[1]
+    times = np.concatenate(parts, axis=1)
+    rules = np.broadcast_to(np.asarray(number, np.int64), times.shape)
+    order = np.lexsort((rules, times), axis=-1)
+    return np.take_along_axis(times, order, axis=1), np.take_along_axis(rules, order, axis=1)
+
+
+def _dose_times(dosed: Dosed, rows: I64) -> F64:
+    """Times of the doses still given (m, K), inf after the last; several at one time are one decision."""
+    given = dosed.events(rows)
+    dose = (given.kind == EventKind.DOSE) | (given.kind == EventKind.RESET_DOSE)
+    counts = np.diff(given.offsets)
+    owner = np.repeat(np.arange(len(rows)), counts)
+    found = np.full((len(rows), int(counts.max(initial=0))), np.inf)
+    column = np.arange(len(owner)) - np.repeat(given.offsets[:-1], counts)
+    found[owner, column] = np.where(dose, given.time, np.inf)
+    found[:, 1:][found[:, 1:] == found[:, :-1]] = np.inf
+    return found
+
+
+def _due(dosed: Dosed, rows: I64, times: F64, rules: I64, until: F64) -> Flags:
+    """Decisions not taken yet, before `until`; nobody whose treatment has stopped decides any more."""
+    time, rule = dosed.last[rows, 0][:, None], dosed.last[rows, 1][:, None]
+    later = (times > time) | ((times == time) & (rules > rule))
+    spent = [r.times is not None for r in dosed.rules]
+    left = np.ones((len(rows), len(dosed.rules)), np.bool_)
+    for k in np.flatnonzero(spent):
+        left[:, k] = dosed.acted[rows, k] < (dosed.rules[k].times or 0)
+    found: Flags = later & (times < until[rows][:, None]) & (times < dosed.stopped[rows][:, None])
+    return found & np.take_along_axis(left, rules, axis=1)
+
+
+def _decided(dosed: Dosed, course: Course, at: tuple[I64, F64, I64, Flags], seen: Mapping[str, F64]) -> Flags:
+    """Take the decisions of `rows` in order until one changes their doses; (m,): for whom that happened."""
+    rows, times, rules, due = at
+    changed = np.zeros(len(rows), np.bool_)
+    for k in range(times.shape[1]):
+        for number, rule in enumerate(dosed.rules):
+            mine = np.flatnonzero(due[:, k] & (rules[:, k] == number) & ~changed)
+            if rule.times is not None:
+                mine = mine[dosed.acted[rows[mine], number] < rule.times]
+            if not mine.size:
+                continue
+            who, now = rows[mine], times[mine, k]
+            values = seen[rule.name][mine, k] if rule.name is not None else np.zeros(mine.size)
+            hit = _hit(dosed, course, (number, who, now), values)
+            dosed.last[who] = np.column_stack([now, np.full(mine.size, float(number))])
+            dosed.decisions[who, number] += 1
+            dosed.before[who, number] = now
+            if hit.any():
+                later = np.where(rules[mine, k + 1 :] == number, times[mine, k + 1 :], np.inf)
+                following = later.min(axis=1, initial=np.inf)
+                changed[mine[hit]] = dosed.act(number, who[hit], now[hit], following[hit])
+    return changed
+
+
+def _hit(dosed: Dosed, course: Course, at: tuple[int, I64, F64], values: F64) -> Flags:
+    """Whether any condition of the rule holds; a level that is not known holds nothing."""
+    number, who, now = at
+    rule = dosed.rules[number]
+    found = np.full(len(who), rule.name is None and rule.grade is None)
+    if rule.name is not None:
+        exact = rule.true_ is not None
+        level = values if exact else course.observe(number, who, dosed.decisions[who, number], values)
+        if rule.below is not None:
+            found |= level < float(rule.below)
+        if rule.above is not None:
+            found |= level > float(rule.above)
+    if rule.grade is not None and course.graded is not None:
+        found |= course.graded(number, who, dosed.before[who, number], now)
+    return found
