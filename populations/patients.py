@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.ground.errors import InputError
-from pkpd.ground.streams import Purpose, normals, uniforms
+from pkpd.ground.streams import Purpose, normals, slots, uniforms
 from populations.cohort import Cohort
 
 if TYPE_CHECKING:
@@ -34,17 +34,16 @@ def patients(model: Model, draws: PopulationDraws, cohort: Cohort, *, seed: int)
     """Give each subject of a cohort its parameters: typical values of its replicate's draw, covariates, random effects.
 
     Two levels of chance stay apart: one population draw per replicate (at its own address; a single row serves all),
-    one vector of standard normals per subject (slot = number of the random effect), scaled by that draw's IIV.
+    one vector of standard normals per subject (slot of the random effect's name), scaled by that draw's IIV.
     Errors: InputError for draws of another model and for a covariate the model needs and the cohort has not.
     """
     from pkpd.model.variability import individual
 
     _check_same(model, draws)
     draw = population_draw(seed, cohort.replicate, len(draws.typical))
-    effects = len(draws.eta_names)
     z = normals(
         seed, Purpose.IIV, subject=cohort.subject[None, :, None], replicate=cohort.replicate[:, None, None],
-        slot=np.arange(effects),
+        slot=slots(draws.eta_names),
     )  # fmt: skip
     roots = lower_roots(np.asarray(draws.omega)[draw])
     parameters = individual(model, np.asarray(draws.typical)[draw], roots, cohort.covariates, z=z)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pkpd.ground.streams import Purpose, uniforms
+from pkpd.ground.streams import Purpose, slots, uniforms
 from trials.conduct import crossing
 
 __all__ = ["Chance", "Interval", "chance", "graded", "hazard", "onset"]
@@ -42,11 +42,11 @@ class Chance:
     grade: Floats
 
 
-def chance(seed: int, *, replicate: Words, subject: Words, visit: int, event: int) -> Chance:
-    """The chance of event number `event` in the interval that ends at visit number `visit`; arrays (n,)."""
+def chance(seed: int, *, replicate: Words, subject: Words, visit: int, event: str) -> Chance:
+    """The chance of event `event` in the interval that ends at visit number `visit`; arrays (n,)."""
     from pkpd.kernels.elementary import log_array
 
-    address: dict[str, Any] = {"subject": subject, "replicate": replicate, "index": visit, "slot": event}
+    address: dict[str, Any] = {"subject": subject, "replicate": replicate, "index": visit, "slot": slots([event])}
     u = uniforms(seed, Purpose.EVENT, **address)
     return Chance(-log_array(u), uniforms(seed, Purpose.EVENT_GRADE, **address))
 

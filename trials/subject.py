@@ -84,9 +84,9 @@ def _interval(setting: Setting, people: People, course: Course, visit: int) -> N
     interval = Interval(people.times[:, visit - 1], people.times[:, visit])
     chances = {
         name: adverse_events.chance(
-            setting.seed, replicate=people.replicate, subject=people.subject, visit=visit, event=number
+            setting.seed, replicate=people.replicate, subject=people.subject, visit=visit, event=name
         )
-        for number, name in enumerate(setting.model.events)
+        for name in setting.model.events
     }
     rates = _rates(setting, course.values, visit)
     found = {name: _found(setting, name, (course, visit), (chances[name], interval, rates[name])) for name in rates}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pkpd.ground.streams import Purpose, normals
+from pkpd.ground.streams import Purpose, normals, slots
 from trials import conduct, design, endpoints
 from trials.endpoints import Observed
 from trials.protocol import HOURS_PER_DAY, Protocol
@@ -149,11 +149,11 @@ def _measured(
     draw, unseen = seen
     found: dict[str, Floats] = {}
     visits = np.arange(unseen.shape[2], dtype=np.uint32)
-    for number, (name, output) in enumerate(setting.model.outputs.items()):
+    for name, output in setting.model.outputs.items():
         true = course.values[output.is_].reshape(unseen.shape)
         z = normals(
             setting.seed, Purpose.RESIDUAL, subject=cohort.subject[None, :, None],
-            replicate=cohort.replicate[:, None, None], index=visits, slot=number,
+            replicate=cohort.replicate[:, None, None], index=visits, slot=slots([name]),
         )  # fmt: skip
         own = residual.taken(residual.error_of(setting.model, setting.draws, name), draw, (1, 1))
         found[name] = np.where(unseen, np.nan, residual.observe(own, true, z))

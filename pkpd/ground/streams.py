@@ -7,6 +7,7 @@ arm is in it, so subject s of replicate r is the same person under every arm. Sa
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from enum import StrEnum, unique
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pkpd.ground.errors import InputError
 
-__all__ = ["Purpose", "key", "normals", "uniforms"]
+__all__ = ["Purpose", "key", "normals", "slots", "uniforms"]
 
 Floats = NDArray[np.float64]
 
@@ -24,22 +25,22 @@ class Purpose(StrEnum):
     """Every use of chance. Two uses never share a purpose; what slot and index mean is said beside each."""
 
     POPULATION_DRAW = "population_draw"  # which posterior draw a replicate takes
-    PARAMETER_UNCERTAINTY = "parameter_uncertainty"  # published typical values; subject = draw, slot = parameter
+    PARAMETER_UNCERTAINTY = "parameter_uncertainty"  # published typical values; subject = draw, slot of the parameter's name
     COVARIATES = "covariates"  # index = attempt at enrolment, slot = covariate
     OVERRIDE = "override"  # covariates set by the protocol; index = attempt
     GENOTYPE = "genotype"
-    IIV = "iiv"  # slot = random effect
-    IOV = "iov"  # index = occasion, slot = random effect
-    RESIDUAL = "residual"  # index = visit, slot = output
+    IIV = "iiv"  # slot of the random effect's name
+    IOV = "iov"  # index = occasion, slot of the random effect's name
+    RESIDUAL = "residual"  # index = visit, slot of the output's name
     RULE = "rule"  # residual error of what a dosing rule measures; index = decision of the rule, slot = rule
     ADHERENCE = "adherence"  # index = dose
     ALLOCATION = "allocation"  # slot = stratum, index = block
     DROPOUT = "dropout"  # index = visit
-    EVENT = "event"  # index = visit, slot = event
+    EVENT = "event"  # index = visit, slot of the event's name
     EVENT_GRADE = "event_grade"
     EVENT_TIME = "event_time"
-    HAZARD = "hazard"  # thresholds of cumulative hazards; index = occurrence, slot = event
-    OUTCOME = "outcome"  # counts and categories; index = observation, slot = output
+    HAZARD = "hazard"  # thresholds of cumulative hazards; index = occurrence, slot of the event's name
+    OUTCOME = "outcome"  # counts and categories; index = observation, slot of the output's name
     MIXTURE = "mixture"  # class of a subject
     MISSED_VISIT = "missed_visit"  # index = visit
     VISIT_TIME = "visit_time"
@@ -82,6 +83,21 @@ def normals(
     from pkpd.kernels.philox import quantile_array
 
     return quantile_array(uniforms(seed, purpose, subject=subject, replicate=replicate, index=index, slot=slot))
+
+
+def slots(names: Iterable[str]) -> NDArray[np.uint32]:
+    """Slots of things that have names (parameters, effects, events, outputs), one u32 each: BLAKE2b-32 of the name.
+
+    By name and not by place: a model that gains a parameter leaves the chance of all others as it was, so that a
+    sensitivity run meets the same people.
+
+    >>> int(slots(["CL"])[0]) == int(slots(["KA", "CL"])[1])
+    True
+    """
+    found = [hashlib.blake2b(name.encode(), digest_size=4).digest() for name in names]
+    if len(set(found)) < len(found):
+        raise InputError("two names share a slot", field="names", value=", ".join(names), remedy="rename one of them")
+    return np.frombuffer(b"".join(found), "<u4")
 
 
 def _address(

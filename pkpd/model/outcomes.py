@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.ground.errors import InputError
-from pkpd.ground.streams import Purpose, uniforms
+from pkpd.ground.streams import Purpose, slots, uniforms
 from pkpd.model import equations as eq
 from pkpd.model.observed import Output
 from pkpd.model.spec import Model
@@ -116,7 +116,7 @@ def thresholds(
     """Cumulative hazard at which an event comes, (R, N, occurrences), ascending: sums of standard exponentials.
 
     The k-th event of a recurrent hazard comes when the cumulative hazard from time 0 crosses the k-th threshold.
-    Address: `Purpose.HAZARD`, slot = number of the event in the model, index = occurrence.
+    Address: `Purpose.HAZARD`, `event` the slot of the event's name, index = occurrence.
     """
     from pkpd.kernels.elementary import log_array
 
@@ -150,9 +150,9 @@ def simulate(
 
     known: what the response layer reads (parameters, covariates, classes, states, integrated equations, summaries,
     TIME), each broadcasting to (R, N, V). Observations are taken in order: the outcome of one may feed the next.
-    Address: `Purpose.OUTCOME`, index = observation, slot = number of the output.
+    Address: `Purpose.OUTCOME`, index = observation, slot of the output's name.
     """
-    wanted = {name: (slot, out) for slot, (name, out) in enumerate(model.outputs.items()) if not out.continuous}
+    wanted = {name: (slots([name]), out) for name, out in model.outputs.items() if not out.continuous}
     if not wanted:
         return {}
     size = np.broadcast_shapes((len(replicate), len(subject), 1), *(np.shape(v) for v in known.values()))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.ground.errors import InputError
-from pkpd.ground.streams import Purpose, normals
+from pkpd.ground.streams import Purpose, normals, slots
 from pkpd.model import equations as eq
 from pkpd.model.parts import Effect, Parameter, Shared, Spread
 from pkpd.model.spec import Model
@@ -95,7 +95,7 @@ def published(model: Model, draws: int, seed: int) -> PopulationDraws:
     order = list(model.parameters)
     for name in _floors_first(model):
         p = model.parameters[name]
-        z = normals(seed, Purpose.PARAMETER_UNCERTAINTY, subject=np.arange(draws), replicate=0, slot=order.index(name))
+        z = normals(seed, Purpose.PARAMETER_UNCERTAINTY, subject=np.arange(draws), replicate=0, slot=slots([name]))
         values[name] = _drawn(model, p, p.se * z, values)
     return _draws(model, np.stack([values[name] for name in order], axis=1))
 
@@ -162,13 +162,13 @@ def random_effects(
 ) -> Floats:
     """Standard normals of R x N subjects on each occasion, (R, N, occasions, q) in the order of `model.eta_names`.
 
-    Between subjects: `Purpose.IIV`, slot = number of the effect, the same on every occasion; between occasions:
-    `Purpose.IOV`, index = occasion, slot = number of the parameter among those with iov.
+    Between subjects: `Purpose.IIV`, slot of the effect's name, the same on every occasion; between occasions:
+    `Purpose.IOV`, index = occasion, slot of the effect's name.
     """
     who = {"subject": subject[None, :, None], "replicate": replicate[:, None, None]}
-    own = normals(seed, Purpose.IIV, **who, slot=np.arange(len(model.subject_etas)))
+    own = normals(seed, Purpose.IIV, **who, slot=slots(model.subject_etas))
     who = {name: address[..., None] for name, address in who.items()}
-    when, which = np.arange(occasions)[:, None], np.arange(len(model.occasion_etas))
+    when, which = np.arange(occasions)[:, None], slots(model.occasion_etas)
     between = normals(seed, Purpose.IOV, **who, index=when, slot=which)
     shape = between.shape[:3]
     return np.concatenate([np.broadcast_to(own[:, :, None, :], (*shape, own.shape[2])), between], axis=3)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pkpd.ground.errors import InputError
-from pkpd.ground.streams import Purpose, normals
+from pkpd.ground.streams import Purpose, normals, slots
 from pkpd.model.spec import Model
 from pkpd.model.variability import PopulationDraws, published
 from populations import Cohort, Criteria, PopulationLaw, enrol, patients
@@ -48,7 +48,7 @@ def test_clearance_is_its_definition(model: Model, draws: PopulationDraws, cohor
     names, typical = list(model.parameters), draws.typical[got.draw]
     z = normals(
         8, Purpose.IIV, subject=cohort.subject[None, :, None], replicate=cohort.replicate[:, None, None],
-        slot=np.arange(len(draws.eta_names)),
+        slot=slots(draws.eta_names),
     )  # fmt: skip
     eta = np.einsum("rij,rnj->rni", np.linalg.cholesky(draws.omega[got.draw]), z)
     smoking = cohort.covariates["SMOKING"]

@@ -8,6 +8,7 @@ used for the expected values.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,11 +73,16 @@ def _moved(name: str, value: np.ndarray, shift: np.ndarray) -> np.ndarray:
     return _expit(_logit(value) + shift) if name in ON_LOGIT else value * np.exp(shift)
 
 
+def _slot(name: str) -> int:
+    """The slot of a name: BLAKE2b of four bytes, little-endian."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "little")
+
+
 def _typical(draw: np.ndarray) -> dict[str, np.ndarray]:
     """Population parameters of each row's draw, from the published values and their standard errors."""
     found = {}
-    for slot, (name, value) in enumerate(TYPICAL.items()):
-        z = normals(SEED, Purpose.PARAMETER_UNCERTAINTY, subject=draw, replicate=0, slot=slot)
+    for name, value in TYPICAL.items():
+        z = normals(SEED, Purpose.PARAMETER_UNCERTAINTY, subject=draw, replicate=0, slot=_slot(name))
         found[name] = _moved(name, np.float64(value), SE[name] * z) if name in SE else np.full(z.shape, float(value))
     return found
 
@@ -84,8 +90,8 @@ def _typical(draw: np.ndarray) -> dict[str, np.ndarray]:
 def _individual(table: pd.DataFrame, typical: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Every subject's own parameters."""
     own = dict(typical)
-    for slot, (name, sd) in enumerate(IIV.items()):
-        z = normals(SEED, Purpose.IIV, subject=_u4(table.subject), replicate=_u4(table.replicate), slot=slot)
+    for name, sd in IIV.items():
+        z = normals(SEED, Purpose.IIV, subject=_u4(table.subject), replicate=_u4(table.replicate), slot=_slot(name))
         own[name] = _moved(name, typical[name], sd * z)
     smoking = table.SMOKING.to_numpy()
     factor = np.select([smoking == 1, smoking == 2], [typical["FEX"], typical["FSMOKE"]], 1.0)
@@ -203,8 +209,8 @@ def _replayed(table: pd.DataFrame) -> SimpleNamespace:
             found[name] = -np.log1p(-(p0 + (1 - p0) * _expit((level["CMAX"][:, visit] - c50) / w))) / 2016
         return found
 
-    def graded(visit: int, slot: int) -> np.ndarray:
-        u = uniforms(SEED, Purpose.EVENT_GRADE, **who, index=visit, slot=slot)
+    def graded(visit: int, name: str) -> np.ndarray:
+        u = uniforms(SEED, Purpose.EVENT_GRADE, **who, index=visit, slot=_slot(name))
         shift = own["GS"] * (level["CMAX"][:, visit] - own["CREF"])
         two = _expit(own["G2"] + shift)
         return 1 + (u < two) + (u < two * _expit(own["G3"] - own["G2"] + shift))
@@ -212,15 +218,14 @@ def _replayed(table: pd.DataFrame) -> SimpleNamespace:
     for visit in range(1, 5):
         start, end, before = times[:, visit - 1], times[:, visit], hazards(visit)
         units = {
-            name: -np.log(uniforms(SEED, Purpose.EVENT, **who, index=visit, slot=slot))
-            for slot, name in enumerate(EVENTS)
+            name: -np.log(uniforms(SEED, Purpose.EVENT, **who, index=visit, slot=_slot(name))) for name in EVENTS
         }
         on, bad = ~np.isfinite(stop), np.full(n, NEVER)
-        for slot, name in enumerate(EVENTS):
+        for name in EVENTS:
             when = start + units[name] / before[name]
-            counts = (when <= end) & ~np.isfinite(onset[name]) & (graded(visit, slot) >= STOP_GRADE) & on
+            counts = (when <= end) & ~np.isfinite(onset[name]) & (graded(visit, name) >= STOP_GRADE) & on
             bad = np.where(counts, np.minimum(bad, when), bad)
-        early = {slot: graded(visit, slot) for slot in range(3)}
+        early = {name: graded(visit, name) for name in EVENTS}
         new = np.flatnonzero(np.isfinite(bad))
         stop[new] = bad[new]
         if new.size:
@@ -228,13 +233,13 @@ def _replayed(table: pd.DataFrame) -> SimpleNamespace:
             again = _exposure(_picked(own, new), given, times[new])
             for name, value in again.items():
                 level[name][new] = value
-        after, late = hazards(visit), {slot: graded(visit, slot) for slot in range(3)}
-        for slot, name in enumerate(EVENTS):
+        after, late = hazards(visit), {name: graded(visit, name) for name in EVENTS}
+        for name in EVENTS:
             waiting = ~np.isfinite(onset[name])
             when = _crossed(start, units[name], (before[name], after[name]), bad)
             hit = waiting & (when <= end)
             onset[name] = np.where(hit, when, onset[name])
-            grade[name] = np.where(hit, np.where(when > bad, late[slot], early[slot]), grade[name])
+            grade[name] = np.where(hit, np.where(when > bad, late[name], early[name]), grade[name])
             spells.append(
                 (name, start, np.where(waiting, np.minimum(end, when), start), (before[name], bad, after[name]))
             )
@@ -335,8 +340,8 @@ def test_measured_values_are_the_truth_plus_error_where_the_subject_was_seen(tab
     for number, visit in enumerate(VISITS):
         unseen = replay.unseen[:, number]
         cp, fev1 = replay.level["CP"][:, number], replay.fev1[:, number]
-        for slot, (name, true, sd) in enumerate((("CP", cp, np.hypot(0.318, 0.128 * cp)), ("FEV1", fev1, 0.10))):
-            z = normals(SEED, Purpose.RESIDUAL, **who, index=number, slot=slot)
+        for name, true, sd in (("CP", cp, np.hypot(0.318, 0.128 * cp)), ("FEV1", fev1, 0.10)):
+            z = normals(SEED, Purpose.RESIDUAL, **who, index=number, slot=_slot(name))
             _close(table[f"{name}@{visit}"], np.where(unseen, np.nan, true + sd * z), 1e-6, 1e-8)
     assert 0 < replay.unseen[:, 1].sum() < replay.unseen[:, 4].sum()
 

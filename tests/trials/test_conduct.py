@@ -63,7 +63,7 @@ def test_risk_does_not_depend_on_how_often_one_looks(cuts: list[float]):
     replicate, subject = np.zeros(n, np.uint32), np.arange(n, dtype=np.uint32)
     first = np.full(n, np.inf)
     for visit, (start, end) in enumerate(pairwise(cuts), start=1):
-        chance = adverse_events.chance(3, replicate=replicate, subject=subject, visit=visit, event=0)
+        chance = adverse_events.chance(3, replicate=replicate, subject=subject, visit=visit, event="sick")
         interval = Interval(np.full(n, start), np.full(n, end))
         first = np.minimum(first, adverse_events.onset(chance, interval, (rate, rate), np.full(n, np.inf)))
     assert near(int(np.isfinite(first).sum()), n, risk)
@@ -82,7 +82,7 @@ def test_events_after_the_end_of_treatment_have_the_hazard_that_then_is():
 def test_grades_have_the_probabilities_of_the_model():
     n = 20_000
     chance = adverse_events.chance(
-        3, replicate=np.zeros(n, np.uint32), subject=np.arange(n, dtype=np.uint32), visit=1, event=0
+        3, replicate=np.zeros(n, np.uint32), subject=np.arange(n, dtype=np.uint32), visit=1, event="sick"
     )
     grade = adverse_events.graded(chance, [(3, np.full(n, 0.1)), (2, np.full(n, 0.4))])
     for level, p in ((1, 0.6), (2, 0.3), (3, 0.1)):
