@@ -20,6 +20,7 @@ from trials.estimand import Analysis, Endpoint, Estimand
 from trials.protocol import HOURS_PER_DAY, Fitted, Protocol
 
 if TYPE_CHECKING:
+    from pkpd.model.rules import Rule
     from pkpd.model.spec import Model
     from populations.covariates import PopulationLaw
 
@@ -75,6 +76,16 @@ def _arms(protocol: Protocol, fault: _Fault) -> None:
                 remedy = f"end it by day {protocol.horizon / HOURS_PER_DAY:g}, or add a later visit"
                 path: Path_ = ("arms", name, "regimen", number)
                 fault("doses are given after the last visit", path, value=f"{last / HOURS_PER_DAY:g} d", remedy=remedy)
+        for number, rule in enumerate(arm.rules):
+            _rule(protocol, rule, ("arms", name, "rules", number), fault)
+
+
+def _rule(protocol: Protocol, rule: Rule, path: Path_, fault: _Fault) -> None:
+    for visit in rule.at.visits:
+        fault.known(visit, protocol.visit_names, "visit", (*path, "at"))
+    if rule.grade is not None and not rule.at.visits:
+        remedy = f"write at: {protocol.visit_names[1]}"
+        fault("adverse events are known at visits", (*path, "at"), value=rule.grade, remedy=remedy)
 
 
 def _visits(protocol: Protocol, fault: _Fault) -> None:
@@ -290,6 +301,21 @@ def _against_model(protocol: Protocol, model: Model, fault: _Fault) -> None:
             path: Path_ = ("arms", name, "regimen", number)
             fault.known(dose.into, model.states, "state of the model", (*path, "into"))
             _dose_unit(dose, (model, path), fault)
+        for number, rule in enumerate(arm.rules):
+            _rule_names(model, rule, ("arms", name, "rules", number), fault)
+
+
+def _rule_names(model: Model, rule: Rule, path: Path_, fault: _Fault) -> None:
+    """What a rule looks at exists, and its levels have its dimension."""
+    from trials.rules import of_arm
+
+    if rule.measure is not None:
+        fault.known(rule.measure, model.outputs, "output of the model", (*path, "measure"))
+    if rule.true_ is not None:
+        there = (*model.outputs, *model.summaries, *model.states, *model.integrated, *model.response)
+        fault.known(rule.true_, there, "output, summary, state or equation of the model", (*path, "true"))
+    with _at(fault, path):
+        of_arm((rule,), model)
 
 
 def _dose_unit(dose: Any, at: tuple[Model, Path_], fault: _Fault) -> None:

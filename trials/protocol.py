@@ -19,6 +19,7 @@ from pkpd.ground import text, units
 from pkpd.ground.errors import InputError
 from pkpd.ground.fields import Identifier, Real, problem
 from pkpd.model.regimen import Dose, Regimen
+from pkpd.model.rules import Rule
 from trials.estimand import Analysis, Endpoint, Estimand, Names
 
 __all__ = [
@@ -100,11 +101,15 @@ class PopulationChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One arm: `ratio` of allocation, `regimen` (doses; none for placebo), `label` and `flag` for the report."""
+    """One arm: `ratio` of allocation, `regimen` (doses; none for placebo), `label` and `flag` for the report.
+
+    rules: what changes a subject's doses in the course of the trial, in order (see `pkpd.model.rules`).
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     ratio: Annotated[int, Field(gt=0, le=100)] = 1
     regimen: tuple[Dose, ...]
+    rules: tuple[Rule, ...] = ()
     label: str | None = None
     flag: str | None = None
 

@@ -15,6 +15,7 @@ from pkpd.model.spec import Model
 
 if TYPE_CHECKING:
     from pkpd.model.regimen import Schedule
+    from pkpd.model.rules import Rule
     from pkpd.model.variability import PopulationDraws
     from populations.covariates import PopulationLaw
     from populations.eligibility import Criteria
@@ -35,7 +36,10 @@ class Payload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """A payload opened. schedules: doses by arm code; responses: the assignments evaluated with NumPy, in order."""
+    """A payload opened.
+
+    schedules, rules: doses and dosing rules by arm code; responses: the assignments evaluated with NumPy, in order.
+    """
 
     key: str
     protocol: Protocol
@@ -45,6 +49,7 @@ class Setting:
     criteria: Criteria
     compiled: Any
     schedules: tuple[Schedule, ...]
+    rules: tuple[tuple[Rule, ...], ...]
     responses: Mapping[str, eq.Expr]
 
     @property
@@ -76,6 +81,7 @@ def _open(payload: Payload) -> Setting:
     from pkpd.engine.build import compiled
     from populations.covariates import PopulationLaw
     from populations.eligibility import Criteria
+    from trials import rules
 
     protocol, model = payload.protocol, Model.from_dict(payload.model)
     law = PopulationLaw.read(protocol.population.law)
@@ -84,6 +90,7 @@ def _open(payload: Payload) -> Setting:
         key=payload.key, protocol=protocol, model=model, draws=payload.draws, law=law,
         criteria=Criteria.parse(protocol.population.eligible), compiled=engine,
         schedules=tuple(protocol.regimen(name).schedule(model.dose_units) for name in protocol.arms),
+        rules=tuple(rules.of_arm(arm.rules, model) for arm in protocol.arms.values()),
         responses=_responses(model, engine.outputs),
     )  # fmt: skip
 

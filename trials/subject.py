@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trials import adverse_events
+from trials import adverse_events, rules
 from trials.adverse_events import Chance, Interval
+from trials.rules import Plans
 
 if TYPE_CHECKING:
     from pkpd.model.regimen import Events
@@ -30,7 +31,8 @@ Rows = NDArray[np.intp]
 class People:
     """Allocated subjects, n rows: addresses, `arm` codes, `parameters` (n, P), covariates {name: (n,)}.
 
-    times (n, V): visits, h; taken (n, K): which of the planned doses are taken, in order.
+    times (n, V): visits, h; taken (n, K): which of the planned doses are taken, in order; draw (n,): number of the
+    population draw.
     """
 
     replicate: NDArray[np.uint32]
@@ -40,6 +42,7 @@ class People:
     covariates: Mapping[str, Floats]
     times: Floats
     taken: NDArray[np.bool_]
+    draw: NDArray[np.int64]
 
     def in_arm(self, code: int) -> People:
         """The same people, everyone in one arm (a potential outcome)."""
@@ -51,9 +54,9 @@ class Course:
     """What happened to each row, n rows and V visits.
 
     values {output, summary or response name: (n, V)}, true values; onset {event: (n,)} h of the first occurrence,
-    infinite: none; grade {event: (n,)}, 0: none; stop (n,) h, end of treatment before plan, infinite: none;
-    status (n,): the engine's, NOT_FINITE also for a response that is not a number; a failed subject is NaN in `values`
-    and has no events.
+    infinite: none; grade {event: (n,)}, 0: none; stop (n,) h, end of treatment before plan, infinite: none; plans: the
+    doses of arms with rules; status (n,): the engine's, NOT_FINITE also for a response that is not a number; a failed
+    subject is NaN in `values` and has no events.
     """
 
     values: dict[str, Floats]
@@ -61,19 +64,37 @@ class Course:
     grade: dict[str, NDArray[np.int8]]
     stop: Floats
     status: NDArray[np.int8]
+    plans: Plans
 
 
 def follow(setting: Setting, people: People) -> Course:
     """The course of every row, visit by visit."""
     rows = np.arange(people.arm.size)
     stop = np.full(rows.size, np.inf)
-    values, status = _exposed(setting, people, (rows, stop))
+    plans = rules.begun(setting, people)
+    values, status = _exposed(setting, people, (rows, stop), plans)
     onset = {name: np.full(rows.size, np.inf) for name in setting.model.events}
     grade = {name: np.zeros(rows.size, np.int8) for name in setting.model.events}
-    course = Course(values=values, onset=onset, grade=grade, stop=stop, status=status)
+    course = Course(values=values, onset=onset, grade=grade, stop=stop, status=status, plans=plans)
     for visit in range(1, people.times.shape[1]):
+        _decide(setting, people, course, visit)
         _interval(setting, people, course, visit)
     return course
+
+
+def _decide(setting: Setting, people: People, course: Course, visit: int) -> None:
+    """Dosing rules up to a visit; whose doses change is solved again from time 0."""
+
+    def look(rows: Rows, events: Events, times: Floats) -> dict[str, Floats]:
+        solved, status = _solved(setting, people, rows, (events, times))
+        found = {**solved, **_responses(setting, people, (rows, times), solved)}
+        for values in found.values():
+            values[status != 0] = np.nan
+        return {**found, **{name: found[output.is_] for name, output in setting.model.outputs.items()}}
+
+    changed = rules.decide(setting, people, course, visit, look)
+    if changed.size:
+        _replay(setting, people, course, changed)
 
 
 def _interval(setting: Setting, people: People, course: Course, visit: int) -> None:
@@ -94,6 +115,7 @@ def _interval(setting: Setting, people: People, course: Course, visit: int) -> N
     new = np.flatnonzero(np.isfinite(ended))
     if new.size:
         course.stop[new] = ended[new]
+        rules.stop(course.plans, people, new, ended[new])
         _replay(setting, people, course, new)
         after = _rates(setting, course.values, visit)
         for name in rates:
@@ -144,16 +166,16 @@ def _first_bad(setting: Setting, found: Mapping[str, Any], stop: Floats) -> Floa
 
 def _replay(setting: Setting, people: People, course: Course, rows: Rows) -> None:
     """Solve rows again from time 0 with the doses before their `stop`, and put the new values in place."""
-    values, status = _exposed(setting, people, (rows, course.stop[rows]))
+    values, status = _exposed(setting, people, (rows, course.stop[rows]), course.plans)
     for name, value in values.items():
         course.values[name][rows] = value
     course.status[rows] = status
 
 
-def _exposed(setting: Setting, people: People, who: tuple[Rows, Floats]) -> tuple[dict[str, Floats], NDArray[np.int8]]:
+def _exposed(
+    setting: Setting, people: People, who: tuple[Rows, Floats], plans: Plans
+) -> tuple[dict[str, Floats], NDArray[np.int8]]:
     """Outputs, summaries and responses at the visits of some rows, {name: (m, V)}, and the engine's status (m,)."""
-    from pkpd.engine.solve import solve
-
     rows, stop = who
     visits = people.times.shape[1]
     names = (*setting.compiled.outputs, *setting.model.summaries)
@@ -162,16 +184,25 @@ def _exposed(setting: Setting, people: People, who: tuple[Rows, Floats]) -> tupl
     for code in np.unique(people.arm[rows]).tolist():
         inside = np.flatnonzero(people.arm[rows] == code)
         members = rows[inside]
-        events = dosing(setting, people, (members, stop[inside]))
-        found = solve(setting.compiled, people.parameters[members], events, people.times[members])
-        for number, name in enumerate(setting.compiled.outputs):
-            values[name][inside] = found.values[:, number]
-        for name in setting.model.summaries:
-            values[name][inside] = found.summaries[name]
-        status[inside] = found.status
-    course = {**values, **_responses(setting, people, rows, values)}
+        events = dosing(setting, people, (members, stop[inside]), plans)
+        found, status[inside] = _solved(setting, people, members, (events, people.times[members]))
+        for name in names:
+            values[name][inside] = found[name]
+    course = {**values, **_responses(setting, people, (rows, people.times[rows]), values)}
     _fail_unknown(setting, course, status)
     return course, status
+
+
+def _solved(
+    setting: Setting, people: People, rows: Rows, given: tuple[Events, Floats]
+) -> tuple[dict[str, Floats], NDArray[np.int8]]:
+    """Outputs and summaries of some rows at times (m, K) under the doses given, {name: (m, K)}, and the status (m,)."""
+    from pkpd.engine.solve import solve
+
+    events, times = given
+    found = solve(setting.compiled, people.parameters[rows], events, times)
+    values = {name: found.values[:, number] for number, name in enumerate(setting.compiled.outputs)}
+    return {**values, **found.summaries}, found.status
 
 
 def _fail_unknown(setting: Setting, found: dict[str, Floats], status: NDArray[np.int8]) -> None:
@@ -191,21 +222,26 @@ def _fail_unknown(setting: Setting, found: dict[str, Floats], status: NDArray[np
         value[unknown] = np.nan
 
 
-def dosing(setting: Setting, people: People, who: tuple[Rows, Floats]) -> Events:
-    """The doses really given to some rows of one arm: planned, taken, before treatment ended."""
+def dosing(setting: Setting, people: People, who: tuple[Rows, Floats], plans: Plans | None = None) -> Events:
+    """The doses really given to some rows of one arm: planned, taken, as rules left them, before treatment ended."""
     from pkpd.model.regimen import Events
 
     rows, stop = who
-    schedule = setting.schedules[int(people.arm[rows[0]])]
+    code = int(people.arm[rows[0]])
+    if plans is not None and code in plans:
+        return rules.given(plans[code], rows, stop)
+    schedule = setting.schedules[code]
     taken = people.taken[rows][:, : len(schedule)]
     return Events.shared(schedule, rows.size, taken=taken, stop=stop)
 
 
-def _responses(setting: Setting, people: People, rows: Rows, solved: Mapping[str, Floats]) -> dict[str, Floats]:
-    """The response layer: equations of summaries and time, with NumPy, {name: (m, V)}."""
+def _responses(
+    setting: Setting, people: People, at: tuple[Rows, Floats], solved: Mapping[str, Floats]
+) -> dict[str, Floats]:
+    """The response layer of rows at times (m, K): equations of summaries and time, with NumPy, {name: (m, K)}."""
     from pkpd.model.equations import evaluate
 
-    times = people.times[rows]
+    rows, times = at
     known: dict[str, Floats] = {name: value[rows, None] for name, value in people.covariates.items()}
     known |= {name: people.parameters[rows, number, None] for number, name in enumerate(setting.model.parameters)}
     known |= {"TIME": times, "WEEKS": times / 168.0, **solved}

@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.ground.streams import Purpose, normals, slots
-from trials import conduct, design, endpoints
+from trials import conduct, design, endpoints, rules
 from trials.endpoints import Observed
 from trials.protocol import HOURS_PER_DAY, Protocol
 from trials.subject import Course, People, follow
 
 if TYPE_CHECKING:
     from populations.cohort import Cohort
+    from populations.patients import Patients
     from trials.setting import Setting
 
 __all__ = ["Trial", "curves", "outcome_columns", "potential", "simulate_trial"]
@@ -65,7 +66,7 @@ def simulate_trial(setting: Setting, replicates: Iterable[int]) -> Trial:
     stratum = _strata(setting, cohort)
     arm = _allocated(protocol, stratum, numbers)
     # 4. dose histories and visits
-    people = _people(setting, cohort, arm, drawn.parameters)
+    people = _people(setting, cohort, arm, drawn)
     # 5. follow everyone visit by visit: exposure, response, adverse events, end of treatment
     course = follow(setting, people)
     # 6. observe: who left, which visits were missed, with what error
@@ -94,7 +95,7 @@ def _allocated(protocol: Protocol, stratum: NDArray[np.int64], replicate: NDArra
     return arm.astype(np.int64)
 
 
-def _people(setting: Setting, cohort: Cohort, arm: NDArray[np.int64], parameters: Floats) -> People:
+def _people(setting: Setting, cohort: Cohort, arm: NDArray[np.int64], drawn: Patients) -> People:
     from populations.adherence import Adherence, taken
 
     protocol, shape = setting.protocol, arm.shape
@@ -108,9 +109,10 @@ def _people(setting: Setting, cohort: Cohort, arm: NDArray[np.int64], parameters
     times = conduct.visit_times(protocol, **who)
     return People(
         replicate=np.repeat(cohort.replicate, shape[1]), subject=np.tile(cohort.subject, shape[0]), arm=arm.reshape(-1),
-        parameters=np.ascontiguousarray(parameters.reshape(arm.size, -1)),
+        parameters=np.ascontiguousarray(drawn.parameters.reshape(arm.size, -1)),
         covariates={name: np.ascontiguousarray(value).reshape(-1) for name, value in cohort.covariates.items()},
         times=times.reshape(arm.size, -1), taken=doses.reshape(arm.size, -1),
+        draw=np.repeat(drawn.draw.astype(np.int64), shape[1]),
     )  # fmt: skip
 
 
@@ -178,6 +180,8 @@ def outcome_columns(setting: Setting, trial: Trial) -> Columns:
     for name in setting.model.events:
         columns[f"{name}.grade"] = seen.grade[name].reshape(rows)
         columns[f"{name}.day"] = _days(seen.onset[name])
+    if any(setting.rules):
+        columns["adjusted.day"] = _days(rules.first_action(course.plans, rows))
     columns |= {"stopped.day": _days(seen.stop), "dropout.day": _dropout(setting, seen), "status": course.status}
     return columns
 
@@ -240,7 +244,7 @@ def curves(setting: Setting, trial: Trial) -> dict[str, Any] | None:
         rows, shown = _kept(setting.protocol, trial, code)
         if not rows.size:
             continue
-        events = dosing(setting, people, (rows, trial.course.stop[rows]))
+        events = dosing(setting, people, (rows, trial.course.stop[rows]), trial.course.plans)
         found = solve(setting.compiled, people.parameters[rows], events, grid, windows={})
         draw = np.repeat(trial.draw, trial.shape[1])[rows]
         labels: dict[str, NDArray[Any]] = {"replicate": people.replicate[rows], "subject": people.subject[rows],

@@ -9,7 +9,7 @@ rules:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, PlainV
 from pkpd.ground import units
 from pkpd.ground.errors import InputError
 from pkpd.ground.fields import Hours, Identifier, Measured, Real, problem
+from pkpd.ground.units import Quantity
 from pkpd.model.parts import STRICT
 
 __all__ = ["DOSE", "Action", "Rule", "When"]
@@ -96,6 +97,10 @@ _WHEN = {
 Decisions = Annotated[When, PlainValidator(_when), PlainSerializer(_when_text), WithJsonSchema(_WHEN)]
 
 
+def _in(level: Quantity | None, unit: str) -> Quantity | None:
+    return None if level is None else Quantity(level.to(unit), unit)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
     """What is done from the decision on, the dose at its very time included.
@@ -161,6 +166,10 @@ class Rule:
         ]
         if wrong := next((words for bad, *words in rules if bad), None):
             raise problem(*wrong)
+
+    def in_unit(self, unit: str) -> Rule:
+        """The rule with its levels in another unit; InputError on another dimension."""
+        return replace(self, below=_in(self.below, unit), above=_in(self.above, unit))
 
     @property
     def name(self) -> str | None:

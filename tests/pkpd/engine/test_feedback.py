@@ -179,7 +179,7 @@ def test_rules_equal_an_event_by_event_loop(case):
         np.testing.assert_array_equal(found.amount[rows], expected[:, 1])
         acted += len(expected) != len(times) or not np.array_equal(expected[:, 1], np.full(len(times), amount)) or (
             not np.array_equal(expected[:, 0], times))  # fmt: skip
-    assert 0 < acted  # the rule did something to somebody
+    assert acted > 0  # the rule did something to somebody
 
 
 def test_decisions_do_not_depend_on_neighbours_nor_on_how_often_one_stops_to_look():
@@ -232,7 +232,7 @@ def test_a_grade_or_a_level_acts_once_and_the_rest_is_left_alone():
         ("- {at: [week1, 7 d], measure: CP, below: 3 mg/L, do: {hold: true}}", "mixes"),
         ("- {at: 7 kg, measure: CP, below: 3 mg/L, do: {hold: true}}", "at"),
         ("- {at: 7 d, measure: CP, true: CP, below: 3 mg/L, do: {hold: true}}", "twice"),
-        ("- {at: 7 d, grade: 3, do: {hold: true, at_least: 0.5}}", "go with scale_dose"),
+        ("- {at: 7 d, grade: grade 3, do: {hold: true, at_least: 0.5}}", "go with scale_dose"),
     ],
 )
 def test_wrong_rules_are_refused(text, field):

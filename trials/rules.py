@@ -1,0 +1,153 @@
+"""Dosing rules of the arms inside a trial: what a subject's own measurements and adverse events do to its doses.
+
+Decisions before a visit know the adverse events up to the visit before it and every level up to the decision itself; a
+decision at a visit (by its name) is taken when the events up to that visit are known. Levels are measured with the
+output's residual error, by address: `Purpose.RULE`, index = decision of the rule, slot = number of the rule in its arm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pkpd.ground.streams import Purpose, normals
+
+if TYPE_CHECKING:
+    from pkpd.engine.feedback import Dosed
+    from pkpd.model.regimen import Events
+    from pkpd.model.rules import Rule
+    from pkpd.model.spec import Model
+    from trials.setting import Setting
+    from trials.subject import Course, People
+
+__all__ = ["Plan", "Plans", "begun", "decide", "first_action", "given", "of_arm", "stop"]
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
+Look = Callable[[Rows, "Events", Floats], Mapping[str, Floats]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The doses of one arm with rules: members, ascending rows; dosed: their doses, in that order."""
+
+    members: Rows
+    dosed: Dosed
+
+
+Plans = dict[int, Plan]
+"""By arm code; an arm without rules has none."""
+
+
+def of_arm(rules: Sequence[Rule], model: Model) -> tuple[Rule, ...]:
+    """The rules of an arm with their levels in the model's units."""
+    from pkpd.model.dimensions import units_of
+
+    units = units_of(model) if rules else {}
+    units |= {name: units[output.is_] for name, output in model.outputs.items() if output.is_ in units}
+    units |= {name: units[summary.of] for name, summary in model.summaries.items() if summary.of in units}
+    return tuple(rule.in_unit(units[rule.name]) if rule.name in units else rule for rule in rules)
+
+
+def begun(setting: Setting, people: People) -> Plans:
+    """Every arm's plan: the doses its subjects would take if no rule ever acted."""
+    from pkpd.engine import feedback
+    from pkpd.model.regimen import Events
+
+    plans: Plans = {}
+    for code, rules in enumerate(setting.rules):
+        members = np.flatnonzero(people.arm == code)
+        if rules and members.size:
+            schedule = setting.schedules[code]
+            events = Events.shared(schedule, members.size, taken=people.taken[members][:, : len(schedule)])
+            plans[code] = Plan(members=members, dosed=feedback.begun(rules, events))
+    return plans
+
+
+def given(plan: Plan, rows: Rows, stop: Floats) -> Events:
+    """The doses of some rows of the arm before `stop` (m,) [h]."""
+    from pkpd.model.regimen import Events
+
+    events = plan.dosed.events(np.searchsorted(plan.members, rows))
+    owner = np.repeat(np.arange(rows.size), np.diff(events.offsets))
+    keep = events.time < stop[owner]
+    offsets = np.zeros(rows.size + 1, np.int64)
+    np.cumsum(np.bincount(owner[keep], minlength=rows.size), out=offsets[1:])
+    names = ("time", "amount", "target", "duration", "interval", "steady", "kind", "rate", "more")
+    return Events(offsets, *(getattr(events, name)[keep] for name in names))
+
+
+def stop(plans: Plans, people: People, rows: Rows, time: Floats) -> None:
+    """Treatment of some rows has ended at `time` (m,) [h]: their rules decide nothing any more."""
+    for code, plan in plans.items():
+        mine = people.arm[rows] == code
+        plan.dosed.stop(np.searchsorted(plan.members, rows[mine]), time[mine])
+
+
+def decide(setting: Setting, people: People, course: Course, visit: int, look: Look) -> Rows:
+    """Every decision before visit number `visit`, in place; the rows whose doses changed, ascending.
+
+    look(rows, events, times (m, K)) -> {name: (m, K)}: outputs, summaries, equations as they truly are.
+    """
+    from pkpd.engine import feedback
+
+    changed = [np.empty(0, np.intp)]
+    for code, plan in course.plans.items():
+        members = plan.members
+        eyes = feedback.Course(
+            look=_looking(look, members),
+            observe=_observing(setting, people, code, members), graded=_grading(setting.rules[code], course, members),
+        )  # fmt: skip
+        visits = {name: people.times[members, k] for k, name in enumerate(setting.protocol.visit_names)}
+        found = feedback.advance(plan.dosed, eyes, people.times[members, visit], visits=visits)
+        course.stop[members] = np.minimum(course.stop[members], plan.dosed.stopped)
+        changed.append(members[found])
+    return np.sort(np.concatenate(changed))
+
+
+def _looking(look: Look, members: Rows) -> Look:
+    return lambda rows, events, times: look(members[rows], events, times)
+
+
+def _observing(
+    setting: Setting, people: People, code: int, members: Rows
+) -> Callable[[int, Rows, NDArray[np.int64], Floats], Floats]:
+    """Measured levels: the truth with the output's residual error of the subject's population draw."""
+    from pkpd import residual
+
+    def observe(rule: int, rows: Rows, decision: NDArray[np.int64], values: Floats) -> Floats:
+        who = members[rows]
+        z = normals(setting.seed, Purpose.RULE, subject=people.subject[who], replicate=people.replicate[who],
+                    index=decision.astype(np.uint32), slot=rule)  # fmt: skip
+        error = residual.error_of(setting.model, setting.draws, str(setting.rules[code][rule].measure))
+        return np.asarray(residual.observe(residual.taken(error, people.draw[who], ()), values, z))
+
+    return observe
+
+
+def _grading(
+    rules: Sequence[Rule], course: Course, members: Rows
+) -> Callable[[int, Rows, Floats, Floats], NDArray[np.bool_]]:
+    """Whether an adverse event of the rule's grade or worse began after `since` and by `now`."""
+
+    def graded(rule: int, rows: Rows, since: Floats, now: Floats) -> NDArray[np.bool_]:
+        who, found = members[rows], np.zeros(rows.size, np.bool_)
+        for name, onset in course.onset.items():
+            bad = course.grade[name][who] >= (rules[rule].grade or 1)
+            found |= bad & (onset[who] > since) & (onset[who] <= now)
+        return found
+
+    return graded
+
+
+def first_action(plans: Plans, n: int) -> Floats:
+    """When a rule first acted on each of n rows, h; infinite: never."""
+    found = np.full(n, np.inf)
+    for plan in plans.values():
+        for rows, time, _ in plan.dosed.log:
+            np.minimum.at(found, plan.members[rows], time)
+    return found
