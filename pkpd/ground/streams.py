@@ -25,7 +25,7 @@ class Purpose(StrEnum):
     """Every use of chance. Two uses never share a purpose; what slot and index mean is said beside each."""
 
     POPULATION_DRAW = "population_draw"  # which posterior draw a replicate takes
-    PARAMETER_UNCERTAINTY = "parameter_uncertainty"  # published typical values; subject = draw, slot of the parameter's name
+    PARAMETER_UNCERTAINTY = "parameter_uncertainty"  # published values; subject = draw, slot of the name
     COVARIATES = "covariates"  # index = attempt at enrolment, slot = covariate
     OVERRIDE = "override"  # covariates set by the protocol; index = attempt
     GENOTYPE = "genotype"
@@ -40,7 +40,7 @@ class Purpose(StrEnum):
     EVENT_GRADE = "event_grade"
     EVENT_TIME = "event_time"
     HAZARD = "hazard"  # thresholds of cumulative hazards; index = occurrence, slot of the event's name
-    OUTCOME = "outcome"  # counts and categories; index = observation, slot of the output's name
+    OUTCOME = "outcome"  # counts, categories; index = observation, slot of the output's name
     MIXTURE = "mixture"  # class of a subject
     MISSED_VISIT = "missed_visit"  # index = visit
     VISIT_TIME = "visit_time"
