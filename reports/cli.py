@@ -215,18 +215,24 @@ def models(context: typer.Context, *, machine: Machine = False) -> None:
 
 @guarded
 def _list(*, machine: bool) -> int:
-    from reports.desk import model as desk
+    from reports.desk import models as desk
 
     return desk.models(machine=machine)
 
 
 @library.command()
 @guarded
-def show(name: Annotated[str, typer.Argument(metavar="NAME")], *, machine: Machine = False) -> int:
-    """Print the text of a model of the library."""
-    from reports.desk import model as desk
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    *,
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Also draw the profile into FILE.")] = None,
+    text: Annotated[bool, typer.Option("--text", help="Print the text itself, to copy and change.")] = False,
+    machine: Machine = False,
+) -> int:
+    """Tell all about a model of the library: equations, compartments, parameters, sources, profile."""
+    from reports.desk import models as desk
 
-    return desk.show(name, machine=machine)
+    return desk.show(name, svg=svg, text=text, machine=machine)
 
 
 @app.command()

@@ -147,7 +147,7 @@ _SPOKEN: Final = (
     "1", "percent", "mg", "g", "ug", "ng", "mg/L", "ug/L", "ng/L", "g/L", "mg/h", "g/h", "mg/L/h", "mg/kg", "L", "mL",
     "L/h", "mL/h", "1/h", "h", "L/mg", "kg", "kg/h", "kg/L", "mmol", "umol", "nmol", "mmol/L", "umol/L", "nmol/L",
     "nmol/h", "umol/h", "nmol/L/h", "IU", "IU/L", "IU/h", "percent/h", "1/percent", "cm", "L/kg", "L/h/kg", "1/L",
-    "mg*h/L",
+    "mg*h/L", "mg/dL", "g/dL", "pmol/L", "pmol/kg", "mIU/L", "mm", "1/mL", "mL/min", "L/min",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""`vtrial models` and `vtrial fit`: the library's models, and a model made to meet data."""
+"""`vtrial fit`: a model made to meet data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("parameter", "mean", "sd", "2.5 %", "97.5 %", "MCSE", "R-hat", "bulk ESS")
 
-__all__ = ["Answer", "Sampling", "fit", "models", "show"]
+__all__ = ["Answer", "Sampling", "fit"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,30 +36,6 @@ class Answer:
 
     out: Path | None
     machine: bool
-
-
-def models(*, machine: bool) -> int:
-    """List the library."""
-    from pkpd.model import library
-
-    rows = [(name, library.load(name).about) for name in library.models()]
-    if machine:
-        say.machine({"models": dict(rows)})
-    else:
-        say.result(*say.table(rows))
-    return guard.OK
-
-
-def show(name: str, *, machine: bool) -> int:
-    """Print the text of one model."""
-    from pkpd.model import library
-
-    model, text = library.load(name), library.model_path(name).read_text(encoding="utf-8")
-    if machine:
-        say.machine({"name": name, "text": text, "model": model.to_dict()})
-    else:
-        say.result(text.rstrip("\n"))
-    return guard.OK
 
 
 def fit(name: str, data: str, sampling: Sampling, answer: Answer) -> int:

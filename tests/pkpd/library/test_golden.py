@@ -230,10 +230,7 @@ def solved_cases() -> list[tuple[str, str]]:
     return [(name, case) for name in models() if load(name).states for case in load(name).golden]
 
 
-WAITING = {
-    "eleveld_propofol", "germovsek_gentamicin", "hamberg_warfarin", "laouenan_ribavirin", "netterberg_docetaxel",
-    "nicolas_alirocumab_ldl", "schnider_propofol", "voller_phenobarbital", "zecchin_ovarian",
-}  # fmt: skip
+WAITING = {"germovsek_gentamicin"}
 """Models the engine refuses for now: an entry that is refused no more fails the test."""
 
 
@@ -247,13 +244,18 @@ def test_engine_against_scipy(name: str, case: str, profiles: Callable[..., Any]
         pytest.skip(f"the engine does not run it: {refused.value.problem}")
     dynamics = dynamics_of(model)
     run = profiles(model, case)
-    compiled = of_dynamics(replace(dynamics, outputs=tuple(dynamics.states), summaries=()))
+    shown = tuple(dict.fromkeys((*dynamics.states, *dynamics.outputs)))  # as the conformance suite: one kernel for both
+    compiled = of_dynamics(replace(dynamics, outputs=shown, summaries=()))
     row = np.asarray([[run.constants[n] for n in compiled.parameters]])
     end = max(p[1] for p in run.pieces)
     times = np.unique(np.concatenate([np.linspace(0.0, end, 61)[1:] * 0.999, np.geomspace(1e-3, 1, 12) * end]))
     doses = Regimen(model.golden[case].doses).schedule(model.dose_units)
-    found = solve(compiled, row, Events.shared(doses, 1), times, rtol=1e-9, atol=1e-12, max_steps=1_000_000)
+    settings: dict[str, Any] = {"covariates": {n: np.asarray([run.constants[n]]) for n in compiled.inputs}}
+    settings |= {"rtol": 1e-9, "atol": 1e-12, "max_steps": 1_000_000}
+    found = solve(compiled, row, Events.shared(doses, 1), times, **settings)
     assert found.status[0] == 0
     expected = np.asarray([run.state(t) for t in times]).T
     peak = np.abs(expected).max(axis=1, keepdims=True)
-    assert (np.abs(found.values[0] - expected) <= 1e-6 * np.maximum(peak, 1e-6)).all()  # a state at rest is rounding
+    assert (
+        np.abs(found.values[0][: len(expected)] - expected) <= 1e-6 * np.maximum(peak, 1e-5)
+    ).all()  # a state at rest is rounding
