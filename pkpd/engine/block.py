@@ -55,6 +55,21 @@ class LinearBlock:
     initial: tuple[int, ...]
     roots: tuple[int, ...]
 
+    @property
+    def lower(self) -> tuple[tuple[int, int], ...]:
+        """Places (i, j) of the block where state j reaches state i: the modes' matrices are zero elsewhere."""
+        m = len(self.states)
+        flow = set(jacobian(self.graph, self.derivative, self.symbols))
+        reached = {j: _reached(j, range(m), flow) for j in range(m)}
+        return tuple((i, j) for i in range(m) for j in range(m) if i in reached[j])
+
+    @property
+    def driven(self) -> tuple[int, ...]:
+        """Places in the block of the states with a constant input, as three rows of made-up parameters show."""
+        rows = np.array([[0.3 + 0.1 * k, 1.7 + 0.2 * k, 0.9 / (1 + k)] for k in range(len(self.parameters))]).T
+        b = self.matrices(np.ascontiguousarray(rows), states=False).b
+        return tuple(int(i) for i in np.flatnonzero((b != 0.0).any(axis=0) | np.isnan(b).any(axis=0)))
+
     def matrices(self, parameters: F64, *, states: bool) -> Matrices:
         """Numbers for parameters (n, P). The rows of weights are `outputs`, then, with `states`, the states."""
         n, m, q = len(parameters), len(self.states), len(self.outputs)

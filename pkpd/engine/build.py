@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pkpd.engine.block import LinearBlock, linear_block
 from pkpd.engine.dynamics import Dynamics, Statistic, dynamics_of, with_hazards
-from pkpd.engine.generate import source
+from pkpd.engine.generate import Method, source
 from pkpd.engine.structure import OneCompartment, one_compartment
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ class Compiled:
 
     dynamics: Dynamics
     form: OneCompartment | None
+    method: Method = "tsit5"
+    split: bool = False
+    _texts: dict[tuple[Method, bool, bool], str] = field(default_factory=dict, compare=False, repr=False)
     kinds: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -56,22 +59,26 @@ class Compiled:
         """The linear block of the model, or None (a model with sensitivities is solved as it is)."""
         return None if self.dynamics.tangent is not None else linear_block(self.dynamics)
 
-    @cached_property
+    @property
     def source(self) -> str:
-        """Text of the generated ODE solver."""
-        return source(self.dynamics)
+        """Text of the generated solver of all states."""
+        return self.text(self.method)
 
-    @cached_property
-    def switching(self) -> str:
-        """The same for event records that turn compartments off and on."""
-        return source(self.dynamics, switches=True)
+    def text(self, method: Method, *, split: bool = False, switches: bool = False) -> str:
+        """Text of a generated solver. split: the linear block by its modes; switches: compartments go off and on."""
+        key = (method, split, switches)
+        if key not in self._texts:
+            block = self.block if split else None
+            self._texts[key] = source(self.dynamics, method=method, block=block, switches=switches)
+        return self._texts[key]
 
 
 def integrating(compiled: Compiled, events: tuple[str, ...]) -> Compiled:
     """The same with the cumulative hazards of `events` integrated: always by the generated solver."""
     known: dict[tuple[str, ...], Compiled] = compiled.__dict__.setdefault("_integrating", {})
     if events not in known:
-        known[events] = Compiled(dynamics=with_hazards(compiled.dynamics, events), form=None, kinds=compiled.kinds)
+        bigger = with_hazards(compiled.dynamics, events)
+        known[events] = replace(compiled, dynamics=bigger, form=None, _texts={})
     return known[events]
 
 

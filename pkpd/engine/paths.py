@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pkpd.engine.actions import OFF, ON, Actions, Dosing, actions_of, owned
 from pkpd.engine.changes import Changes, in_force
 from pkpd.engine.dynamics import TIME, Dynamics
+from pkpd.engine.generate import Method
 from pkpd.engine.request import Request, Result
 from pkpd.engine.status import SolveStatus
 from pkpd.engine.structure import OneCompartment, inlined
@@ -101,8 +102,8 @@ def actions_in(request: Request, lo: int, hi: int) -> Actions:
     if dynamics.tangent is None:
         return actions
     values = named(dynamics, rows)
-    model = dynamics, lambda expr: _per_subject(expr, values, dynamics, len(rows))
-    return bigger(actions, events, dosing, changes, stops, model)
+    given = events, dosing, changes, stops
+    return bigger(actions, given, dynamics, lambda expr: _per_subject(expr, values, dynamics, len(rows)))
 
 
 def _first(table: F64 | None) -> F64 | None:
@@ -144,7 +145,10 @@ def ode_chunk(request: Request, result: Result, lo: int, hi: int) -> None:
     windows = request.windows
     which = np.asarray([request.compiled.outputs.index(of) for of in windows.of], np.int64)
     switched = bool(np.isin(actions.kind, (OFF, ON)).any())
-    solver(request.compiled.switching if switched else request.compiled.source)(
+    method: Method = request.compiled.method
+    if request.path == "tsit5" or request.path == "rodas5p":
+        method = request.path
+    solver(request.compiled.text(method, switches=switched))(
         request.parameters[lo:hi], actions.offsets, actions.time, actions.kind, actions.target, actions.amount,
         actions.steady, actions.steady_target, actions.parameters, request.start[lo:hi], request.times[lo:hi],
         request.after, which,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,9 +18,10 @@ from pkpd.ground.errors import InputError
 from pkpd.ground.text import nearest
 from pkpd.model.regimen import Events
 
-__all__ = ["STATISTICS", "Request", "Result", "Windows", "windows_of"]
+__all__ = ["STATISTICS", "Path", "Request", "Result", "Windows", "windows_of"]
 
 F64 = NDArray[np.float64]
+Path = Literal["auto", "closed", "exact", "ode", "rodas5p", "tsit5"]
 STATISTICS = ("average", "maximum", "minimum")
 
 
@@ -57,7 +59,7 @@ class Request:
     atol: float
     max_steps: int
     thresholds: F64
-    path: str
+    path: Path
 
     def taken(self, rows: NDArray[np.intp]) -> Request:
         """The request of some of the subjects."""

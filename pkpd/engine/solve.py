@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +14,7 @@ from pkpd.engine.actions import owned, start_times
 from pkpd.engine.build import Compiled, integrating
 from pkpd.engine.changes import Changes
 from pkpd.engine.hazards import Armed, armed, constant_rates, cut, of_constant
-from pkpd.engine.request import Request, Result, windows_of
+from pkpd.engine.request import Path, Request, Result, windows_of
 from pkpd.engine.routes import Chunk, chosen
 from pkpd.engine.status import SolveStatus
 from pkpd.ground.errors import InputError
@@ -24,7 +24,6 @@ __all__ = ["CHUNK", "Solution", "SolveStatus", "solve"]
 
 CHUNK = 4096
 F64 = NDArray[np.float64]
-Path = Literal["auto", "closed", "exact", "ode", "rodas5p", "tsit5"]
 WindowTable = Mapping[str, tuple[ArrayLike, ArrayLike]]
 
 

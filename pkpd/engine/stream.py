@@ -22,8 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 from pkpd.engine import endpoints as ends
 from pkpd.engine.build import Compiled, of_dynamics
 from pkpd.engine.endpoints import Endpoint
+from pkpd.engine.request import Path as SolvePath
 from pkpd.engine.solve import CHUNK, Solution, solve
-from pkpd.engine.solve import Path as SolvePath
 from pkpd.engine.sources import Given, Source
 from pkpd.engine.status import SolveStatus
 from pkpd.engine.summary import Curves, EndpointDigest, Grid, Summary

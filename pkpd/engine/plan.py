@@ -1,0 +1,213 @@
+"""What a generated solver is made from: the numbered nodes of a model, and the phrases every method's text needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pkpd.engine.block import LinearBlock
+from pkpd.engine.dynamics import TIME, Dynamics, Tangent
+from pkpd.engine.graph import Graph
+from pkpd.engine.printer import Block, fixed_nodes, statements
+from pkpd.engine.tangent_source import groups
+
+__all__ = [
+    "BLOCKS", "Plan", "Split", "at", "combined", "dense_rows", "error_lines", "fixed_given", "function", "lane_loop",
+    "load_fixed", "loads", "plan_of", "seen", "slopes",
+]  # fmt: skip
+
+BLOCKS = ("Y", "K1", "YN", "K7", "D2", "D3", "D4", "R", "YP", "YS", "RS", "X", "XK", "M", "C")
+_FIRST_ROW = 16  # kernels.lanes.FIRST_FREE_ROW, repeated so that generating needs no numba
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """The linear block inside a model: its states are carried by its modes, exactly, and feed the other states.
+
+    states: their numbers; rates, inverse (m,): nodes of the eigenvalues and of 1/rate; V, U: nodes of the modes and of
+    their inverse, where they are not zero by structure; constant: node of the constant input of each state that has
+    one; outputs: numbers of the outputs that are of the block alone, which the closed form computes.
+    """
+
+    states: tuple[int, ...]
+    rates: tuple[int, ...]
+    inverse: tuple[int, ...]
+    V: dict[tuple[int, int], int]
+    U: dict[tuple[int, int], int]
+    constant: dict[int, int]
+    outputs: tuple[int, ...]
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """Everything that is constant for a subject."""
+        return (*self.rates, *self.inverse, *self.V.values(), *self.U.values(), *self.constant.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Numbered nodes of one model: derivatives, outputs, initial values, and what is computed once per subject.
+
+    names: of the states; groups: numbers of the states that the norm of the error takes together; inputs: symbols of
+    the input rates of the states, for total derivatives; own: numbers of the states the method steps.
+    """
+
+    graph: Graph
+    states: tuple[int, ...]
+    time: int
+    inputs: tuple[int, ...]
+    parameters: tuple[int, ...]
+    derivative: tuple[int, ...]
+    outputs: tuple[int, ...]
+    initial: tuple[int, ...]
+    fixed: tuple[int, ...]
+    switches: bool
+    names: tuple[str, ...]
+    groups: tuple[tuple[int, ...], ...]
+    tangent: Tangent | None
+    split: Split | None
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """First row of each block of the workspace."""
+        n, row, found = len(self.states), _FIRST_ROW, {}
+        for name in BLOCKS:
+            found[name] = row
+            row += n if name != "M" or self.switches else 0
+        found["end"] = found["C"] + len(self.fixed) + n
+        return found
+
+    @property
+    def own(self) -> tuple[int, ...]:
+        """Numbers of the states the method steps: all, or those outside the linear block."""
+        inside = self.split.states if self.split else ()
+        return tuple(k for k in range(len(self.states)) if k not in inside)
+
+    @property
+    def stepped(self) -> tuple[int, ...]:
+        """Numbers of the outputs to be had inside a step."""
+        closed = self.split.outputs if self.split else ()
+        return tuple(k for k in range(len(self.outputs)) if k not in closed)
+
+
+def plan_of(dynamics: Dynamics, switches: bool, block: LinearBlock | None) -> Plan:
+    """Nodes of a model; block: its linear block, if that is to be carried by its modes."""
+    inputs = tuple(f"input/{s}" for s in dynamics.states)
+    graph = Graph(frozenset({*dynamics.states, TIME, *inputs}))
+    names = {n: graph.symbol(n) for n in (*dynamics.parameters, TIME, *dynamics.states)}
+    leaves = dict(names)
+    for name, expr in dynamics.assigned.items():
+        names[name] = graph.of(expr, names)
+    derivative = tuple(graph.of(dynamics.derivative[s], names) for s in dynamics.states)
+    outputs = tuple(graph.of(e, names) for e in dynamics.wanted().values())
+    initial = tuple(graph.of(dynamics.initial_of(s), names) for s in dynamics.states)
+    added: list[int] = []
+    split = None if block is None else _split(graph, block, added)
+    together = groups(dynamics.states, dynamics.tangent)
+    if split is not None:
+        together = (tuple(k for k in together[0] if k not in split.states), *together[1:])
+    return Plan(
+        graph=graph,
+        states=tuple(leaves[s] for s in dynamics.states),
+        time=leaves[TIME],
+        inputs=tuple(graph.symbol(name) for name in inputs),
+        parameters=(*(leaves[p] for p in dynamics.parameters), *added),
+        derivative=derivative,
+        outputs=outputs,
+        initial=initial,
+        fixed=tuple(sorted({*fixed_nodes(graph, (*derivative, *outputs)), *(split.nodes if split else ())})),
+        switches=switches,
+        names=dynamics.states,
+        groups=together,
+        tangent=dynamics.tangent,
+        split=split,
+    )
+
+
+def _split(graph: Graph, block: LinearBlock, added: list[int]) -> Split:
+    """Symbols of the block's modes, in the order of the columns of `LinearBlock.columns`; they go to `added`."""
+
+    def symbol(name: str) -> int:
+        added.append(graph.symbol(f"block/{name}"))
+        return added[-1]
+
+    m, lower = len(block.states), block.lower
+    rates = tuple(symbol(f"rate{k}") for k in range(m))
+    V = {(i, k): symbol(f"v{i}_{k}") for i, k in lower}
+    U = {(i, k): symbol(f"u{i}_{k}") for i, k in lower}
+    constant = {i: symbol(f"b{i}") for i in block.driven}
+    inverse = tuple(graph.apply("/", graph.number(1.0), rate) for rate in rates)
+    return Split(states=block.states, rates=rates, inverse=inverse, V=V, U=U, constant=constant, outputs=block.outputs)
+
+
+def function(head: str, body: Sequence[str], how: str = "inline") -> str:
+    """Text of a function."""
+    lines = "\n".join(f"    {line}" for line in body) or "    pass"
+    return f"\n@{how}\ndef {head}:\n{lines}\n"
+
+
+def at(row: int | str, offset: int = 0) -> str:
+    """A place of the workspace in this lane."""
+    return f"W[({row} + {offset}) * 8 + lane]"
+
+
+def lane_loop(head: str, body: Sequence[str], how: str = "inline") -> str:
+    """Text of a function that does the same for every lane."""
+    return function(head, ["for lane in range(8):", *(f"    {line}" for line in body)], how)
+
+
+def fixed_given(plan: Plan) -> dict[int, str]:
+    """Locals of what is constant for a subject."""
+    return {node: f"c{k}" for k, node in enumerate(plan.fixed)}
+
+
+def load_fixed(plan: Plan, roots: Sequence[int]) -> list[str]:
+    """Statements that load the constants the roots need."""
+    used = set(plan.graph.needed(roots))
+    return [f"c{k} = {at('C', k)}" for k, node in enumerate(plan.fixed) if node in used]
+
+
+def loads(plan: Plan, rows: Sequence[tuple[str, str]], roots: Sequence[int]) -> list[str]:
+    """Statements that load time, step, rows of every state into locals, and the constants of the roots."""
+    lines = ["t = W[lane]", "h = W[8 + lane]"]
+    rows = [*rows, ("M", "m")] if plan.switches else rows
+    lines += [f"{local}{j} = {at(row, j)}" for row, local in rows for j in range(len(plan.states))]
+    return lines + load_fixed(plan, roots)
+
+
+def seen(plan: Plan, outputs: Sequence[int]) -> list[int]:
+    """Numbers of the states these outputs depend on: only these need dense output."""
+    used = set(plan.graph.needed([plan.outputs[k] for k in outputs]))
+    return [k for k, node in enumerate(plan.states) if node in used]
+
+
+def slopes(plan: Plan, states: Sequence[str], time: str, stage: int) -> list[str]:
+    """Statements for the derivatives at one stage, `k{stage}_{state}`, of the states the method steps."""
+    given = fixed_given(plan) | dict(zip(plan.states, states, strict=True)) | {plan.time: time}
+    own = plan.own if stage > 1 else range(len(plan.states))
+    block: Block = statements(plan.graph, [plan.derivative[j] for j in own], given, f"x{stage}_")
+    slope = "k{0}_{1} = ({2} + r{1}) * m{1}" if plan.switches else "k{0}_{1} = {2} + r{1}"
+    return [*block.lines, *(slope.format(stage, j, text) for j, text in zip(own, block.roots, strict=True))]
+
+
+def combined(weights: Sequence[float], j: int) -> str:
+    """sum of weight * k_i of state j, by fused multiply-adds."""
+    text = ""
+    for i, weight in enumerate(weights, start=1):
+        if weight != 0.0:
+            text = f"fma({weight!r}, k{i}_{j}, {text})" if text else f"{weight!r} * k{i}_{j}"
+    return text
+
+
+def error_lines(j: int, group: int, error: str, new: str) -> list[str]:
+    """Statements that add the scaled error of state j to the sum of its group."""
+    return [
+        f"a{j} = abs(y{j})",
+        f"b{j} = abs({new})",
+        f"e{j} = {error} / (atol + rtol * (a{j} if a{j} > b{j} else b{j}))",
+        f"total{group} = fma(e{j}, e{j}, total{group})",
+    ]
+
+
+def dense_rows(plan: Plan) -> list[int]:
+    """Numbers of the stepped states that need rows of dense output."""
+    return [j for j in seen(plan, plan.stepped) if j in plan.own]
