@@ -52,10 +52,11 @@ class Augmented:
     given: tuple[float, ...]
     model: Dynamics
 
-    def parameters(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Rows of the model's parameters with the added ones."""
-        extra = np.broadcast_to(np.asarray(self.given), (len(parameters), len(self.given)))
-        return np.concatenate([parameters, extra], axis=1)
+    def parameters(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Rows of the model's parameters (and, of changes, its inputs) with the added parameters."""
+        extra = np.broadcast_to(np.asarray(self.given), (len(rows), len(self.given)))
+        own = len(self.compiled.parameters) - len(self.given)
+        return np.concatenate([rows[:, :own], extra, rows[:, own:]], axis=1)
 
 
 def augmented(compiled: Compiled, wrt: Sequence[str] | None = None, scale: str = "log") -> Augmented:
@@ -69,21 +70,22 @@ def augmented(compiled: Compiled, wrt: Sequence[str] | None = None, scale: str =
     >>> found.compiled.dynamics.states
     ('depot', 'central', 'R', 'central/CL', 'R/CL', 'R/KOUT')
     """
-    names = directions(compiled.dynamics, wrt)
+    names = directions(compiled, wrt)
     if scale not in SCALES:
         raise InputError("must be log or natural", field="scale", value=scale)
-    return _augmented(_Request(compiled.dynamics, names, scale))
+    return _augmented(_Request(compiled, names, scale))
 
 
-def directions(dynamics: Dynamics, wrt: Sequence[str] | None) -> tuple[str, ...]:
+def directions(compiled: Compiled, wrt: Sequence[str] | None) -> tuple[str, ...]:
     """The directions asked for, checked."""
-    names = dynamics.parameters if wrt is None else tuple(wrt)
+    states = compiled.dynamics.states
+    names = compiled.parameters if wrt is None else tuple(wrt)
     for name in names:
         special = _SPECIAL.fullmatch(name)
-        if special is not None and special[2] in dynamics.states:
+        if special is not None and special[2] in states:
             continue
-        if name not in dynamics.parameters:
-            known = [*dynamics.parameters, *(f"{k}({s})" for k in ("dose", "initial") for s in dynamics.states)]
+        if name not in compiled.parameters:
+            known = [*compiled.parameters, *(f"{k}({s})" for k in ("dose", "initial") for s in states)]
             raise InputError("no such parameter", field="wrt", value=name, remedy=nearest(name, known))
     if len(set(names)) != len(names) or not names:
         raise InputError("must be different names, at least one", field="wrt", value=", ".join(names))
@@ -103,18 +105,18 @@ def extended(dynamics: Dynamics, wrt: Sequence[str]) -> tuple[Dynamics, tuple[fl
             share[state] = Binary("*", share.get(state, Number(1.0)), Name(name))
         else:
             initial[state] = Binary("+", initial.get(state, Number(0.0)), Name(name))
-    more = replace(
-        dynamics, parameters=(*dynamics.parameters, *(n for n, _ in extra)), bioavailability=share, initial=initial
-    )
+    own = len(dynamics.parameters) - len(dynamics.inputs)
+    parameters = (*dynamics.parameters[:own], *(n for n, _ in extra), *dynamics.inputs)
+    more = replace(dynamics, parameters=parameters, bioavailability=share, initial=initial)
     return more, tuple(value for _, value in extra)
 
 
 class _Request:
     """A cached call: equal where text, directions and scale are."""
 
-    def __init__(self, dynamics: Dynamics, wrt: tuple[str, ...], scale: str) -> None:
-        self.dynamics, self.wrt, self.scale = dynamics, wrt, scale
-        self.key = (dynamics.text(), wrt, scale)
+    def __init__(self, compiled: Compiled, wrt: tuple[str, ...], scale: str) -> None:
+        self.compiled, self.wrt, self.scale = compiled, wrt, scale
+        self.key = (compiled.dynamics.text(), compiled.dynamics.inputs, compiled.method, wrt, scale)
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -125,13 +127,11 @@ class _Request:
 
 @lru_cache(maxsize=64)
 def _augmented(request: _Request) -> Augmented:
-    model, given = extended(replace(request.dynamics, summaries=()), request.wrt)
+    model, given = extended(replace(request.compiled.dynamics, summaries=()), request.wrt)
     work = _Work.of(model, request.wrt, request.scale)
     dynamics, where = work.dynamics()
-    return Augmented(
-        compiled=Compiled(dynamics=dynamics, form=None), wrt=request.wrt, outputs=model.outputs, where=where,
-        given=given, model=model,
-    )  # fmt: skip
+    bigger = Compiled(dynamics=dynamics, form=None, method=request.compiled.method)
+    return Augmented(compiled=bigger, wrt=request.wrt, outputs=model.outputs, where=where, given=given, model=model)
 
 
 def derivatives_of(
@@ -179,10 +179,11 @@ class _Work:
         special = _SPECIAL.fullmatch(name)
         if special is None or special[1] == "dose":
             return self.names[name]
-        if special[2] not in self.model.initial:
+        given = self.model.initial[special[2]]
+        if isinstance(given, Binary) and given.left == Number(0.0):
             remedy = "use the natural scale"
             raise InputError("the initial value is 0, which has no logarithm", field="wrt", value=name, remedy=remedy)
-        return self.graph.of(self.model.initial[special[2]], self.names)
+        return self.graph.of(given, self.names)
 
     def along(self, k: int, tangents: Mapping[str, int]) -> Derivatives:
         """Derivatives along direction k, given the nodes of the states' own derivatives."""
@@ -217,7 +218,8 @@ class _Work:
         if any(self.derived(along, expr, state) is not None for expr in given):
             return True
         moved = any(self.derived(along, expr, "stops") is not None for expr in self.model.stops)
-        return moved and self.names[TIME] in self.graph.needed([self.graph.of(self.model.derivative[state], self.names)])
+        slope = self.graph.of(self.model.derivative[state], self.names)
+        return moved and self.names[TIME] in self.graph.needed([slope])
 
     def dynamics(self) -> tuple[Dynamics, NDArray[np.int64]]:
         """The bigger model, and the number of each output's derivative."""
@@ -236,8 +238,9 @@ class _Work:
                     where[o, k] = len(outputs)
                     outputs.append(f"{output}/{name}")
                     wanted[outputs[-1]] = self.expression(slope)
-        hidden = [f"{s}/{n}" for n, states in zip(self.wrt, pairs, strict=True) for s in states if s in model.hazards]
-        shown = [f"{s}/{n}" for n, states in zip(self.wrt, pairs, strict=True) for s in states if s not in model.hazards]
+        every = [(s, f"{s}/{n}") for n, states in zip(self.wrt, pairs, strict=True) for s in states]
+        hidden = [name for s, name in every if s in model.hazards]
+        shown = [name for s, name in every if s not in model.hazards]
         plain = [s for s in model.states if s not in model.hazards]
         tangent = self._tangent(pairs)
         bigger = replace(
@@ -266,7 +269,7 @@ class _Work:
         return Tangent(wrt=self.wrt, states=states, dosing=tables, stops=stops)
 
     def expression(self, node: int | None) -> Expr:
-        """The node as an expression; every operation is an assigned name of its own, so nothing is written out twice."""
+        """The node as an expression; every operation is an assigned name of its own: nothing is written out twice."""
         if node is None:
             return Number(0.0)
         for n in self.graph.needed([node]):

@@ -10,7 +10,7 @@ a plain solve, and a sensitivity is as good as its tolerance says.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -72,6 +72,7 @@ def sensitivities(
     *,
     wrt: Sequence[str] | None = None,
     scale: Literal["log", "natural"] = "log",
+    covariates: Mapping[str, ArrayLike] | None = None,
     changes: Changes | None = None,
     after: bool = False,
     rtol: float = 1e-6,
@@ -113,8 +114,8 @@ def sensitivities(
             raise InputError("no closed form of this gradient", field="path", value=path, remedy="use auto or ode")
     moving = None if changes is None else replace(changes, parameters=model.parameters(changes.parameters))
     solution = solve(
-        model.compiled, wide, events, times, changes=moving, after=after, rtol=rtol, atol=atol, max_steps=max_steps,
-        path="ode", threads=threads,
+        model.compiled, wide, events, times, covariates=covariates, changes=moving, after=after, rtol=rtol, atol=atol,
+        max_steps=max_steps, path="ode", threads=threads,
     )  # fmt: skip
     return _packed(model, scale, np.asarray(times, np.float64), (*_split(model, solution.values), solution.status))
 

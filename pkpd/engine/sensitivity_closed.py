@@ -1,4 +1,4 @@
-"""Sensitivities of the one-compartment family in closed form: rates by the kernel's own derivatives, doses by linearity.
+"""Sensitivities of one compartment in closed form: rates by the kernel's own derivatives, doses by linearity.
 
 The amounts are linear in the doses, so a derivative along anything that only moves doses (amount, bioavailability, lag)
 is a solution of the same equations with other doses: dA/dp instead of A, and (f- - f+) dt/dp where a time moves.
@@ -29,6 +29,7 @@ __all__ = ["closed_gradient"]
 F64 = NDArray[np.float64]
 DEPOT, CENTRAL = 0, 1
 Found = tuple[F64, F64, NDArray[np.int8]]
+Given = tuple[F64, Events, ArrayLike, Changes | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +49,12 @@ class _Case:
         return self.model.compiled.dynamics
 
 
-def closed_gradient(
-    compiled: Compiled, model: Augmented, given: tuple[F64, Events, ArrayLike, Changes | None], *, scale: str, after: bool
-) -> Found | None:
+def closed_gradient(compiled: Compiled, model: Augmented, given: Given, *, scale: str, after: bool) -> Found | None:
     """values (n, output, T), gradient (n, output, direction, T), status; None where there is no closed form."""
     parameters, events, times, changes = given
     form = compiled.form
     plain = parameters[:, : len(compiled.parameters)] if parameters.ndim == 2 else parameters
-    if form is None or (changes is not None and len(changes.time)) or not _only_central(model, form):
+    if form is None or compiled.inputs or (changes is not None and len(changes.time)) or not _only_central(model, form):
         return None
     solution = solve(compiled, plain, events, times, windows={}, after=after)
     case = _case(model, form, parameters, events)
@@ -193,12 +192,13 @@ def _dosed(case: _Case, record: Moved) -> Actions:
     moved_rate = np.where(depot, case.ka[subject], case.ke[subject]) * base.amount * late
     first = np.where(infusion, -base.amount * late, moved_rate)
     second = np.where(depot, -moved_rate, 0.0)
+    extra = np.full(len(place), ADD, np.int8)
     steady = base.steady.copy()
     at = base.kind == STEADY
     steady[base.amount[at].astype(np.int64), 0] = record.amount[base.place[at]]
     return replace(
         base, offsets=base.offsets * 3, time=np.repeat(base.time, 3), steady=steady, place=np.repeat(base.place, 3),
-        kind=np.stack([base.kind, np.full(len(place), ADD, np.int8), np.full(len(place), ADD, np.int8)], axis=1).ravel(),
+        kind=np.stack([base.kind, extra, extra], axis=1).ravel(),
         target=np.stack([base.target, base.target, np.full(len(place), CENTRAL, np.int32)], axis=1).ravel(),
         amount=np.stack([more, first, second], axis=1).ravel(),
     )  # fmt: skip

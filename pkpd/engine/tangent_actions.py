@@ -11,12 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.engine.actions import (
-    ADD, MULTIPLY, OFF, ON, RATE, REPLACE, STEADY, SUPERPOSE, CYCLE, Actions, Dosing, Table, infused,
+    ADD,
+    CYCLE,
+    MULTIPLY,
+    OFF,
+    ON,
+    RATE,
+    REPLACE,
+    STEADY,
+    SUPERPOSE,
+    Actions,
+    Dosing,
+    Table,
+    infused,
 )  # fmt: skip
 from pkpd.engine.arrays import F64, owned
 from pkpd.engine.changes import Changes, in_force
@@ -70,7 +83,7 @@ def _infused_slope(
     table: Table, slope: Dosing, row: NDArray[np.int64], forever: NDArray[np.bool_], given: tuple[F64, F64, F64]
 ) -> tuple[F64, F64, F64]:
     """Derivatives of amount, duration and rate, in the unit of the dose: the rules of `infused`, differentiated."""
-    amount, length, speed = given
+    _, length, speed = given
     d_amount = table.amount * slope.at("share", row, table.target, 0.0)
     long = np.where(length > 0.0, length, 1.0)
     timed = table.rate == -2.0
@@ -95,9 +108,9 @@ class Stops:
 class _Merged:
     """Columns of actions with the position they are put at: parts, then one sort."""
 
-    parts: list[tuple[F64, NDArray[np.int64], F64, F64, F64, F64]]
+    parts: list[tuple[Any, ...]]
 
-    def add(self, position: F64, subject: NDArray[np.int64], time: F64, what: tuple[float | F64, F64, F64]) -> None:
+    def add(self, position: Any, subject: NDArray[np.int64], time: F64, what: tuple[Any, Any, Any]) -> None:
         kind, target, amount = (np.broadcast_to(np.asarray(x, np.float64), time.shape) for x in what)
         self.parts.append((position, subject, time, kind, target, amount))
 
@@ -167,7 +180,7 @@ def _jumps(
     more = np.where(infusion, record.input[at], record.amount[at]) * np.where(end, -1.0, 1.0)
     target = table[actions.target[rows]].astype(np.float64)
 
-    def put(where: NDArray[np.bool_], offset: float, what: tuple[float | F64, F64, F64]) -> None:
+    def put(where: NDArray[np.bool_], offset: float, what: tuple[Any, F64, F64]) -> None:
         kind, aim, amount = what
         chosen = rows[where]
         kinds = kind[where] if isinstance(kind, np.ndarray) else kind
@@ -192,7 +205,7 @@ def _steady(actions: Actions, records: Mapping[str, Moved], names: list[str]) ->
             column = FIRST_COLUMN + COLUMNS * k
             parts = (record.amount[at], record.duration[at], record.phase[at])
             wide[where, column : column + COLUMNS] = np.stack(parts, axis=1)
-    return owned(wide, np.float64)
+    return wide
 
 
 def _stop_jumps(work: _Merged, actions: Actions, subject: NDArray[np.int64], stops: Stops) -> None:

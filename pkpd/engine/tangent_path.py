@@ -21,10 +21,13 @@ _TABLES = {"bioavailability": "share", "lag": "lag", "scale": "scale", "rate": "
 
 
 def bigger(
-    actions: Actions, events: Events, dosing: Dosing, changes: Changes, stops: F64 | None, model: tuple[Dynamics, Column]
+    actions: Actions, given: tuple[Events, Dosing, Changes, F64 | None], dynamics: Dynamics, column: Column
 ) -> Actions:
-    """Actions with those of the sensitivities; model: the dynamics, and what evaluates an expression for every row."""
-    dynamics, column = model
+    """Actions with those of the sensitivities; given: what they come of, with the model event times (n, K);
+
+    column evaluates an expression of parameters for every row of them.
+    """
+    events, dosing, changes, stops = given
     tangent = dynamics.tangent
     if tangent is None:
         return actions
@@ -44,7 +47,7 @@ def slopes(dynamics: Dynamics, tangent: Tangent, column: Column) -> dict[str, Do
             empty = np.zeros((len(values), len(dynamics.states)))
             tables.setdefault(_TABLES[kind], empty)[:, dynamics.states.index(state)] = values
     nothing = np.zeros((1, len(dynamics.states)))
-    return {n: Dosing(**{"share": _like(t, nothing), "lag": _like(t, nothing), **t}) for n, t in found.items()}  # type: ignore[arg-type]
+    return {n: Dosing(**{"share": _like(t, nothing), "lag": _like(t, nothing), **t}) for n, t in found.items()}
 
 
 def _like(tables: dict[str, F64], nothing: F64) -> F64:

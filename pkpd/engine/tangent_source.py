@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pkpd.engine.dynamics import Tangent
 
 if TYPE_CHECKING:
-    from pkpd.engine.generate import Plan
+    from pkpd.engine.plan import Plan
 
 __all__ = ["COLUMNS", "FIRST_COLUMN", "MARK", "groups", "norm", "tangent_functions"]
 
@@ -41,7 +41,7 @@ def norm(sizes: Sequence[int]) -> str:
 
 
 def tangent_functions(plan: Plan, slopes: Sequence[str], roots: Sequence[str]) -> str:
-    """The functions the driver calls; slopes: statements for the derivatives of the model's states at `t`, then `roots`."""
+    """The functions the driver calls; slopes: statements for the derivatives of the model's states at `t`: `roots`."""
     if plan.tangent is None:
         return ""
     place = {name: k for k, name in enumerate(plan.names)}
@@ -61,7 +61,7 @@ def tangent_functions(plan: Plan, slopes: Sequence[str], roots: Sequence[str]) -
 
 def _shift(slopes: Sequence[str], moved: Sequence[tuple[int, int, str]]) -> str:
     """S -= f w of one direction after (what 11) an event, += before it (10); time is nudged to the side asked for."""
-    body = ["t = W[lane]", "side = 1.0 if what == 11 else -1.0", "t = t + side * 1e-12 * (abs(t) + 1.0)", "w = -side * w"]
+    body = ["side = 1.0 if what == 11 else -1.0", "t = W[lane]", "t += side * 1e-12 * (abs(t) + 1.0)", "w = -side * w"]
     body += [*slopes, *(f"if which == {k}:\n        {_row('Y', row)} += w * {slope}" for k, row, slope in moved)]
     return _function("shift(W, lane, which, w, what)", body)
 
