@@ -148,6 +148,21 @@ def _most_risk(protocol: "Protocol") -> float | None:
     return max(found, default=None)
 
 
+def _since(hours: float) -> str:
+    return f" from day {hours / 24:g} on" if hours > 0 else ""
+
+
+def _rules(protocol: "Protocol") -> str:
+    """Dosing rules in words; arms with the same ones together."""
+    from trials.rules import described
+
+    found: dict[str, list[str]] = {}
+    for name, arm in protocol.arms.items():
+        if arm.rules:
+            found.setdefault("; ".join(described(rule) for rule in arm.rules), []).append(arm.label or name)
+    return "; ".join(f"{', '.join(arms)}: {words}" for words, arms in found.items())
+
+
 def _design(protocol: "Protocol") -> tuple[tuple[str, str], ...]:
     plan, habit = protocol.allocation, protocol.adherence
     within = f" within {', '.join(plan.strata)}" if plan.strata else ""
@@ -158,7 +173,8 @@ def _design(protocol: "Protocol") -> tuple[tuple[str, str], ...]:
         after = f"{habit.miss_after_taken:g} after a taken dose, {habit.miss_after_missed:g} after a missed one"
         taken = f"dose missed with probability {after}"
     stops = "; ".join(
-        f"{name}: an adverse event of grade {event.after} or worse ends treatment, the subject stays in the trial"
+        f"{name}: an adverse event of grade {event.after} or worse{_since(event.from_)} ends treatment, "
+        "the subject stays in the trial"
         for name, event in protocol.intercurrent.items()
     )
     prevalence = "; ".join(
@@ -169,6 +185,7 @@ def _design(protocol: "Protocol") -> tuple[tuple[str, str], ...]:
         ("Population law", protocol.population.law),
         ("Prevalence set by the protocol", prevalence),
         ("Adherence", taken),
+        ("Dosing rules", _rules(protocol)),
         ("Intercurrent events", stops),
         ("Dropout", _dropout(protocol.dropout)),
     )

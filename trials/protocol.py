@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from pkpd.ground import text, units
 from pkpd.ground.errors import InputError
-from pkpd.ground.fields import Identifier, Real, problem
+from pkpd.ground.fields import Hours, Identifier, Real, problem
 from pkpd.model.regimen import Dose, Regimen
 from pkpd.model.rules import Rule
 from trials.estimand import Analysis, Endpoint, Estimand, Names
@@ -146,10 +146,14 @@ class Adherence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intercurrent:
-    """An intercurrent event: treatment ends at the first adverse event of grade `after` or worse."""
+    """An intercurrent event: treatment ends at the first adverse event of grade `after` or worse.
+
+    from_ (text: `from`) [h]: earlier ones do not end it (a dosing rule may answer them).
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     after: Grade
+    from_: Annotated[Hours, Field(ge=0, alias="from")] = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trials.setting import Setting
     from trials.subject import Course, People
 
-__all__ = ["Plan", "Plans", "begun", "decide", "first_action", "given", "of_arm", "stop"]
+__all__ = ["Plan", "Plans", "begun", "decide", "described", "first_action", "given", "of_arm", "stop"]
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -151,3 +151,27 @@ def first_action(plans: Plans, n: int) -> Floats:
         for rows, time, _ in plan.dosed.log:
             np.minimum.at(found, plan.members[rows], time)
     return found
+
+
+def described(rule: Rule) -> str:
+    """The rule in words.
+
+    >>> from pkpd.model.rules import Action, Rule, When
+    >>> described(Rule(at=When(visits=("week2",)), grade=3, do=Action(scale_dose=0.5)))
+    'at week2, after an adverse event of grade 3 or worse: later doses times 0.5'
+    """
+    when, do, look = rule.at, rule.do, "measured" if rule.measure else "true"
+    times = ", ".join(when.visits or (f"day {t / 24:g}" for t in when.times))
+    at = f"every {when.every / 24:g} d" if when.every else "before each dose" if when.dose else f"at {times}"
+    conditions = [
+        f"if the {look} {rule.name} is {side} {level}" for side, level in (("below", rule.below), ("above", rule.above))
+        if level is not None
+    ]  # fmt: skip
+    if rule.grade is not None:
+        conditions.append(f"after an adverse event of grade {rule.grade} or worse")
+    what = "no dose until the next decision" if do.hold else "no dose any more"
+    if do.scale_dose is not None:
+        what = f"later doses times {do.scale_dose:g}"
+    if do.delay is not None:
+        what = f"later doses {do.delay / 24:g} d later"
+    return f"{at}, {' or '.join(conditions)}: {what}" if conditions else f"{at}: {what}"

@@ -157,10 +157,9 @@ def _found(
 def _first_bad(setting: Setting, found: Mapping[str, Any], stop: Floats) -> Floats:
     """When treatment ends in this interval, (n,); infinite where it does not or has ended before."""
     ended = np.full(stop.size, np.inf)
-    if setting.stop_grade is None:
-        return ended
-    for time, grade in found.values():
-        ended = np.minimum(ended, np.where(grade >= setting.stop_grade, time, np.inf))
+    for event in setting.protocol.intercurrent.values():
+        for time, grade in found.values():
+            ended = np.minimum(ended, np.where((grade >= event.after) & (time >= event.from_), time, np.inf))
     return np.where(np.isfinite(stop), np.inf, ended)
 
 

@@ -67,14 +67,17 @@ class Dosed:
     acted: I64
     before: F64
     log: list[tuple[I64, F64, int]] = field(default_factory=list)
+    delayed: bool = False
 
     def events(self, rows: I64 | None = None) -> Events:
         """The records given to some subjects (all by default)."""
         everyone = replace(self.planned, time=self.time, amount=self.amount)
         kept = everyone if rows is None else everyone.subjects(rows)
         given = self.given if rows is None else self.given[_of(self.planned, rows)]
+        if not self.delayed and given.all():
+            return kept
         owner = np.repeat(np.arange(len(kept)), np.diff(kept.offsets))
-        order = np.lexsort((kept.time, owner))
+        order = np.lexsort((kept.time, owner)) if self.delayed else np.arange(len(owner))
         order = order[given[order]]
         offsets = np.zeros(len(kept) + 1, np.int64)
         np.cumsum(np.bincount(owner[order], minlength=len(kept)), out=offsets[1:])
@@ -108,6 +111,7 @@ class Dosed:
             self.amount[to_come] = self.planned.amount[to_come] * self.factor[self.owner[to_come]]
         elif do.delay is not None:
             self.time[to_come] += do.delay
+            self.delayed = True
         else:
             self.given[to_come] = False
             if do.stop:

@@ -256,12 +256,16 @@ def _replayed(table: pd.DataFrame) -> SimpleNamespace:
 
 
 def _texts(folder: Path, *changes: tuple[str, str]) -> Path:
-    """The demo's texts, published parameters, with visit windows and a visit that may be missed."""
+    """The demo's texts, published parameters, no dosing rules, with visit windows and a visit that may be missed.
+
+    The witness of rules is tests/trials/test_rules.py.
+    """
     folder.mkdir(exist_ok=True)
-    text = (EXAMPLE / "protocol.yaml").read_text(encoding="utf-8")
+    lines = (EXAMPLE / "protocol.yaml").read_text(encoding="utf-8").splitlines(keepends=True)
+    text = "".join(line for line in lines if not line.startswith("    rules: "))
     changes = (
         ("  parameters: {fit: theophylline, data: theophylline.csv, take: [CL, V]}", "  #"),
-        ("stopped: {after: grade 3}", "stopped: {after: grade 2}"),
+        ("stopped: {after: grade 3, from: 14 d}", "stopped: {after: grade 2}"),
         ("factor_after_stop: 2}", "factor_after_stop: 20}"),
         ("week2: {day: 14}", "week2: {day: 14, window: 2}"),
         ("week12: {day: 84}", "week12: {day: 84, missed: 0.1}"),
