@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from pkpd.engine.algebraic import algebraic_chunk
 from pkpd.engine.linear_path import linear_chunk
 from pkpd.engine.paths import closed_chunk, ode_chunk
 from pkpd.engine.request import Request, Result
@@ -34,6 +35,8 @@ def chosen(request: Request) -> Chunk:
     path = request.path
     if path not in PATHS:
         raise InputError(f"must be one of {', '.join(PATHS)}", field="path", value=path)
+    if not request.compiled.dynamics.states:
+        return algebraic_chunk
     exact = path in ("auto", "closed", "exact") and not request.compiled.dynamics.hazards  # a crossing needs the steps
     fast = _form(request) if exact else None
     if fast is None and path in ("closed", "exact"):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pkpd.engine.actions import owned, start_times
+from pkpd.engine.algebraic import seen_by_steps
 from pkpd.engine.build import Compiled, integrating
 from pkpd.engine.changes import Changes
 from pkpd.engine.hazards import Armed, armed, constant_rates, cut, of_constant
@@ -86,7 +87,7 @@ def solve(
     start = start_times(events)
     hazards = armed(compiled, thresholds or {}, len(values))
     request = Request(
-        compiled=integrating(compiled, hazards.moving) if hazards.moving else compiled,
+        compiled=seen_by_steps(integrating(compiled, hazards.moving) if hazards.moving else compiled),
         parameters=values,
         events=events,
         changes=_changes(changes, values),
