@@ -116,6 +116,21 @@ class Derivatives:
             return g.apply("-", one, g.apply("*", n, n))
         if op == "abs":
             return g.apply("if", g.apply("<", x, g.number(0.0)), g.number(-1.0), one)
+        return self._special(op, n, x)
+
+    def _special(self, op: str, n: int, x: int) -> int:
+        """The same for the functions of `kernels.special`."""
+        g = self.graph
+        if op == "sin":
+            return g.apply("cos", x)
+        if op == "cos":
+            return g.apply("neg", g.apply("sin", x))
+        if op == "lgamma":
+            return g.apply("digamma", x)
+        if op == "digamma":
+            return g.apply("trigamma", x)
+        if op == "factorial":
+            return g.apply("*", n, g.apply("digamma", g.apply("+", x, g.number(1.0))))
         raise TypeError(f"no derivative of {op!r}")
 
 

@@ -19,9 +19,9 @@ from typing import Any
 from pkpd.engine.template import VERSION
 from pkpd.ground.store import cache_dir, locked, write_atomic
 
-__all__ = ["solver"]
+__all__ = ["module", "solver"]
 
-_INLINED = ("elementary.py", "intrinsics.py", "lanes.py")
+_INLINED = ("elementary.py", "intrinsics.py", "lanes.py", "special.py")
 
 
 @lru_cache(maxsize=1)
@@ -40,17 +40,21 @@ def _key(text: str) -> str:
     return hashlib.sha256(text.encode() + b"\0" + _surroundings()).hexdigest()[:24]
 
 
-@lru_cache(maxsize=64)
 def solver(text: str) -> Callable[..., None]:
     """The `solve` function of the generated module with this text; compiled now, or taken from the cache."""
+    function: Callable[..., None] = module(text).solve
+    return function
+
+
+@lru_cache(maxsize=64)
+def module(text: str) -> ModuleType:
+    """The generated module with this text."""
     name = f"vtrial_generated_{_key(text)}"
     path = cache_dir("kernels") / f"{name}.py"
     with locked(path):
         if not path.exists():
             write_atomic(path, text.encode())
-        module = _imported(name, path)
-    function: Callable[..., None] = module.solve
-    return function
+        return _imported(name, path)
 
 
 def _imported(name: str, path: Path) -> ModuleType:

@@ -53,6 +53,10 @@ def _value(graph: Graph, node: int, found: Mapping[int, Any]) -> Any:
 def _transcendental(op: str, args: list[Any]) -> Any:
     from pkpd.kernels import elementary
 
+    if op in ("cos", "digamma", "factorial", "lgamma", "sin", "trigamma"):
+        from pkpd.model import special
+
+        return getattr(special, op)(np.asarray(args[0], np.float64))
     if op == "power":
         return elementary.power_array(*args)
     if op == "tanh":

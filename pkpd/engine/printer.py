@@ -22,6 +22,7 @@ _CALLS = {
     "ceil": "np.ceil",
     "min": "least",
     "max": "greatest",
+    **{name: name for name in ("cos", "digamma", "factorial", "lgamma", "sin", "trigamma")},
 }
 _COMPARISONS = {"<", "<=", ">", ">=", "==", "!="}
 _TRUTHS = _COMPARISONS | {"and", "or", "not"}

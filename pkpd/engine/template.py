@@ -16,6 +16,7 @@ from numba import float64, int8, int32, int64, boolean, njit
 from pkpd.kernels.elementary import exp, expit, log, power, tanh
 from pkpd.kernels.intrinsics import fma
 from pkpd.kernels.lanes import choose, control, greatest, latest, least, missing, set_step, vertex
+from pkpd.kernels.special import cos, digamma, factorial, lgamma, sin, trigamma
 
 # states (the first NP are the model's, the others integrate hazards), outputs, rows of the workspace
 NS, NP, NO, ROWS = {ns}, {np}, {no}, {rows}

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["cos", "factorial", "lgamma", "sin"]
+__all__ = ["cos", "digamma", "factorial", "lgamma", "sin", "trigamma"]
 
 Floats = NDArray[np.float64]
 
@@ -25,6 +25,8 @@ _COS: Final = (
 _LARGEST: Final = 1e6
 _FACTORIALS: Final = np.array([float(math.factorial(n)) for n in range(171)])
 _STIRLING: Final = (1 / 156, -691 / 360360, 1 / 1188, -1 / 1680, 1 / 1260, -1 / 360, 1 / 12)
+_DIGAMMA: Final = (1 / 12, -691 / 32760, 1 / 132, -1 / 240, 1 / 252, -1 / 120, 1 / 12)
+_TRIGAMMA: Final = (7 / 6, -691 / 2730, 5 / 66, -1 / 30, 1 / 42, -1 / 30, 1 / 6)
 
 
 def _polynomial(coefficients: tuple[float, ...], z: Floats) -> Floats:
@@ -92,3 +94,30 @@ def factorial(x: Floats) -> Floats:
     whole = (y == np.floor(y)) & (y >= 0.0) & (y <= 170.0)
     table = _FACTORIALS[np.where(whole, y, 0.0).astype(np.int64)]
     return np.asarray(np.where(whole, table, exp_array(lgamma(y + 1.0))))
+
+
+def digamma(x: Floats) -> Floats:
+    """Derivative of log gamma for x > 0 (NaN elsewhere); Abramowitz & Stegun 6.3.18 after recurrence to x >= 10."""
+    from pkpd.kernels.elementary import log_array
+
+    y = np.where(np.asarray(x, np.float64) > 0.0, x, np.nan)
+    total = np.zeros_like(y)
+    for _ in range(10):
+        small = y < 10.0
+        total = np.where(small, total + 1.0 / y, total)
+        y = np.where(small, y + 1.0, y)
+    z = 1.0 / (y * y)
+    return np.asarray(log_array(y) - 0.5 / y - _polynomial(_DIGAMMA, z) * z - total)
+
+
+def trigamma(x: Floats) -> Floats:
+    """Second derivative of log gamma for x > 0 (NaN elsewhere); Abramowitz & Stegun 6.4.12."""
+    y = np.where(np.asarray(x, np.float64) > 0.0, x, np.nan)
+    total = np.zeros_like(y)
+    for _ in range(10):
+        small = y < 10.0
+        total = np.where(small, total + 1.0 / (y * y), total)
+        y = np.where(small, y + 1.0, y)
+    inverse = 1.0 / y
+    z = inverse * inverse
+    return np.asarray(inverse + 0.5 * z + _polynomial(_TRIGAMMA, z) * z * inverse + total)

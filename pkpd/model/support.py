@@ -19,11 +19,22 @@ if TYPE_CHECKING:
 __all__ = ["RUNS", "features", "refuse"]
 
 FUNCTIONS: Final = frozenset({"sin", "cos", "lgamma", "factorial"})
-"""Functions NumPy evaluates and the kernels have not yet."""
+"""Functions beyond those every consumer has."""
 
 RUNS: Final[dict[str, frozenset[str]]] = {
     "engine": frozenset(
-        {"blocks", "clock", "correlated", "covariate", "dose_option", "hazard", "mixture", "outcomes", "residual"}
+        {
+            "blocks",
+            "clock",
+            "correlated",
+            "covariate",
+            "dose_option",
+            "function",
+            "hazard",
+            "mixture",
+            "outcomes",
+            "residual",
+        }
         | {"shape", "shared", "stateless", "varying"}
     ),
     "trial": frozenset({"blocks", "clock", "dose_option", "residual", "shape", "shared"}),

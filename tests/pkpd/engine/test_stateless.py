@@ -82,7 +82,7 @@ def test_windows_by_quadrature(model):
             area = quad(score, lo, t, args=(row, age), epsabs=1e-12, points=[30, 40, 50] if t > 50 else None)[0]
             assert found.summaries["AV"][i, k] == pytest.approx(area / (t - lo), rel=1e-8)
         peak = minimize_scalar(
-            lambda t: -score(t, row, age), bounds=(35, 48), method="bounded", options={"xatol": 1e-9}
+            lambda t, row=row, age=age: -score(t, row, age), bounds=(35, 48), method="bounded", options={"xatol": 1e-9}
         )
         assert found.summaries["HI"][i, 5] == pytest.approx(-peak.fun, rel=1e-6)
         assert found.summaries["LO"][i, 4] == pytest.approx(min(score(np.linspace(48, 96, 99999), row, age)), rel=1e-6)
@@ -95,7 +95,8 @@ def test_hazard_crosses_where_its_integral_does(model):
         _, k, h, *_ = P[i]
         at = brentq(lambda t, k=k, h=h, level=level: h * (t + k * t * t / 2) - level, 0, 200, xtol=1e-13)
         assert found.crossings["DROP"][i, 0] == pytest.approx(at, rel=1e-9)
-        assert np.isnan(found.values[i, 0][at < TIMES]).all() and np.isfinite(found.values[i, 0][at > TIMES]).all()
+        assert np.isnan(found.values[i, 0][at < TIMES]).all()
+        assert np.isfinite(found.values[i, 0][at > TIMES]).all()
     plain = asked(model, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(found.summaries["AV"][:, 1], plain.summaries["AV"][:, 1], rtol=1e-8)
 
@@ -120,7 +121,8 @@ def test_parameter_that_is_not_finite_is_a_counted_failure(model):
     bad[1, 0] = np.inf
     found = solve(model, bad, Events.shared(nothing(), 2), TIMES, covariates={"AGE": AGE})
     assert found.failures() == {SolveStatus.NOT_FINITE: 1}
-    assert np.isnan(found.values[1]).all() and np.isfinite(found.values[0, 0, :3]).all()
+    assert np.isnan(found.values[1]).all()
+    assert np.isfinite(found.values[0, 0, :3]).all()
 
 
 @pytest.mark.parametrize("name", ["conrado_alzheimer", "maringwa_depression", "plan_pain", "schoemaker_levetiracetam"])
@@ -130,7 +132,8 @@ def test_library_models_without_states_are_solved(name):
     rows = np.array([[inside(p) for p in model.parameters.values()]])
     given = {n: c.reference for n, c in model.inputs.items()}
     found = solve(compiled(model), rows, Events.shared(nothing(), 1), np.array([0.0, 10.0]), covariates=given)
-    assert found.status.tolist() == [0] and found.values.shape[0] == 1
+    assert found.status.tolist() == [0]
+    assert found.values.shape[0] == 1
     assert np.isfinite(found.values).all()
 
 
