@@ -88,7 +88,7 @@ def stop(plans: Plans, people: People, rows: Rows, time: Floats) -> None:
         plan.dosed.stop(np.searchsorted(plan.members, rows[mine]), time[mine])
 
 
-def decide(setting: Setting, people: People, course: Course, visit: int, look: Look) -> Rows:
+def decide(setting: Setting, people: People, course: Course, visit: int, *, look: Look) -> Rows:
     """Every decision before visit number `visit`, in place; the rows whose doses changed, ascending.
 
     look(rows, events, times (m, K)) -> {name: (m, K)}: outputs, summaries, equations as they truly are.

@@ -92,7 +92,7 @@ def _decide(setting: Setting, people: People, course: Course, visit: int) -> Non
             values[status != 0] = np.nan
         return {**found, **{name: found[output.is_] for name, output in setting.model.outputs.items()}}
 
-    changed = rules.decide(setting, people, course, visit, look)
+    changed = rules.decide(setting, people, course, visit, look=look)
     if changed.size:
         _replay(setting, people, course, changed)
 

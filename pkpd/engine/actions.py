@@ -121,7 +121,7 @@ def actions_of(events: Events, dosing: Dosing, changes: Changes | None = None, s
     given = _Given.of(events, dosing, changes)
     steady = given.steady_table()
     parts = [*_doses(given), *_steady_rows(given, steady), *_others(given), *_changed(changes), *_stops(stops)]
-    return _sorted([p for p in parts if len(p.time)], len(events), steady, given, changes)
+    return _sorted([p for p in parts if len(p.time)], len(events), steady, given, changes=changes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,10 +359,11 @@ def _stops(stops: F64 | None) -> list[_Rows]:
     subject, column = np.nonzero(np.isfinite(stops))
     time, size = stops[subject, column], len(subject)
     zero, index = np.zeros(size, np.int8), np.full(size, np.iinfo(np.int64).max)  # no reset cancels it
-    return [_Rows(subject, time, time, zero, index, zero, zero, zero.astype(np.int32), np.zeros(size), np.full(size, -1))]
+    target, none = zero.astype(np.int32), np.full(size, -1)
+    return [_Rows(subject, time, time, zero, index, zero, zero, target, np.zeros(size), none)]
 
 
-def _sorted(parts: list[_Rows], n: int, steady: F64, given: _Given, changes: Changes) -> Actions:
+def _sorted(parts: list[_Rows], n: int, steady: F64, given: _Given, *, changes: Changes) -> Actions:
     if parts:
         rows = parts[0]
         if len(parts) > 1:

@@ -39,7 +39,7 @@ class Tangent:
     """What a model with sensitivities (see `augment`) knows of its directions.
 
     wrt: names of the directions; states: direction -> states with a sensitivity, itself the state `STATE/DIRECTION`;
-    dosing: kind (bioavailability, lag, ...) -> (state, direction) -> derivative; stops: (number, direction) -> the same.
+    dosing: kind (bioavailability, lag, ...) -> (state, direction) -> derivative; stops: (number, direction) -> the same
     """
 
     wrt: tuple[str, ...]

@@ -71,7 +71,7 @@ def windows(endpoints: Sequence[Endpoint]) -> dict[str, tuple[list[float], list[
     return {e.name: ([e.end if e.kind == "value" else e.start], [e.end]) for e in found}
 
 
-def values(endpoint: Endpoint, summaries: Mapping[str, F64], curves: F64, o: int, times: F64) -> F64:
+def values(endpoint: Endpoint, summaries: Mapping[str, F64], curves: F64, o: int, *, times: F64) -> F64:
     """An endpoint of every subject of a chunk (n,); curves (n, output, T) at `times` (T,), its output the `o`-th."""
     if endpoint.how == "samples":
         return from_samples(endpoint, curves, o, times)

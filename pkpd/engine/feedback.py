@@ -170,7 +170,7 @@ def advance(dosed: Dosed, course: Course, until: F64, *, visits: Mapping[str, F6
     touched = np.zeros(len(stale), np.bool_)
     while stale.size:
         times, rules = _candidates(dosed, stale, until, visits or {})
-        due = _due(dosed, stale, times, rules, until)
+        due = _due(dosed, stale, times, rules, until=until)
         some = due.any(axis=1)
         stale, times, rules, due = stale[some], times[some], rules[some], due[some]
         if not stale.size:
@@ -216,7 +216,7 @@ def _dose_times(dosed: Dosed, rows: I64) -> F64:
     return found
 
 
-def _due(dosed: Dosed, rows: I64, times: F64, rules: I64, until: F64) -> Flags:
+def _due(dosed: Dosed, rows: I64, times: F64, rules: I64, *, until: F64) -> Flags:
     """Decisions not taken yet, before `until`; nobody whose treatment has stopped decides any more."""
     time, rule = dosed.last[rows, 0][:, None], dosed.last[rows, 1][:, None]
     later = (times > time) | ((times == time) & (rules > rule))

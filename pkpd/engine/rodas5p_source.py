@@ -86,7 +86,7 @@ def rodas5p_step(plan: Plan) -> str:
     elimination = Elimination.of(pattern, own)
     body += elimination.factor(pattern)
     for stage in range(1, 9):
-        body += _stage(plan, modes, stage, clock, elimination)
+        body += _stage(plan, modes, stage, clock, elimination=elimination)
     return lane_loop("step(W, rtol, atol)", [*body, *_end(plan), *modes.end("u9_")], "forced")
 
 
@@ -115,7 +115,7 @@ def _first(plan: Plan, slope: list[int], clock: dict[int, int], places: list[tup
     return lines + [f"g{j} = h * ({t}){by[j]}" for j, t in zip(clock, block.roots[n + q :], strict=True)]
 
 
-def _stage(plan: Plan, modes: Modes, stage: int, clock: dict[int, int], elimination: Elimination) -> list[str]:
+def _stage(plan: Plan, modes: Modes, stage: int, clock: dict[int, int], *, elimination: Elimination) -> list[str]:
     """One stage: k{stage}_{j} for every state the method steps."""
     own, lines = plan.own, []
     weights, outside = method.A[stage - 1], method.C[stage - 1]

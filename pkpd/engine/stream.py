@@ -87,7 +87,15 @@ def summarise(
     >>> found.percentiles([5, 50, 95]).value.shape, found.endpoint("CMAX").shape
     ((3, 1, 1, 3), (100,))
     """
-    job = _job(compiled, source, events, np.asarray(times, np.float64), outputs, tuple(endpoints), settings)
+    job = _job(
+        compiled,
+        source,
+        events,
+        np.asarray(times, np.float64),
+        outputs=outputs,
+        endpoints=tuple(endpoints),
+        settings=settings,
+    )
     kept = np.unique(np.asarray(keep, np.int64))
     grid = job.pilot(bins) if grid is None else grid
     if grid.low.shape != (len(job.outputs), len(job.times)):
@@ -95,7 +103,7 @@ def summarise(
     tallies = [_Tally.empty(job, grid) for _ in range(max(1, settings.threads))]
     with _Rows(job, spill) as rows:
         curves = [piece.curves for piece in _pieces(job, kept, tallies, rows)]
-    return _summary(job, grid, tallies, rows, curves)
+    return _summary(job, grid, tallies, rows, curves=curves)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,13 +143,14 @@ class _Job:
     def rows(self, solution: Solution, values: F64) -> F64:
         """Endpoints (n, endpoint)."""
         columns = (
-            ends.values(e, solution.summaries, values, self.outputs.index(e.of), self.times) for e in self.endpoints
+            ends.values(e, solution.summaries, values, self.outputs.index(e.of), times=self.times)
+            for e in self.endpoints
         )
         return np.stack([*columns], axis=1) if self.endpoints else np.empty((len(values), 0))
 
 
 def _job(
-    compiled: Compiled, source: Source | F64, events: Doses | Mapping[str, Doses], times: F64, outputs: Any,
+    compiled: Compiled, source: Source | F64, events: Doses | Mapping[str, Doses], times: F64, *, outputs: Any,
     endpoints: tuple[Endpoint, ...], settings: Settings,
 ) -> _Job:  # fmt: skip
     source = Given(values=source) if isinstance(source, np.ndarray) else source
@@ -245,7 +254,8 @@ class _Piece:
     curves: tuple[I64, F64]
 
 
-def _reduced(job: _Job, kept: I64, tally: _Tally, lo: int, hi: int) -> _Piece:
+def _reduced(job: _Job, kept: I64, tally: _Tally, bound: tuple[int, int]) -> _Piece:
+    lo, hi = bound
     subject, parameters = job.source.addresses(lo, hi), job.source.parameters(lo, hi)
     shown = np.flatnonzero(np.isin(subject, kept)) if kept.size else np.empty(0, np.int64)
     rows = np.empty((len(subject), len(job.doses), len(job.endpoints)))
@@ -269,7 +279,7 @@ def _pieces(job: _Job, kept: I64, tallies: list[_Tally], rows: _Rows) -> Iterato
     def work(bound: tuple[int, int]) -> _Piece:
         tally = free.get()
         try:
-            return _reduced(job, kept, tally, *bound)
+            return _reduced(job, kept, tally, bound)
         finally:
             free.put(tally)
 
@@ -326,7 +336,7 @@ class _Rows:
             self.spill.unlink(missing_ok=True)  # half a file of endpoints must not pass for the whole
 
 
-def _summary(job: _Job, grid: Grid, tallies: list[_Tally], rows: _Rows, curves: list[tuple[I64, F64]]) -> Summary:
+def _summary(job: _Job, grid: Grid, tallies: list[_Tally], rows: _Rows, *, curves: list[tuple[I64, F64]]) -> Summary:
     who, what = (np.concatenate(parts) for parts in zip(*curves, strict=True))
     by_address, order = np.argsort(who, kind="stable"), np.argsort(rows.subject, kind="stable")
     memory, total = rows.spill is None, functools.reduce(_Tally.joined, tallies)

@@ -67,7 +67,7 @@ def moved(events: Events, dosing: Dosing, changes: Changes, slopes: Mapping[str,
     scale = dosing.at("scale", row, table.target, 1.0)
     found = {}
     for name, slope in slopes.items():
-        d_amount, d_length, d_speed = _infused_slope(table, slope, row, forever, (amount, length, speed))
+        d_amount, d_length, d_speed = _infused_slope(table, slope, row, forever, given=(amount, length, speed))
         d_scale = slope.at("scale", row, table.target, 0.0)
         d_lag = slope.at("lag", row, table.target, 0.0)
         found[name] = Moved(
@@ -80,7 +80,7 @@ def moved(events: Events, dosing: Dosing, changes: Changes, slopes: Mapping[str,
 
 
 def _infused_slope(
-    table: Table, slope: Dosing, row: NDArray[np.int64], forever: NDArray[np.bool_], given: tuple[F64, F64, F64]
+    table: Table, slope: Dosing, row: NDArray[np.int64], forever: NDArray[np.bool_], *, given: tuple[F64, F64, F64]
 ) -> tuple[F64, F64, F64]:
     """Derivatives of amount, duration and rate, in the unit of the dose: the rules of `infused`, differentiated."""
     _, length, speed = given

@@ -163,8 +163,8 @@ class Regimen:
     def schedule(self, states: Mapping[str, str]) -> Schedule:
         """Expand to dose times; amounts in the unit of the state they go into.
 
-        states: state -> unit of a dose into it, in the model's order (`model.dose_units`). Errors: InputError for an unknown state or an
-        amount that cannot be turned into its unit.
+        states: state -> unit of a dose into it, in the model's order (`model.dose_units`).
+        Errors: InputError for an unknown state or an amount that cannot be turned into its unit.
         """
         parts = [_expanded(d, states) for d in self.doses]
         columns = [np.concatenate([p[i] for p in parts]) if parts else np.empty(0) for i in range(6)]

@@ -92,7 +92,7 @@ def timeline(
             raise InputError("changes within a subject", field=f"covariates.{name}", value=name, remedy=remedy)
     several = {name: s for name, s in several.items() if name in model.covariates}
     n = len(next(iter(constant.values()))) if constant else len(next(iter(several.values())).offsets) - 1
-    parts = [_subject(model, i, several, occasion, until) for i in range(n)]
+    parts = [_subject(model, i, several, occasion, until=until) for i in range(n)]
     offsets = np.concatenate([[0], np.cumsum([len(p[0]) for p in parts])]).astype(np.int64)
     owner = np.repeat(np.arange(n), np.diff(offsets))
     fixed = {k: np.asarray(v, np.float64)[owner] for k, v in constant.items() if k not in several}
@@ -111,7 +111,7 @@ def timeline(
 _Part = tuple[Floats, NDArray[np.bool_], dict[str, Floats], dict[str, Floats], NDArray[np.int64]]
 
 
-def _subject(model: Model, i: int, series: Mapping[str, Series], occasion: Series | None, until: float) -> _Part:
+def _subject(model: Model, i: int, series: Mapping[str, Series], occasion: Series | None, *, until: float) -> _Part:
     """(time, late, values, slopes, occasion) of one subject."""
     marks: set[tuple[float, bool]] = {(-np.inf, False)}
     for name, s in series.items():

@@ -63,7 +63,7 @@ def simulate(name: str, order: Order) -> int:
     people = _drawn(model, records, order) if order.parameters is None else _given(model, records, order)
     _not_too_many(records, people, order)
     engine = compiled(model)
-    values, failed = _predicted(model, engine, records, people, order)
+    values, failed = _predicted(model, engine, records, people, order=order)
     write_atomic(order.out, _table(model, records, people, values).encode())
     return _said(order, records, people, failed)
 
@@ -136,7 +136,7 @@ def _not_too_many(records: Records, people: People, order: Order) -> None:
 
 
 def _predicted(
-    model: Model, engine: Compiled, records: Records, people: People, order: Order
+    model: Model, engine: Compiled, records: Records, people: People, *, order: Order
 ) -> tuple[Floats, NDArray[np.int8]]:
     """Outputs (row of the table, output) and status (n * draws,); rows run over subject, draw, observation."""
     from pkpd.engine.status import SolveStatus
@@ -146,9 +146,9 @@ def _predicted(
     found = np.empty((len(owner), len(_wanted(model))))
     status = np.zeros(len(times), np.int8)
     for after in sorted({bool(a) for a in records.after}):
-        solution = _solved(engine, records, people, order, times, after=after)
+        solution = _solved(engine, records, people, order, times=times, after=after)
         rows = records.after[source] == after
-        parts = _outputs(model, engine, solution, people, times)
+        parts = _outputs(model, engine, solution, people, times=times)
         found[rows] = np.stack([part[owner[rows], column[source[rows]]] for part in parts], axis=1)
         status = np.maximum(status, solution.status)
     lost = np.unique(owner[~np.isfinite(found).all(axis=1)])
@@ -157,7 +157,7 @@ def _predicted(
 
 
 def _solved(
-    engine: Compiled, records: Records, people: People, order: Order, times: Floats, *, after: bool
+    engine: Compiled, records: Records, people: People, order: Order, *, times: Floats, after: bool
 ) -> Solution:
     from pkpd.engine.solve import solve
 
@@ -189,7 +189,7 @@ def _rows(records: Records, draws: int) -> tuple[NDArray[np.int64], NDArray[np.i
     return np.concatenate(owner), np.concatenate(source)
 
 
-def _outputs(model: Model, engine: Compiled, solution: Solution, people: People, times: Floats) -> list[Floats]:
+def _outputs(model: Model, engine: Compiled, solution: Solution, people: People, *, times: Floats) -> list[Floats]:
     """Every output of the model (n * draws, T), those of the response layer evaluated."""
     from pkpd.model import equations as eq
 

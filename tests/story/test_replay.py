@@ -217,9 +217,7 @@ def _replayed(table: pd.DataFrame) -> SimpleNamespace:
 
     for visit in range(1, 5):
         start, end, before = times[:, visit - 1], times[:, visit], hazards(visit)
-        units = {
-            name: -np.log(uniforms(SEED, Purpose.EVENT, **who, index=visit, slot=_slot(name))) for name in EVENTS
-        }
+        units = {name: -np.log(uniforms(SEED, Purpose.EVENT, **who, index=visit, slot=_slot(name))) for name in EVENTS}
         on, bad = ~np.isfinite(stop), np.full(n, NEVER)
         for name in EVENTS:
             when = start + units[name] / before[name]

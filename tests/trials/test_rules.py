@@ -24,7 +24,7 @@ def of(path):
     return opened(prepare(path).variants["main"].payload)
 
 
-def _level(ka, ke, v, times, amounts, at):
+def _level(ka, ke, v, times, *, amounts, at):
     """One compartment by superposition."""
     s = at - times
     one = amounts * ka / (ka - ke) * (np.exp(-ke * s) - np.exp(-ka * s))
@@ -46,7 +46,7 @@ def test_a_level_or_an_event_at_a_visit_steps_the_dose_down(write_study):
         ka, cl, v = (people.parameters[i, names.index(n)] for n in ("KA", "CL", "V"))
         given = dosing(plain, people, (np.array([i]), np.array([np.inf])))
         now = people.times[i, 1]
-        true = _level(ka, cl / v, v, given.time, given.amount, now)
+        true = _level(ka, cl / v, v, given.time, amounts=given.amount, at=now)
         z = normals(11, Purpose.RULE, subject=people.subject[i], replicate=people.replicate[i], index=0, slot=0)
         measured = true + np.sqrt(0.3**2 + (0.1 * true) ** 2) * float(z)
         bad = any(before.course.grade[n][i] >= 2 and before.course.onset[n][i] <= now for n in before.course.onset)
@@ -58,7 +58,7 @@ def test_a_level_or_an_event_at_a_visit_steps_the_dose_down(write_study):
             after.amount, np.where(given.time >= now, given.amount * (0.5 if acts else 1), given.amount)
         )
         assert (columns["adjusted.day"][i] == now / 24) if acts else np.isnan(columns["adjusted.day"][i])
-        last = _level(ka, cl / v, v, after.time, after.amount, people.times[i, 2])
+        last = _level(ka, cl / v, v, after.time, amounts=after.amount, at=people.times[i, 2])
         assert course.values["C"][i, 2] == pytest.approx(last, rel=1e-9)
         assert course.values["C"][i, 1] == before.course.values["C"][i, 1]
     assert 5 < hits < rows.size - 5

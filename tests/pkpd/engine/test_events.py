@@ -69,7 +69,7 @@ def brute(steps, times, ka=KA, ke=KE):
     for at in times:
         while queue and queue[0][0] < at:
             time, what, target, x = queue.pop(0)
-            y, t = carried(y, r, time - t, ka, ke), time
+            y, t = carried(y, r, time - t, ka, ke=ke), time
             if what == "add":
                 y[target] += x
             elif what == "rate":
@@ -82,12 +82,12 @@ def brute(steps, times, ka=KA, ke=KE):
                 y[target] *= x
             elif what == "rates":
                 ka, ke = x
-        y, t = carried(y, r, at - t, ka, ke), at
+        y, t = carried(y, r, at - t, ka, ke=ke), at
         found.append(y[1])
     return np.array(found)
 
 
-def carried(y, r, dt, ka, ke):
+def carried(y, r, dt, ka, *, ke):
     big = np.zeros((3, 3))
     big[:2, :2], big[:2, 2] = [[-ka, 0.0], [ka, -ke]], r
     return (expm(big * dt) @ np.append(y, 1.0))[:2]
@@ -252,7 +252,9 @@ def test_covariate_events_equal_segments_with_restarts(model, path, late):
     found = solve(model, P[None], given, TIMES, changes=changes, path=path, **TIGHT)
     np.testing.assert_allclose(found.values[0, 0], amount / volume, rtol=1e-8)
     # windows: Simpson on a fine grid of the witness, cut where the volume jumps
-    fine = [np.linspace(a, b, 201) for a, b in ((3.0, 6.0), (6.0, 7.5), (7.5, 14.0), (14.0, 15.0), (15.0, 19.0), (19, 22))]
+    fine = [
+        np.linspace(a, b, 201) for a, b in ((3.0, 6.0), (6.0, 7.5), (7.5, 14.0), (14.0, 15.0), (15.0, 19.0), (19, 22))
+    ]
     total, top = 0.0, 0.0
     for k, grid in enumerate(fine):
         inside = np.clip(grid, grid[0] + 1e-12, grid[-1] - 1e-12)

@@ -90,7 +90,7 @@ def course(model, parameters, name, subjects=None):
     return Course(look=look, observe=observe)
 
 
-def loop(model, p, subject, given, doses, horizon):
+def loop(model, p, subject, given, *, doses, horizon):
     """The witness: decisions one after the other; `doses` is a list of [time, planned amount, factor]."""
     doses = [[t, a, 1.0] for t, a in doses]
     factor, last, count, stopped = 1.0, (-1.0, -1), [0] * len(given), np.inf
@@ -173,7 +173,9 @@ def test_rules_equal_an_event_by_event_loop(case):
     found = dosed.events()
     acted = 0
     for i in range(n):
-        expected = np.array(sorted(loop(model, p[i], i, given, [(t, amount) for t in times], horizon))).reshape(-1, 2)
+        expected = np.array(
+            sorted(loop(model, p[i], i, given, doses=[(t, amount) for t in times], horizon=horizon))
+        ).reshape(-1, 2)
         rows = slice(found.offsets[i], found.offsets[i + 1])
         np.testing.assert_array_equal(found.time[rows], expected[:, 0])
         np.testing.assert_array_equal(found.amount[rows], expected[:, 1])

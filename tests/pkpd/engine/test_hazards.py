@@ -123,7 +123,7 @@ def test_nothing_comes_after_the_last_time_asked_and_recurrent_events_come_in_or
     assert abs(count.mean() - mean) < 4 * np.sqrt(mean / n)
 
 
-def _level(t, times, amount, ka, ke, v):
+def _level(t, times, amount, ka, *, ke, v):
     s = t - np.asarray(times)[:, None]
     one = np.where(s > 0, amount * ka / (ka - ke) * (np.exp(-ke * s) - np.exp(-ka * s)), 0.0)
     return one.sum(axis=0) / v
@@ -139,7 +139,7 @@ def test_a_hazard_driven_by_the_drug_against_quadrature_and_root_finding():
     def cumulative(i, t):
         ka, cl, v, h, s = p[i]
         cuts = [*times[times < t], t]
-        level = lambda x: h * np.exp(s * _level(np.array([x]), times, 100.0, ka, cl / v, v)[0])  # noqa: E731
+        level = lambda x: h * np.exp(s * _level(np.array([x]), times, 100.0, ka, ke=cl / v, v=v)[0])  # noqa: E731
         return sum(quad(level, a, b, epsabs=1e-13, epsrel=1e-12)[0] for a, b in pairwise(cuts))
 
     for i, k in ((0, 0), (0, 1), (1, 0), (1, 1)):

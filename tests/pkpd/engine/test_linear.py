@@ -20,10 +20,12 @@ SIMULATION = Path(__file__).parents[4] / "shared" / "reference" / "simulation"
 HEAD = "vtrial: model/1\nname: linear\nstates: {%s}\nparameters:\n%s\nequations: |\n%s\n"
 
 
-def model(states, parameters, equations, outputs, summaries=""):
+def model(states, parameters, equations, outputs, *, summaries=""):
     lines = "\n".join(f"  {p}: {{typical: 1 {unit}, status: assumed}}" for p, unit in parameters.items())
     text = HEAD % (", ".join(f'{s}: "1"' for s in states), lines, "\n".join(f"  {e}" for e in equations))
-    return compiled(Model.parse(text + summaries + "outputs: {" + ", ".join(f"{o}: {{is: {o}}}" for o in outputs) + "}\n"))
+    return compiled(
+        Model.parse(text + summaries + "outputs: {" + ", ".join(f"{o}: {{is: {o}}}" for o in outputs) + "}\n")
+    )
 
 
 RATES = {"KA": "1/h", "K10": "1/h", "K12": "1/h", "K21": "1/h", "K13": "1/h", "K31": "1/h", "V": "1"}
@@ -34,7 +36,8 @@ THREE = (
     ["C", "far"],
 )  # fmt: skip
 WINDOWS = "summaries:\n" + "".join(
-    f"  {n}: {{of: C, as: {kind}, window: 24 h}}\n" for n, kind in (("AV", "average"), ("HI", "maximum"), ("LO", "minimum"))
+    f"  {n}: {{of: C, as: {kind}, window: 24 h}}\n"
+    for n, kind in (("AV", "average"), ("HI", "maximum"), ("LO", "minimum"))
 )
 CHAIN = (
     ["X0", "X1", "X2", "X3", "X4"], {"K": "1/h", "Q": "1/h"},
@@ -47,7 +50,7 @@ RING = (
 )  # fmt: skip
 
 
-def doses(n, times=(0.0, 12.0, 24.0), amount=100.0, target=0, duration=0.0, steady=0, interval=0.0):
+def doses(n, times=(0.0, 12.0, 24.0), amount=100.0, target=0, *, duration=0.0, steady=0, interval=0.0):
     t = np.asarray(times, float)
     k = len(t)
     first = np.arange(k) == 0
@@ -64,8 +67,12 @@ def drawn(n, seed=3):
     rng = np.random.default_rng(seed)
     p = np.exp(rng.uniform(np.log(0.01), np.log(3.0), (n, 7)))
     for i in range(0, n, 5):
-        A = np.array([[-(p[i, 1] + p[i, 2] + p[i, 4]), p[i, 3], p[i, 5]], [p[i, 2], -p[i, 3], 0], [p[i, 4], 0, -p[i, 5]]])
-        p[i, 0] = -np.sort(np.linalg.eigvals(A).real)[rng.integers(0, 3)] * (1 + rng.choice([0, 1e-13, 1e-9, 1e-6, 1e-4]))
+        A = np.array(
+            [[-(p[i, 1] + p[i, 2] + p[i, 4]), p[i, 3], p[i, 5]], [p[i, 2], -p[i, 3], 0], [p[i, 4], 0, -p[i, 5]]]
+        )
+        p[i, 0] = -np.sort(np.linalg.eigvals(A).real)[rng.integers(0, 3)] * (
+            1 + rng.choice([0, 1e-13, 1e-9, 1e-6, 1e-4])
+        )
     return p
 
 
