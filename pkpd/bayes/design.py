@@ -5,11 +5,13 @@ them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pkpd.bayes.ode_design import OdeDesign, ode_design
+from pkpd.bayes.plan import plan
 from pkpd.engine.actions import Dosing, actions_of
 from pkpd.engine.build import compiled
 from pkpd.engine.structure import OneCompartment
@@ -37,13 +39,17 @@ class Structure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
-    """`arrays`: the inputs of the kernel after ka, cl, v; `dv` (rows,), `covariates` (subjects,) by name."""
+    """`arrays`: the inputs of the kernel after ka, cl, v; `dv` (rows,), `covariates` (subjects,) by name.
+
+    structure is None, and arrays empty, where the generated solver predicts the data: then `ode` is what it needs.
+    """
 
     ids: tuple[str, ...]
     arrays: tuple[NDArray[Any], ...]
     dv: Floats
     covariates: dict[str, Floats]
-    structure: Structure
+    structure: Structure | None
+    ode: OdeDesign | None = None
 
     @property
     def rows(self) -> int:
@@ -58,12 +64,16 @@ def measured_output(model: Model, records: Records) -> str:
     return list(model.outputs)[found[0]]
 
 
-def design(model: Model, records: Records) -> Design:
-    """Errors: InputError for a model outside the one-compartment family, a missing covariate."""
+def design(model: Model, records: Records, *, path: Literal["auto", "closed", "ode"] = "auto") -> Design:
+    """The data of a fit. path: the closed form of one compartment, or the generated solver for any model (`auto`: the
+    closed form where there is one). Errors: InputError for records that cannot be fitted yet, a missing covariate.
+    """
     output = measured_output(model, records)
-    form = _form(model, output)
-    times, subject, column = _grid(records)
+    form = _form(model, output, path)
     _check_covariates(model, records)
+    if form is None:
+        return _by_solver(model, records, output)
+    times, subject, column = _grid(records)
     after = _after(model, records, form)
     _check_error(model, output, records, after)
     return Design(
@@ -73,6 +83,31 @@ def design(model: Model, records: Records) -> Design:
         covariates={name: np.asarray(records.covariates[name], np.float64) for name in _needed(model)},
         structure=_structure(model, output, form),
     )
+
+
+def _by_solver(model: Model, records: Records, output: str) -> Design:
+    """The design of a model without a closed form; parameters that the fit keeps fixed carry no gradient."""
+    found, how = compiled(model), plan(model, output)
+    _check_error(model, output, records, records.after)
+    wrt = [n for n, p in model.parameters.items() if n in how.typical or n in how.spread or p.effects or p.above]
+    base = np.array([[float(p.typical) for p in model.parameters.values()]])
+    inputs = [_input(name, records) for name in found.inputs]
+    rows = np.column_stack([np.repeat(base, len(records), axis=0), *inputs])
+    number = len(model.outputs)
+    measured = [str(model.outputs[output].is_)] * number
+    return Design(
+        ids=records.ids, arrays=(), dv=np.ascontiguousarray(records.dv, np.float64),
+        covariates={name: np.asarray(records.covariates[name], np.float64) for name in _needed(model)},
+        structure=None, ode=ode_design(found, records, measured, wrt, base=rows),
+    )  # fmt: skip
+
+
+def _input(name: str, records: Records) -> Floats:
+    """A covariate that the integration itself uses, constant within subject."""
+    if name not in records.covariates:
+        remedy = "only covariates that are constant within a subject can be fitted yet"
+        raise InputError("the data lack a covariate of the dynamics", field=name, remedy=remedy)
+    return np.asarray(records.covariates[name], np.float64)
 
 
 def _needed(model: Model) -> tuple[str, ...]:
@@ -90,15 +125,22 @@ def _check_covariates(model: Model, records: Records) -> None:
             raise InputError("the data lack a covariate of the model", field=name, remedy="add the column")
 
 
-def _form(model: Model, output: str) -> OneCompartment:
-    wanted = model.outputs[output].is_
-    form = compiled(model).form
-    if form is None or wanted not in form.scale:
-        remedy = "only one-compartment models with an output proportional to the central amount can be fitted yet"
-        raise InputError(
-            "this structure has no closed form to fit", field=f"outputs.{output}", value=wanted, remedy=remedy
-        )
-    return form
+def _form(model: Model, output: str, path: str) -> OneCompartment | None:
+    """The closed form, or None for the generated solver."""
+    wanted, form = model.outputs[output].is_, compiled(model).form
+    known = form is not None and wanted in form.scale and not _moving_doses(model)
+    if path == "closed" and not known:
+        problem = "this structure has no closed form to fit"
+        raise InputError(problem, field=f"outputs.{output}", value=wanted, remedy="leave the path to the product")
+    return form if known and path != "ode" else None
+
+
+def _moving_doses(model: Model) -> bool:
+    """Whether a dose arrives by more than numbers: the closed form's kernel has no derivative of it."""
+    doses = model.doses.values()
+    return any(not isinstance(x, float) for dose in doses for x in (dose.bioavailability, dose.lag)) or any(
+        dose.scale != 1.0 for dose in doses
+    )
 
 
 def _structure(model: Model, output: str, form: OneCompartment) -> Structure:

@@ -40,13 +40,25 @@ def population_model(plan: Plan, design: Design) -> pm.Model:
     with pm.Model(coords=coords) as model:
         typical = _typical(plan)
         individual = _individual(plan, design, typical, _etas(plan))
-        structure = design.structure
+        mean = _mean(design, individual)
+        pm.Normal(plan.output, mean, _sd(plan, mean), observed=design.dv, dims="row")
+    return model
+
+
+def _mean(design: Design, individual: Mapping[str, Any]) -> Any:
+    """Predicted value of every row: by the closed form, or by the generated solver."""
+    structure = design.structure
+    if structure is not None:
         ke, volume = graph(structure.elimination, individual), graph(structure.volume, individual)
         ka = 1.0 if structure.absorption is None else graph(structure.absorption, individual)
         ka, cl, v = (_per_subject(x, design) for x in (ka, ke * volume, volume))
-        mean = concentration(ka, cl, v, design.arrays)
-        pm.Normal(plan.output, mean, _sd(plan, mean), observed=design.dv, dims="row")
-    return model
+        return concentration(ka, cl, v, design.arrays)
+    from pkpd.bayes.ode_op import prediction
+
+    if design.ode is None:
+        raise TypeError("a design predicts by a closed form or by a solver")
+    columns = [_per_subject(individual[name], design) for name in design.ode.wrt]
+    return prediction(pt.stack(columns, axis=1), design.ode)
 
 
 def _typical(plan: Plan) -> dict[str, Any]:

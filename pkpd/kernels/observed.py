@@ -59,3 +59,16 @@ def pulled_back(slope: F64, cotangent: F64, subject: I64, like: F64) -> tuple[F6
         cl[i] += slope[r, 1] * cotangent[r]
         v[i] += slope[r, 2] * cotangent[r]
     return ka, cl, v
+
+
+@kernel
+def pulled_back_rows(slope: F64, cotangent: F64, subject: I64, like: F64) -> F64:
+    """Cotangents of K parameters (subjects, K) from those of the rows: sum over a subject's rows, in order of rows.
+
+    slope (rows, K); `like`: any array (subjects, K).
+    """
+    found = np.zeros(like.shape)
+    for r in range(subject.size):
+        for k in range(found.shape[1]):
+            found[subject[r], k] += slope[r, k] * cotangent[r]
+    return found

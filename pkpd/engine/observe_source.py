@@ -1,0 +1,145 @@
+"""Source text of what a likelihood calls: predictions of the data's rows and their slopes, in one compiled function.
+
+It stands in the module of a solver with sensitivities. Doses are worked out inside, so that a share, a lag or a scale
+may be a parameter: boluses and infusions of a given rate or duration. No Python runs between parameters and slopes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pkpd.engine.dynamics import TIME, Dynamics
+from pkpd.engine.graph import Graph
+from pkpd.engine.printer import statements
+from pkpd.model.equations import Expr
+
+__all__ = ["OBSERVE", "observe_functions"]
+
+_KINDS = ("bioavailability", "lag", "scale")
+
+OBSERVE = '''
+@inline
+def put(count, at, what, state, x, time, kind, target, amount):
+    """One more action of the subject, kept in order of time; equal times stay in order of arrival."""
+    row = count
+    while row > 0 and time[row - 1] > at:
+        time[row], kind[row] = time[row - 1], kind[row - 1]
+        target[row], amount[row] = target[row - 1], amount[row - 1]
+        row -= 1
+    time[row], kind[row], target[row], amount[row] = at, what, state, x
+    return count + 1
+
+
+@inline
+def rate_on(count, at, late, state, speed, slope, G, where, time, kind, target, amount):
+    """An input of `speed` from `at` on; late, slope (K,): how the time and the speed move."""
+    for k in range(where.shape[1]):
+        if where[state, k] >= 0:
+            if late[k] != 0.0:
+                count = put(count, at, 0, where[state, k], -speed * late[k], time, kind, target, amount)
+            if slope[k] != 0.0:
+                count = put(count, at, 1, where[state, k], slope[k], time, kind, target, amount)
+    return put(count, at, 1, state, speed, time, kind, target, amount)
+
+
+@inline
+def dose(count, at0, given, state, length, rate, G, where, time, kind, target, amount, late, slope):
+    """One dose: `given` at `at0`, over `length` hours or at `rate` (0: not given)."""
+    share, lag, scale = G[0, state, 0], G[1, state, 0], G[2, state, 0]
+    K, at = where.shape[1], at0 + lag
+    if not (lag >= 0.0 and lag < np.inf):
+        at, share = at0, np.nan
+    if length <= 0.0 and rate <= 0.0:
+        for k in range(K):
+            if G[1, state, k + 1] != 0.0:
+                count = put(count, at, 10, k, G[1, state, k + 1], time, kind, target, amount)
+        count = put(count, at, 0, state, given * share * scale, time, kind, target, amount)
+        for k in range(K):
+            more = given * (G[0, state, k + 1] * scale + share * G[2, state, k + 1])
+            if more != 0.0 and where[state, k] >= 0:
+                count = put(count, at, 0, where[state, k], more, time, kind, target, amount)
+            if G[1, state, k + 1] != 0.0:
+                count = put(count, at, 11, k, G[1, state, k + 1], time, kind, target, amount)
+        return count
+    hours = given * share / rate if rate > 0.0 else length
+    speed = rate * scale if rate > 0.0 else given * share * scale / length
+    for k in range(K):
+        late[k] = G[1, state, k + 1]
+        part = 0.0 if rate > 0.0 else given * G[0, state, k + 1] * scale / length
+        slope[k] = part + speed / scale * G[2, state, k + 1]
+    count = rate_on(count, at, late, state, speed, slope, G, where, time, kind, target, amount)
+    for k in range(K):
+        late[k] += given * G[0, state, k + 1] / rate if rate > 0.0 else 0.0
+        slope[k] = -slope[k]
+    return rate_on(count, at + hours, late, state, -speed, slope, G, where, time, kind, target, amount)
+
+
+@njit(**options, cache=True)
+def observe(X, base, columns, offsets, time, given, state, length, rate, times, subject, column, output, slopes, where,
+            settings):
+    n, K, rows = X.shape[0], X.shape[1], subject.size
+    P = base.copy()
+    for k in range(K):
+        P[:, columns[k]] = X[:, k]
+    most = time.size * (2 + 4 * K)
+    when, kind = np.empty(most), np.zeros(most, np.int8)
+    target, amount = np.zeros(most, np.int32), np.empty(most)
+    first, start = np.zeros(n + 1, np.int64), np.zeros(n)
+    G, late, slope = np.zeros((3, where.shape[0], K + 1)), np.zeros(K), np.zeros(K)
+    for i in range(n):
+        dosing(P[i], G)
+        lo, count = first[i], 0
+        for row in range(offsets[i], offsets[i + 1]):
+            start[i] = min(start[i], time[row])
+            count = dose(count, time[row], given[row], state[row], length[row], rate[row], G, where,
+                         when[lo:], kind[lo:], target[lo:], amount[lo:], late, slope)
+        first[i + 1] = lo + count
+    values = np.full((n, NO, times.shape[1]), np.nan)
+    status, none = np.zeros(n, np.int8), np.empty((n, 0, 0))
+    total = first[n]
+    solve(P, first, when[:total].copy(), kind[:total].copy(), target[:total].copy(), amount[:total].copy(),
+          np.empty((0, 4)), np.empty(0, np.int32), np.empty((0, P.shape[1])), start, times.copy(), False,
+          np.empty(0, np.int64), none, none, settings[0], settings[1], np.int64(settings[2]), none, none, values,
+          np.empty((n, 0, 3, 0)), status)
+    prediction, gradient = np.empty(rows), np.zeros((rows, K))
+    for r in range(rows):
+        i, j, o = subject[r], column[r], output[r]
+        prediction[r] = values[i, o, j]
+        for k in range(K):
+            if slopes[o, k] >= 0:
+                gradient[r, k] = values[i, slopes[o, k], j]
+            elif status[i] != 0:
+                gradient[r, k] = np.nan
+    return prediction, gradient
+'''
+
+
+def observe_functions(dynamics: Dynamics) -> str:
+    """Text to append to the solver of a model with sensitivities."""
+    tangent = dynamics.tangent
+    if tangent is None:
+        raise TypeError("a model without sensitivities")
+    cells: list[tuple[str, Expr]] = []
+    for kind, name in enumerate(_KINDS):
+        for s, state in enumerate(dynamics.states):
+            expr = getattr(dynamics, name).get(state)
+            if expr is not None:
+                cells.append((f"G[{kind}, {s}, 0]", expr))
+            for k, direction in enumerate(tangent.wrt):
+                slope = tangent.dosing[name].get((state, direction))
+                if slope is not None:
+                    cells.append((f"G[{kind}, {s}, {k + 1}]", slope))
+    return _dosing(dynamics, cells) + OBSERVE
+
+
+def _dosing(dynamics: Dynamics, cells: Sequence[tuple[str, Expr]]) -> str:
+    """Share, lag and scale of every state, and their derivatives, from a row of parameters."""
+    graph = Graph(frozenset({*dynamics.states, TIME}))
+    names = {name: graph.symbol(name) for name in (*dynamics.parameters, TIME, *dynamics.states)}
+    given = {names[name]: f"p[{k}]" for k, name in enumerate(dynamics.parameters)}
+    for name, expr in dynamics.assigned.items():
+        names[name] = graph.of(expr, names)
+    block = statements(graph, [graph.of(expr, names) for _, expr in cells], given, "x")
+    lines = ["G[:] = 0.0", "G[0, :, 0] = 1.0", "G[2, :, 0] = 1.0", *block.lines]
+    lines += [f"{cell} = {text}" for (cell, _), text in zip(cells, block.roots, strict=True)]
+    return "\n@inline\ndef dosing(p, G):\n" + "\n".join(f"    {line}" for line in lines) + "\n"
