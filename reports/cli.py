@@ -108,14 +108,17 @@ def run(
 @app.command()
 @guarded
 def check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Protocol, model (YAML) or data (CSV) file.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Protocol, model (YAML), data (CSV), or a model of the library.")
+    ],
     *,
+    quick: Annotated[bool, typer.Option("--quick", help="Only the text: a model is not solved.")] = False,
     machine: Machine = False,
 ) -> int:
-    """Read a protocol, model or data file and say what is wrong with it; nothing is run."""
+    """Read a protocol, model or data file and say what is wrong with it; a sound model is also examined."""
     from reports.desk import texts
 
-    return texts.check(file, machine=machine)
+    return texts.check(file, quick=quick, machine=machine)
 
 
 @app.command()

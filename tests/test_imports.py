@@ -51,4 +51,4 @@ def test_help_loads_no_numbers() -> None:
 
 @pytest.mark.parametrize("file", ["examples/theophylline_copd/protocol.yaml", "pkpd/library/theophylline.yaml"])
 def test_check_loads_no_engine_and_no_sampler(file: str, pytestconfig: pytest.Config) -> None:
-    assert not _called("check", str(pytestconfig.rootpath / file)).intersection(HEAVY)
+    assert not _called("check", "--quick", str(pytestconfig.rootpath / file)).intersection(HEAVY)

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from pkpd.conformance.case import Case, Given
 from pkpd.conformance.evidence import Check, Measured, NotApplicable
-from pkpd.conformance.scales import rounded
+from pkpd.conformance.scales import AMOUNTS, rounded
 from pkpd.ground.units import factor, parsed
 
 __all__ = ["CHECKS", "Disposition", "disposition", "panels"]
 
 F64 = NDArray[np.float64]
-_AMOUNTS = ((("mass", 1),), (("amount", 1),), (("activity", 1),))
 _TAIL = 45.0
 _LARGEST = 1e3  # a state in kg beside doses in mg is a body or a tumour, not drug
 
@@ -36,7 +35,7 @@ def disposition(case: Case) -> Disposition:
     Errors: NotApplicable where the drug is not kept as an amount, or where some is made without a dose.
     """
     reading, units = case.reading, case.model.states
-    dosed = [s for s in case.doses if parsed(units[s])[1] in _AMOUNTS]
+    dosed = [s for s in case.doses if parsed(units[s])[1] in AMOUNTS]
     if not dosed:
         raise NotApplicable("no dosed state is an amount")
     kind = parsed(units[dosed[0]])[1]
@@ -192,7 +191,7 @@ def _of_drug(case: Case, k: int) -> bool:
     """Dosed, or in the unit of a dosed state that it follows; and an amount."""
     units, state = case.model.states, case.reading.states[k]
     before = [d for d in case.doses if d in case.reading.needs[state] and units[d] == units[state]]
-    return bool(before) and parsed(units[state])[1] in _AMOUNTS and case.reading.start[k] == 0.0
+    return bool(before) and parsed(units[state])[1] in AMOUNTS and case.reading.start[k] == 0.0
 
 
 def _cannot_cross(case: Case, k: int, times: F64, found: F64) -> bool:

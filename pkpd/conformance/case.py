@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pkpd.conformance.reading import Reading
-from pkpd.conformance.scales import Times, dosed_states, times_of, trial_amount
+from pkpd.conformance.scales import Times, dosed_states, downstream, times_of, trial_amount
 from pkpd.engine.build import Compiled, of_dynamics
 from pkpd.engine.dynamics import dynamics_of
 from pkpd.engine.solve import Solution, SolveStatus, solve
@@ -56,12 +56,15 @@ def schedule(records: Sequence[Given]) -> Schedule:
     return Schedule(**{name: column.astype(kinds.get(name, np.float64)) for name, column in columns.items()})
 
 
-def distance(a: F64, b: F64) -> float:
-    """Largest difference over each output's peak; (..., output, T) or (n, output, T). A NaN is infinitely far."""
+def distance(a: F64, b: F64, floor: F64 | float = 0.0) -> float:
+    """Largest difference over each output's peak, or `floor` (output,) where that is more. A NaN is infinitely far.
+
+    a, b: (output, T) or (n, output, T).
+    """
     if not a.size:
         return 0.0
     axes = tuple(k for k in range(a.ndim) if k != a.ndim - 2)
-    peak = np.maximum(np.abs(a), np.abs(b)).max(axis=axes)
+    peak = np.maximum(np.maximum(np.abs(a), np.abs(b)).max(axis=axes), floor)
     apart = np.abs(a - b).max(axis=axes)
     if not (np.isfinite(peak).all() and np.isfinite(apart).all()):
         return float("inf")
@@ -93,6 +96,10 @@ class Case:
     def outputs(self) -> tuple[str, ...]:
         """Names along the output axis."""
         return self.compiled.outputs
+
+    def apart(self, a: F64, b: F64, outputs: Sequence[int] | slice = slice(None)) -> float:
+        """Distance of two sets of profiles; what is a millionth of an output's usual peak is its rounding."""
+        return distance(a, b, 1e-6 * self.peaks[outputs])
 
     @cached_property
     def grid(self) -> F64:
@@ -126,7 +133,7 @@ class Case:
         """One subject per plan, as `solve` gives them; `parameters` (n, P) where they are not the typical subject."""
         rows = np.tile(self.parameters, (len(plans), 1)) if parameters is None else parameters
         events = Events.pack([schedule(plan) for plan in plans])
-        settings = {"rtol": TIGHT, "atol": self.atol, "max_steps": _STEPS, **options}
+        settings = {"rtol": TIGHT, "atol": self.atol, "max_steps": _STEPS, **self.inputs, **options}
         return solve(self.compiled, rows, events, times, **settings)
 
     def solve(
@@ -138,6 +145,12 @@ class Case:
             status, count = next(iter(failures.items()))
             raise NotSolved(f"{count} of {len(plans)} subjects not solved ({status.name}): {status.advice}")
         return found.values
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What `solve` takes besides, where the equations read covariates."""
+        used = self.model.inputs if self.compiled.inputs else ()
+        return {"covariates": {name: self.reading.constants[name] for name in used}} if used else {}
 
     @cached_property
     def atol(self) -> float:
@@ -194,7 +207,7 @@ def case_of(model: Model) -> Case:
     doses = {s: trial_amount(reading, s) for s in dosed_states(reading)}
     dosed = reading.start.copy()
     for state, amount in doses.items():
-        dosed[reading.states.index(state)] += amount * reading.dose(state).factor
+        dosed += amount * reading.dose(state).factor * downstream(reading, state)
     case = Case(
         model=model, reading=reading, compiled=compiled, times=times_of(reading, dosed), doses=doses,
         parameters=np.asarray([constants[name] for name in compiled.parameters]), peaks=np.ones(len(shown)),
@@ -208,7 +221,22 @@ def _tried(case: Case) -> Case:
     for _ in range(12):
         found = case.solution([case.usual()], case.grid, rtol=1e-6, atol=1e-8, max_steps=_TRIAL_STEPS)
         if found.status[0] == SolveStatus.OK:
+            shorter = case.times.shorter(_settled(case) / 7.0)
+            if shorter.slow < 0.5 * case.times.slow:
+                case = replace(case, times=shorter)
+                found = case.solution([case.usual()], case.grid, rtol=1e-6, atol=1e-8, max_steps=_TRIAL_STEPS)
             return replace(case, peaks=np.abs(found.values[0]).max(axis=1))
         said = f"{SolveStatus(int(found.status[0])).name}: {SolveStatus(int(found.status[0])).advice}"
         case = replace(case, times=case.times.shorter())
     raise NotSolved(f"the typical subject cannot be solved ({said})")
+
+
+def _settled(case: Case) -> float:
+    """When, after one dose into each dosed state, every state is within 1e-3 of its range from where it ends [h]."""
+    times = np.geomspace(0.1 * case.times.fast, case.times.horizon, 240)
+    plan = [case.one(state) for state in case.doses]
+    found = case.solution([plan], times, rtol=1e-6, atol=1e-8, max_steps=_TRIAL_STEPS).values[0, : case.states]
+    away = np.abs(found - found[:, -1:])
+    far = away > 1e-3 * away.max(axis=1, keepdims=True) + 1e-12 * np.abs(found).max(axis=1, keepdims=True)
+    last = np.flatnonzero(far.any(axis=0))
+    return float(times[min(last[-1] + 1, len(times) - 1)]) if len(last) else case.times.horizon

@@ -69,7 +69,7 @@ def arrival(case: Case) -> Measured:
         expected[k] = facts.factor * case.doses[state]
         size = np.maximum(case.peaks[: case.states], abs(expected[k]) if _same_unit(case, state) else 0.0)
         size[k] = abs(expected[k])
-        before = distance(dosed[:, :1], free[:, :1])
+        before = case.apart(dosed[:, :1], free[:, :1], slice(case.states))
         apart = np.divide(np.abs(jump - expected), size, out=np.zeros(case.states), where=size > 0)
         worst = max(worst, before, float(apart.max()))
         said.append(f"{state} x{facts.factor:.4g}")
@@ -104,7 +104,7 @@ def superposition(case: Case) -> Measured:
     first = [case.one(s) for s in names]
     second = [case.one(s, 1.3 * tau, 2.5) for s in names[::-1]]
     none, a, b, both = case.solve([[], first, second, first + second], case.grid)[:, numbers]
-    return Measured(distance(both - none, (a - none) + (b - none)), 1e-6, f"of {_named(case, numbers)}")
+    return Measured(case.apart(both - none, (a - none) + (b - none), numbers), 1e-6, f"of {_named(case, numbers)}")
 
 
 def proportionality(case: Case) -> Measured:
@@ -112,7 +112,7 @@ def proportionality(case: Case) -> Measured:
     numbers, plan = _linear(case), case.usual()
     triple = [replace(g, amount=3.0 * g.amount) for g in plan]
     none, one, three = case.solve([[], plan, triple], case.grid)[:, numbers]
-    return Measured(distance(three - none, 3.0 * (one - none)), 1e-6, f"of {_named(case, numbers)}")
+    return Measured(case.apart(three - none, 3.0 * (one - none), numbers), 1e-6, f"of {_named(case, numbers)}")
 
 
 def additional(case: Case) -> Measured:
@@ -123,7 +123,7 @@ def additional(case: Case) -> Measured:
         short.append(case.one(state, begin, 1.0, interval=tau, more=4))
         long += [case.one(state, begin + i * tau) for i in range(5)]
     a, b = case.solve([short, long], case.grid)
-    return Measured(distance(a, b), 1e-9, f"5 doses every {tau:g} h")
+    return Measured(case.apart(a, b), 1e-9, f"5 doses every {tau:g} h")
 
 
 def steady(case: Case) -> Measured:
@@ -150,17 +150,26 @@ def _steady_interval(case: Case) -> float:
 
 def _against_brute_force(case: Case, state: str, duration: float, count: int) -> float | str:
     """Distance over one interval, with the first of three dose sizes that gets steady; or why none does."""
-    tau, change = _steady_interval(case), 0.0
+    tau, left = _steady_interval(case), 0.0
     inside = tau * (np.arange(23) + 0.381966) / 23.0
-    for size in (1.0, 0.1, 0.01):
-        doses = [case.one(state, i * tau, size, duration=duration) for i in range(count)]
-        times = np.stack([(count - 1) * tau + inside, (count - 2) * tau + inside])
-        last, before = case.solve([doses, doses[:-1]], times)
-        change = distance(last, before)
-        if change <= 1e-8:
+    for size, many in ((1.0, count), (0.1, count), (0.01, count), (1.0, 4 * count), (0.1, 4 * count)):
+        atol = case.atol * size * min(1.0, case.doses[state] / case.peaks[: case.states].max())
+        floor = 1e-6 * size * case.peaks
+        doses = [case.one(state, i * tau, size, duration=duration) for i in range(many)]
+        plans = [doses[: many - k] for k in range(3)]
+        times = np.stack([(many - 1 - k) * tau + inside for k in range(3)])
+        found = case.solve(plans, times, atol=atol)
+        left = _remaining(distance(found[0], found[1], floor), distance(found[1], found[2], floor))
+        if left <= 1e-7:
             ss = [case.one(state, 0.0, size, duration=duration, interval=tau, steady=1)]
-            return distance(case.solve([ss], inside)[0], last)
-    return f"{state}: no steady state after {count} doses (the last two intervals differ by {change:.1e})"
+            return distance(case.solve([ss], inside, atol=atol)[0], found[0], floor)
+    return f"{state}: no steady state after {4 * count} doses (still {left:.1e} away)"
+
+
+def _remaining(change: float, before: float) -> float:
+    """Sum of the changes still to come if they shrink as the last two did."""
+    ratio = change / before if before > 0.0 else 0.0
+    return change / (1.0 - ratio) if change > 1e-10 and ratio < 1.0 else change if change <= 1e-10 else math.inf
 
 
 def short_infusion(case: Case) -> Measured:
@@ -171,7 +180,7 @@ def short_infusion(case: Case) -> Measured:
     infused = [replace(g, duration=brief) for g in bolus]
     late = case.grid[case.grid > 1e3 * brief]
     a, b = case.solve([bolus, infused], late)
-    return Measured(distance(a, b), 1e-5, f"over {brief:.1e} h")
+    return Measured(case.apart(a, b), 1e-5, f"over {brief:.1e} h")
 
 
 def reset(case: Case) -> Measured:
@@ -185,7 +194,7 @@ def reset(case: Case) -> Measured:
         gone = Given(time=at, amount=0.0, target=case.target(state), kind=EventKind.RESET.value)
         past = [g for g in case.usual() if g.time < at]
         found = case.solve([[*past, again], [case.one(state)], [*past, gone], []], times)
-        worst = max(worst, distance(found[0], found[1]), distance(found[2], found[3]))
+        worst = max(worst, case.apart(found[0], found[1]), case.apart(found[2], found[3]))
     return Measured(worst, 1e-6, f"at {at:g} h, with an infusion running")
 
 
@@ -203,7 +212,7 @@ def ties(case: Case) -> Measured:
             pairs.append(([ending, one, two], [two, ending, one]))
         pairs += [([one, case.one(other, tau)], [case.one(other, tau), one]) for other in names if other != state]
         for left, right in pairs:
-            worst = max(worst, distance(*case.solve([left, right], case.grid)))
+            worst = max(worst, case.apart(*case.solve([left, right], case.grid)))
     return Measured(worst, 1e-8, "sums, ADDL, end of an infusion, order of records")
 
 

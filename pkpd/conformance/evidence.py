@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from math import isfinite
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from pkpd.conformance.case import Case
@@ -36,11 +37,15 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """An identity: `name`, `claim` in words, and how it is measured on a case (may raise NotApplicable)."""
+    """An identity: `name`, `claim` in words, and how it is measured on a case (may raise NotApplicable).
+
+    dynamic: it is about states, and a model without any has nothing to show.
+    """
 
     name: str
     claim: str
     measure: Callable[[Case], Measured]
+    dynamic: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +60,10 @@ class Evidence:
     reason: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values; a value that is not finite is None."""
+        value = self.value if self.value is not None and isfinite(self.value) else None
         return {
-            "name": self.name, "claim": self.claim, "verdict": self.verdict.value, "value": self.value,
+            "name": self.name, "claim": self.claim, "verdict": self.verdict.value, "value": value,
             "tolerance": self.tolerance, "reason": self.reason,
         }  # fmt: skip
 
@@ -66,6 +72,7 @@ class Evidence:
 class Conformance:
     """All evidence on one model; `regimen` says in one line with which doses and times it was gathered."""
 
+    FAIL: ClassVar[Verdict] = Verdict.FAIL
     model: str
     regimen: str
     evidence: tuple[Evidence, ...]
@@ -78,6 +85,10 @@ class Conformance:
     def ok(self) -> bool:
         """Whether nothing failed (and something was examined)."""
         return bool(self.of(Verdict.PASS)) and not self.of(Verdict.FAIL)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"regimen": self.regimen, "evidence": [e.to_dict() for e in self.evidence]}
 
     def __getitem__(self, name: str) -> Evidence:
         return next(e for e in self.evidence if e.name == name)

@@ -126,7 +126,7 @@ class Reading:
             move = np.zeros(len(y))
             move[k] = step
             columns.append((self.slope(y + move) - self.slope(y - move)) / (2.0 * step))
-        return np.stack(columns, axis=1)
+        return np.stack(columns, axis=1) if columns else np.empty((0, 0))
 
     @cached_property
     def start(self) -> F64:

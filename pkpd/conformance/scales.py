@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 from pkpd.conformance.reading import Reading
 from pkpd.ground.units import parsed
 
-__all__ = ["Times", "dosed_states", "rounded", "time_exponent", "times_of", "trial_amount"]
+__all__ = ["AMOUNTS", "Times", "dosed_states", "downstream", "rounded", "time_exponent", "times_of", "trial_amount"]
 
 F64 = NDArray[np.float64]
+AMOUNTS: Final = ((("mass", 1),), (("amount", 1),), (("activity", 1),))
+"""Dimensions of what is dosed."""
 _PLAIN_DOSE = 100.0
 _BENT = 0.1
 
@@ -37,9 +40,10 @@ class Times:
         """Four intervals and five time constants more."""
         return rounded(7.0 * self.slow)
 
-    def shorter(self) -> Times:
-        """The same with half the longest time constant."""
-        return Times(fast=min(self.fast, 0.5 * self.slow), slow=0.5 * self.slow)
+    def shorter(self, slow: float | None = None) -> Times:
+        """The same with another longest time constant, by default half of it."""
+        least = rounded(0.5 * self.slow if slow is None else slow)
+        return Times(fast=min(self.fast, least), slow=least)
 
 
 def rounded(value: float) -> float:
@@ -52,14 +56,14 @@ def rounded(value: float) -> float:
 
 
 def times_of(reading: Reading, y: F64) -> Times:
-    """From the eigenvalues of the Jacobian at the start and at `y` (S,), the state just after a dose.
+    """From the eigenvalues of the Jacobian at the start and at `y` (S,), where the doses have spread.
 
     Where no eigenvalue is away from zero: from the parameters whose unit is a power of time alone; else 1 and 24 h.
     """
     rates: list[float] = []
     for point in (reading.start, y):
         jacobian = reading.jacobian(point)
-        if np.isfinite(jacobian).all():
+        if jacobian.size and np.isfinite(jacobian).all():
             rates += [float(r) for r in np.linalg.eigvals(jacobian) for r in (abs(r.real), abs(r))]
     largest = max(rates, default=0.0)
     used = [r for r in rates if r > 1e-9 * largest]
@@ -87,20 +91,21 @@ def time_exponent(unit: str) -> float:
 
 
 def dosed_states(reading: Reading) -> tuple[str, ...]:
-    """States under `doses`; else those that golden cases dose; else those that are an amount of something."""
+    """States under `doses` or dosed by golden cases; else those that are an amount of something and start empty."""
     model = reading.model
     golden = {d.into for case in model.golden.values() for d in case.doses}
     if model.doses or golden:
         return tuple(s for s in reading.states if s in model.doses or s in golden)
-    kinds = {s: parsed(unit)[1] for s, unit in model.states.items()}
-    return tuple(s for s, d in kinds.items() if d in ((("mass", 1),), (("amount", 1),), (("activity", 1),)))
+    empty = [s for s, value in zip(reading.states, reading.start, strict=True) if value == 0.0]
+    return tuple(s for s in empty if parsed(model.states[s])[1] in AMOUNTS)
 
 
 def trial_amount(reading: Reading, state: str) -> float:
     """A dose, in the unit of doses into `state`, that reaches what is nonlinear in the model and no further.
 
-    The largest of the golden cases, else the least power of ten at which an equation bends by a tenth when the dose is
-    in its state and in all states after it that have its unit; 100 where none ever does.
+    A quarter of the largest golden dose (the usual regimen then gives about that), else the least power of ten at which
+    an equation bends by a tenth when the dose is in its state and in all states after it that have its unit; 100 where
+    none ever does.
     """
     from pkpd.ground.units import factor
 
@@ -110,8 +115,8 @@ def trial_amount(reading: Reading, state: str) -> float:
         for case in model.golden.values() for d in case.doses if d.into == state
     ]  # fmt: skip
     if given:
-        return max(given)
-    move = _downstream(reading, state) * reading.dose(state).factor
+        return rounded(0.25 * max(given))
+    move = downstream(reading, state) * reading.dose(state).factor
     small = 1e-9 * move
     base = reading.slope(reading.start)
     tangent = (reading.slope(reading.start + small) - reading.slope(reading.start - small)) / 2e-9
@@ -124,7 +129,7 @@ def trial_amount(reading: Reading, state: str) -> float:
     return _PLAIN_DOSE
 
 
-def _downstream(reading: Reading, state: str) -> F64:
+def downstream(reading: Reading, state: str) -> F64:
     """1 for the state and those after it that have its unit, 0 for the others; (S,)."""
     units = reading.model.states
     return np.asarray(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pkpd.conformance import balance, dosing, invariance, observed
 from pkpd.conformance.case import Case, NotSolved, case_of
-from pkpd.conformance.evidence import Check, Conformance, Evidence, NotApplicable, Verdict
+from pkpd.conformance.evidence import Check, Conformance, Evidence, Measured, NotApplicable, Verdict
+from pkpd.engine.dynamics import dynamics_of
 from pkpd.ground.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,11 +33,13 @@ def examine(
     'pass'
     """
     try:
+        dynamics_of(model)
+    except InputError as refusal:
+        return _alone(model, Verdict.NOT_APPLICABLE, refusal.problem)
+    try:
         case = case_of(model)
     except NotSolved as failure:
         return _alone(model, Verdict.FAIL, str(failure))
-    except InputError as refusal:
-        return _alone(model, Verdict.NOT_APPLICABLE, refusal.problem)
     found = []
     for check in (c for c in CHECKS if only is None or c.name in only):
         if on_check is not None:
@@ -51,9 +54,13 @@ def _alone(model: Model, verdict: Verdict, reason: str) -> Conformance:
     return Conformance(model=model.name, regimen="none", evidence=(only,))
 
 
+def _still() -> Measured:
+    raise NotApplicable("the model has no states")
+
+
 def _made(check: Check, case: Case) -> Evidence:
     try:
-        found = check.measure(case)
+        found = check.measure(case) if case.states or not check.dynamic else _still()
     except NotApplicable as reason:
         return Evidence(name=check.name, claim=check.claim, verdict=Verdict.NOT_APPLICABLE, reason=str(reason))
     except NotSolved as failure:
@@ -71,4 +78,5 @@ def _regimen(case: Case) -> str:
     doses = ", ".join(f"{amount:g} {units[s]} into {s}" for s, amount in case.doses.items()) or "no doses"
     times = case.times
     constants = f"time constants {times.fast:g} to {times.slow:g} h"
-    return f"{doses} every {times.interval:g} h to {times.horizon:g} h ({constants})"
+    every = f"every {times.interval:g} h " if case.doses else ""
+    return f"{doses} {every}to {times.horizon:g} h ({constants})"

@@ -1,25 +1,71 @@
-"""`vtrial check` and `vtrial schema`: the texts a user writes, read and described; nothing is run."""
+"""`vtrial check` and `vtrial schema`: the texts a user writes, read and described; a model is also examined."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reports.desk import guard, say
+
+if TYPE_CHECKING:
+    from pkpd.conformance.evidence import Conformance, Evidence
 
 __all__ = ["check", "schema"]
 
 
-def check(file: Path, *, machine: bool) -> int:
-    """Read a protocol, model or data file in full; InputError says what is wrong, exit 0 that nothing is."""
+def check(file: Path, *, quick: bool, machine: bool) -> int:
+    """Read a protocol, model or data file in full; InputError says what is wrong, exit 0 that nothing is.
+
+    A model whose text is sound is examined too, unless `quick`: exit 3 where a check of the conformance suite fails.
+    """
+    file = _place(file)
     kind, facts = _data(file) if file.suffix.lower() == ".csv" else _text(file)
-    if machine:
-        say.machine({"ok": True, "file": str(file), "kind": kind, **facts})
-    else:
+    if not machine:
         say.result(f"{file}: a sound {kind}", *say.table(facts.items(), indent=2))
-    return guard.OK
+    examined = _examined(file) if kind == "model" and not quick else None
+    failed = examined is not None and bool(examined.of(examined.FAIL))
+    if machine:
+        shown = {} if examined is None else {"conformance": examined.to_dict()}
+        say.machine({"ok": not failed, "file": str(file), "kind": kind, **facts, **shown})
+    elif examined is not None:
+        say.result(*_lines(examined))
+    return guard.FAILED if failed else guard.OK
+
+
+def _place(file: Path) -> Path:
+    """The file, or the library's model of that name where there is no such file."""
+    from pkpd.model import library
+
+    bare = not file.suffix and len(file.parts) == 1 and not file.exists()
+    return library.model_path(file.name) if bare and file.name in library.models() else file
+
+
+def _examined(file: Path) -> Conformance:
+    """The evidence of the conformance suite; the engine is loaded only here, after the text is known to be sound."""
+    from pkpd.conformance.suite import examine
+    from pkpd.model.spec import Model
+
+    if sys.stderr.isatty():
+        say.remark("examining the model (it is compiled the first time, which takes some seconds) ...")
+    return examine(Model.read(file))
+
+
+def _lines(examined: Conformance) -> list[str]:
+    counts = [(len(examined.of(verdict)), verdict.value) for verdict in type(examined.FAIL)]
+    head = ", ".join(f"{count} {word}" for count, word in counts if count)
+    return [f"conformance: {head}", f"  {examined.regimen}", *say.table(map(_row, examined.evidence), indent=2)]
+
+
+def _row(evidence: Evidence) -> tuple[str, ...]:
+    """Verdict, name, claim, value against tolerance, note."""
+    word = {"pass": "pass", "fail": "FAIL"}.get(evidence.verdict.value, "-")
+    numbers = "" if evidence.value is None else f"{evidence.value:.1e} <= {evidence.tolerance:.0e}"
+    if word == "FAIL":
+        numbers = numbers.replace("<=", "> ")
+    return word, evidence.name, evidence.claim, numbers, evidence.reason
 
 
 def _text(file: Path) -> tuple[str, dict[str, Any]]:
