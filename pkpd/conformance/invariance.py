@@ -274,7 +274,8 @@ def sensitivities(case: Case) -> Measured:
         raise NotApplicable("the engine has no sensitivities yet where equations read covariates")
     slopes, doubt = _differences(case)
     size = np.abs(slopes).max(axis=2)
-    share = np.divide(size, size.max(axis=0), out=np.zeros_like(size), where=size.max(axis=0) > 0)
+    least = np.maximum(1e-3 * size.max(axis=0), 1e-5 * case.peaks)  # less than this is the noise of a difference
+    share = np.where(size > least, size, 0.0) / np.maximum(size.max(axis=0), 1e-300)
     rank = share.max(axis=1)
     most = min(
         max(24 // max(case.states, 1) - 1, 1), 3, int(np.count_nonzero(rank))
@@ -289,9 +290,8 @@ def sensitivities(case: Case) -> Measured:
     if failures := found.failures():
         raise NotApplicable(f"the sensitivity system {UNSOLVED}: {next(iter(failures)).name}")
     made = found.gradient[0].transpose(1, 0, 2)
-    apart = np.maximum(np.abs(made - slopes[chosen]) - doubt[chosen], 0.0).max(axis=2) / np.maximum(
-        size[chosen], 1e-3 * size.max(axis=0)
-    )
+    apart = np.maximum(np.abs(made - slopes[chosen]) - doubt[chosen], 0.0).max(axis=2)
+    apart /= np.maximum(np.maximum(size[chosen], least), 1e-300)
     return Measured(float(np.nan_to_num(apart, nan=np.inf).max()), 1e-5, ", ".join(names))
 
 

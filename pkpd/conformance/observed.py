@@ -57,6 +57,8 @@ class Profile:
         if case.model.summaries:
             own = solve(compiled(case.model), row, events, times, **settings)  # type: ignore[arg-type]
             known |= {name: values[0] for name, values in own.summaries.items()}
+        first = {str(o.previous.name): o.previous.first for o in case.model.outputs.values() if o.previous is not None}
+        known |= {name: np.asarray(value) for name, value in first.items()}
         needed = reach(case.model.equations).get(wanted, frozenset()) | {wanted}
         for name, expr in case.model.response.items():
             if name in needed and name not in known:
