@@ -31,8 +31,8 @@ def linear_chunk(request: Request, result: Result, lo: int, hi: int) -> Flags:
     actions = actions_in(request, lo, hi)
     direct = block.outputs == tuple(range(len(request.compiled.outputs)))
     matrices = block.matrices(request.parameters[lo:hi], states=not direct)
-    lost = _values(request, result, slice(lo, hi), matrices, actions)
-    doubtful = _windows(request, result, slice(lo, hi), matrices, actions)
+    lost = _values(request, result, slice(lo, hi), matrices, actions=actions)
+    doubtful = _windows(request, result, slice(lo, hi), matrices, actions=actions)
     settled = np.isin(actions.kind, (STEADY, SUPERPOSE))
     owner = np.repeat(np.arange(hi - lo), np.diff(actions.offsets))
     unsteady = np.bincount(owner[settled], minlength=hi - lo) > 0
@@ -50,7 +50,7 @@ def local_targets(block: LinearBlock, actions: Actions, states: int) -> NDArray[
     return found
 
 
-def _arguments(request: Request, part: slice, matrices: Matrices, rows: slice, actions: Actions) -> tuple[Any, ...]:
+def _arguments(request: Request, part: slice, matrices: Matrices, rows: slice, *, actions: Actions) -> tuple[Any, ...]:
     block = request.compiled.block
     if block is None:
         raise TypeError("no linear block")
@@ -63,7 +63,7 @@ def _arguments(request: Request, part: slice, matrices: Matrices, rows: slice, a
     )  # fmt: skip
 
 
-def _values(request: Request, result: Result, part: slice, matrices: Matrices, actions: Actions) -> Flags:
+def _values(request: Request, result: Result, part: slice, matrices: Matrices, *, actions: Actions) -> Flags:
     """Fill the outputs; which subjects have a value that is not a number."""
     from pkpd.kernels.compartments import linear_outputs
 
@@ -72,7 +72,7 @@ def _values(request: Request, result: Result, part: slice, matrices: Matrices, a
     out = result.values[part] if direct else np.empty((len(times), size, times.shape[1]))
     lost = np.zeros(len(times), np.bool_)
     fill: Callable[..., int] = linear_outputs
-    arguments = _arguments(request, part, matrices, slice(None), actions)
+    arguments = _arguments(request, part, matrices, slice(None), actions=actions)
     exact = request.path == "exact" or not (block and block.modal)
     fill(*arguments, times, request.after, exact, out, lost)
     if not direct:
@@ -96,7 +96,7 @@ def _rest(request: Request, result: Result, part: slice, out: F64) -> None:
             result.values[part, k] = evaluate(inlined(expr, dynamics.assigned), known)
 
 
-def _windows(request: Request, result: Result, part: slice, matrices: Matrices, actions: Actions) -> Flags:
+def _windows(request: Request, result: Result, part: slice, matrices: Matrices, *, actions: Actions) -> Flags:
     """Fill the windows; which subjects' modes are not to be trusted for them."""
     from pkpd.kernels.linear_windows import linear_windows
 
@@ -109,7 +109,7 @@ def _windows(request: Request, result: Result, part: slice, matrices: Matrices, 
         row = block.outputs.index(request.compiled.outputs.index(of))
         left, right = (np.ascontiguousarray(side[part, g]) for side in (request.windows.lo, request.windows.hi))
         out, good = np.empty((len(left), 3, left.shape[1])), np.zeros(len(left), np.bool_)
-        fill(*_arguments(request, part, matrices, slice(row, row + 1), actions), left, right, out, good)
+        fill(*_arguments(request, part, matrices, slice(row, row + 1), actions=actions), left, right, out, good)
         result.stats[part, g] = out
         doubtful |= ~good
     return doubtful

@@ -351,9 +351,7 @@ def amounts(
 
 
 @inlined
-def _window(
-    knots: F64, count: int, scale: float, set_scale: F64, lo: float, hi: float
-) -> tuple[float, float, float]:
+def _window(knots: F64, count: int, scale: float, set_scale: F64, lo: float, hi: float) -> tuple[float, float, float]:
     """Average, maximum and minimum of scale x central amount over [lo, hi]; lo = hi gives the value there."""
     total, top, low = 0.0, -np.inf, np.inf
     first = int(np.searchsorted(knots[0, :count], lo, side="right")) - 1
