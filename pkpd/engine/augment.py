@@ -70,6 +70,9 @@ def augmented(compiled: Compiled, wrt: Sequence[str] | None = None, scale: str =
     >>> found.compiled.dynamics.states
     ('depot', 'central', 'R', 'central/CL', 'R/CL', 'R/KOUT')
     """
+    if compiled.dynamics.transits:
+        remedy = "write the transits as states"
+        raise InputError("sensitivities of doses through transits are not there yet", field="doses", remedy=remedy)
     names = directions(compiled, wrt)
     if scale not in SCALES:
         raise InputError("must be log or natural", field="scale", value=scale)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pkpd.engine.block import LinearBlock, linear_block
-from pkpd.engine.dynamics import Dynamics, Statistic, dynamics_of, with_hazards
+from pkpd.engine.dynamics import Dynamics, Statistic, clock_columns, dynamics_of, with_hazards
 from pkpd.engine.generate import Method, source
 from pkpd.engine.structure import OneCompartment, one_compartment
 
@@ -52,7 +52,8 @@ class Compiled:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Covariates and classes the integration itself uses: `solve(covariates=)`, the last columns of changes."""
-        return self.dynamics.inputs
+        hidden = {*clock_columns(), *self.dynamics.transits}
+        return tuple(name for name in self.dynamics.inputs if not {name, name.partition(".")[0]} & hidden)
 
     @cached_property
     def block(self) -> LinearBlock | None:

@@ -8,12 +8,16 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from pkpd.model.equations import Binary, Compare, Expr, Name, Number, names, show, walk
+from pkpd.model.equations import Binary, Call, Compare, Expr, Name, Number, names, show, walk
 
 if TYPE_CHECKING:
+    from pkpd.model.dosing import Transit
     from pkpd.model.spec import Model
 
-__all__ = ["TIME", "Dynamics", "Statistic", "Tangent", "dynamics_of", "linear_columns", "with_hazards"]
+__all__ = [
+    "TIME", "Absorption", "Dynamics", "Statistic", "Tangent", "clock_columns", "dynamics_of", "linear_columns",
+    "slot_columns", "with_hazards", "with_slots",
+]  # fmt: skip
 
 TIME = "TIME"
 """The name of time [h] inside equations."""
@@ -22,6 +26,29 @@ TIME = "TIME"
 def linear_columns(name: str) -> tuple[str, str, str]:
     """Columns of a covariate that is linear between records: value at the start, slope [1/h], start [h]."""
     return f"{name}.value", f"{name}.slope", f"{name}.start"
+
+
+def clock_columns() -> tuple[str, str, str]:
+    """Columns of the last dose: when it was [h], whether there was one, its amount."""
+    return "TAD.since", "TAD.given", "DOSE"
+
+
+def slot_columns(state: str, slots: int) -> tuple[tuple[str, str, str, str, str], ...]:
+    """Columns of each dose on its way to a state through transits: arrival [h], amount, log(ktr/n!), n, ktr [1/h]."""
+    return tuple(
+        (f"{state}.{k}.start", f"{state}.{k}.amount", f"{state}.{k}.factor", f"{state}.{k}.n", f"{state}.{k}.ktr")
+        for k in range(slots)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absorption:
+    """Transits before a state: their number n, mean transit time [h], the share that arrives and its lag [h]."""
+
+    number: Expr
+    time: Expr
+    share: Expr | None
+    lag: Expr | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +86,7 @@ class Dynamics:
     by default); stops: expressions of parameters that are times [h] at which a solver must stop; outputs: names of
     equations or states that are wanted; summaries: statistics of such names; risks: event -> hazard [1/h]; hazards: the
     last states, that integrate the hazard of an event each (see `with_hazards`);
-    tangent: of a model with sensitivities.
+    tangent: of a model with sensitivities; transits: by state, whose doses come as columns of `inputs` (see `past`).
     """
 
     states: tuple[str, ...]
@@ -79,6 +106,7 @@ class Dynamics:
     tangent: Tangent | None = None
     inputs: tuple[str, ...] = ()
     risks: Mapping[str, Expr] = field(default_factory=dict)
+    transits: Mapping[str, Absorption] = field(default_factory=dict)
 
     def text(self) -> str:
         """Canonical text of the equations, for hashing."""
@@ -86,6 +114,7 @@ class Dynamics:
         for label in ("assigned", "derivative", "initial", "bioavailability", "lag", "scale", "rate", "duration"):
             parts += [f"{label} {name} = {show(expr)}" for name, expr in getattr(self, label).items()]
         parts += [f"stop {show(expr)}" for expr in self.stops]
+        parts += [f"transits {state} {t}" for state, t in self.transits.items()]
         if self.tangent is not None:
             parts.append(f"tangent {self.tangent.states}")
         return "\n".join(parts)
@@ -116,7 +145,9 @@ def dynamics_of(model: Model) -> Dynamics:
     used = [name for name in model.inputs if name in model.solved]
     moving = {name: _linear(name) for name in used if model.inputs[name].between == "linear"}
     inputs = tuple(column for name in used for column in (linear_columns(name) if name in moving else (name,)))
-    return Dynamics(
+    if {"TAD", "DOSE"} & model.solved:
+        inputs, moving = (*inputs, *clock_columns()), {**moving, "TAD": _since_dose()}
+    plain = Dynamics(
         states=tuple(model.states),
         parameters=(*model.parameters, *inputs),
         assigned={**moving, **model.dynamics},
@@ -135,6 +166,64 @@ def dynamics_of(model: Model) -> Dynamics:
         stops=_stops(model),
         risks={name: Name(event.hazard) for name, event in model.events.items() if event.hazard},
     )
+    return _with_transits(plain, {state: t.transit for state, t in model.doses.items() if t.transit is not None})
+
+
+def _since_dose() -> Expr:
+    since, given, _ = (Name(column) for column in clock_columns())
+    return Binary("*", given, Binary("-", Name(TIME), since))
+
+
+def _with_transits(dynamics: Dynamics, given: Mapping[str, Transit]) -> Dynamics:
+    """Doses into these states come as an input in time: their share is 0 for whoever applies doses."""
+    from pkpd.model.dosing import expression_of
+
+    transits = {
+        state: Absorption(
+            number=expression_of(t.number), time=expression_of(t.time), share=dynamics.bioavailability.get(state),
+            lag=dynamics.lag.get(state),
+        )
+        for state, t in given.items()
+    }  # fmt: skip
+    found = replace(
+        dynamics,
+        transits=transits,
+        bioavailability={**dynamics.bioavailability, **dict.fromkeys(transits, Number(0.0))},
+        lag={state: lag for state, lag in dynamics.lag.items() if state not in transits},
+        derivative={
+            state: Binary("+", expr, Name(f"{state}.input")) if state in transits else expr
+            for state, expr in dynamics.derivative.items()
+        },
+    )
+    for state in transits:
+        found = with_slots(found, state, 1)
+    return found
+
+
+def with_slots(dynamics: Dynamics, state: str, slots: int) -> Dynamics:
+    """The dynamics with room for `slots` doses at once on their way to `state`."""
+    columns = [name for one in slot_columns(state, slots) for name in one]
+    old = [n for n in dynamics.inputs if n.startswith(f"{state}.") and n.endswith(_SLOT)]
+    at = dynamics.inputs.index(old[0]) if old else len(dynamics.inputs)
+    inputs = (*dynamics.inputs[:at], *columns, *dynamics.inputs[at + len(old) :])
+    own = dynamics.parameters[: len(dynamics.parameters) - len(dynamics.inputs)]
+    total: Expr | None = None
+    for one in slot_columns(state, slots):
+        term = _pulse(*(Name(name) for name in one))
+        total = term if total is None else Binary("+", total, term)
+    assigned = {**dynamics.assigned, f"{state}.input": Number(0.0) if total is None else total}
+    return replace(dynamics, inputs=inputs, parameters=(*own, *inputs), assigned=assigned)
+
+
+_SLOT = (".start", ".amount", ".factor", ".n", ".ktr")
+
+
+def _pulse(start: Expr, amount: Expr, factor: Expr, n: Expr, ktr: Expr) -> Expr:
+    """amount exp(log(ktr/n!) + n log(ktr s) - ktr s) from s = 0 on."""
+    s = Binary("*", ktr, Binary("-", Name(TIME), start))
+    power = Binary("*", n, Call("log", (Call("max", (s, Number(1e-300))),)))
+    whole = Binary("*", amount, Call("exp", (Binary("-", Binary("+", factor, power), s),)))
+    return Call("if", (Compare((">=",), (Name(TIME), start)), whole, Number(0.0)))
 
 
 def with_hazards(dynamics: Dynamics, events: tuple[str, ...]) -> Dynamics:

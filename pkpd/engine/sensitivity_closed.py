@@ -54,7 +54,8 @@ def closed_gradient(compiled: Compiled, model: Augmented, given: Given, *, scale
     parameters, events, times, changes = given
     form = compiled.form
     plain = parameters[:, : len(compiled.parameters)] if parameters.ndim == 2 else parameters
-    if form is None or compiled.inputs or (changes is not None and len(changes.time)) or not _only_central(model, form):
+    varying = compiled.dynamics.inputs or (changes is not None and len(changes.time))
+    if form is None or varying or not _only_central(model, form):
         return None
     solution = solve(compiled, plain, events, times, windows={}, after=after)
     case = _case(model, form, parameters, events)

@@ -15,6 +15,7 @@ from pkpd.engine.algebraic import seen_by_steps
 from pkpd.engine.build import Compiled, integrating
 from pkpd.engine.changes import Changes
 from pkpd.engine.hazards import Armed, armed, constant_rates, cut, of_constant
+from pkpd.engine.past import with_past
 from pkpd.engine.request import Path, Request, Result, windows_of
 from pkpd.engine.routes import Chunk, chosen
 from pkpd.engine.status import SolveStatus
@@ -86,11 +87,12 @@ def solve(
     order = None if rising else np.argsort(asked, axis=1, kind="stable")
     start = start_times(events)
     hazards = armed(compiled, thresholds or {}, len(values))
+    compiled, values, moving = with_past(compiled, values, events, _changes(changes, values))
     request = Request(
         compiled=seen_by_steps(integrating(compiled, hazards.moving) if hazards.moving else compiled),
         parameters=values,
         events=events,
-        changes=_changes(changes, values),
+        changes=moving,
         start=start,
         times=asked if order is None else np.take_along_axis(asked, order, axis=1),
         windows=windows_of(compiled, asked, start, windows),

@@ -31,11 +31,12 @@ RUNS: Final[dict[str, frozenset[str]]] = {
             "dose_option",
             "function",
             "hazard",
+            "last_dose",
             "mixture",
             "outcomes",
             "residual",
         }
-        | {"shape", "shared", "stateless", "varying"}
+        | {"shape", "shared", "stateless", "transit", "varying"}
     ),
     "trial": frozenset({"blocks", "clock", "dose_option", "residual", "shape", "shared"}),
     "fit": frozenset({"blocks"}),

@@ -148,7 +148,8 @@ def _predicted(
     for after in sorted({bool(a) for a in records.after}):
         solution = _solved(engine, records, people, order, times=times, after=after)
         rows = records.after[source] == after
-        parts = _outputs(model, engine, solution, people, times=times)
+        clocks = _clocks(records, people, times, after=after)
+        parts = _outputs(model, engine, solution, people, clocks=clocks)
         found[rows] = np.stack([part[owner[rows], column[source[rows]]] for part in parts], axis=1)
         status = np.maximum(status, solution.status)
     lost = np.unique(owner[~np.isfinite(found).all(axis=1)])
@@ -189,7 +190,9 @@ def _rows(records: Records, draws: int) -> tuple[NDArray[np.int64], NDArray[np.i
     return np.concatenate(owner), np.concatenate(source)
 
 
-def _outputs(model: Model, engine: Compiled, solution: Solution, people: People, *, times: Floats) -> list[Floats]:
+def _outputs(
+    model: Model, engine: Compiled, solution: Solution, people: People, *, clocks: dict[str, Floats]
+) -> list[Floats]:
     """Every output of the model (n * draws, T), those of the response layer evaluated."""
     from pkpd.model import equations as eq
 
@@ -200,11 +203,20 @@ def _outputs(model: Model, engine: Compiled, solution: Solution, people: People,
         needed = set(wanted.values()).union(*(reach.get(name, frozenset()) for name in wanted.values()))
         known |= {name: people.parameters[:, k, None] for k, name in enumerate(model.parameters)}
         known |= {name: values[:, None] for name, values in people.covariates.items()}
-        known |= solution.summaries | {"TIME": times, "WEEKS": times / 168.0}
+        known |= solution.summaries | clocks
         for name, expression in model.response.items():
             if name in needed:
                 known[name] = eq.evaluate(expression, known)
-    return [np.broadcast_to(known[name], times.shape) for name in wanted.values()]
+    return [np.broadcast_to(known[name], clocks["TIME"].shape) for name in wanted.values()]
+
+
+def _clocks(records: Records, people: People, times: Floats, *, after: bool) -> dict[str, Floats]:
+    """TIME, WEEKS, TAD and DOSE at the observations, each (n * draws, T)."""
+    from pkpd.engine.past import last_dose
+
+    events = records.doses.subjects(np.repeat(np.arange(len(records)), people.draws))
+    since, amount = last_dose(events, times, after=after)
+    return {"TIME": times, "WEEKS": times / 168.0, "TAD": since, "DOSE": amount}
 
 
 def _wanted(model: Model) -> dict[str, str]:

@@ -289,3 +289,28 @@ def test_options_that_do_not_go_together(files: Callable[..., Path], capsys: pyt
     assert "no such model" in capsys.readouterr().err
     assert sorted(path.name for path in folder.iterdir()) == ["e.csv", "model.yaml", "p.csv"]
     assert (folder / "e.csv").read_text() == EVENTS
+
+
+CLOCKS = """\
+vtrial: model/1
+name: since
+states: {A: mg}
+parameters: {K: {typical: 0.1 1/h, status: assumed}, D0: {typical: 100 mg, status: assumed}}
+equations: |
+  d/dt(A) = -K*A
+  SINCE = TAD*K
+  LAST = DOSE/D0
+doses: {A: {lag: 1 h}}
+outputs: {S: {is: SINCE}, L: {is: LAST}}
+"""
+
+
+def test_time_and_amount_of_the_last_dose(files: Callable[..., Path]) -> None:
+    """TAD counts from the record whatever the lag, 0 before the first dose; a sample before its dose sees the one before."""
+    events = "ID,TIME,EVID,AMT,CMT,II,ADDL\n1,1,0,.,.,.,.\n1,2,1,100,A,4,1\n1,2.5,0,.,.,.,.\n1,8,0,.,.,.,.\n"
+    events += "1,10,0,.,.,.,.\n1,10,1,50,A,.,.\n1,10,0,.,.,.,.\n1,13,0,.,.,.,.\n"
+    folder = files(model_yaml=CLOCKS, p_csv="ID,K,D0\n1,0.1,100\n", e_csv=events)
+    assert _run(folder) == 0
+    found = _read(folder)
+    np.testing.assert_allclose(found["S"], np.array([0, 0.5, 2, 4, 0, 3]) * 0.1, rtol=1e-14)
+    assert found["L"].tolist() == [0.0, 1.0, 1.0, 1.0, 0.5, 0.5]
