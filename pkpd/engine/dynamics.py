@@ -218,7 +218,7 @@ def with_slots(dynamics: Dynamics, state: str, slots: int) -> Dynamics:
 _SLOT = (".start", ".amount", ".factor", ".n", ".ktr")
 
 
-def _pulse(start: Expr, amount: Expr, factor: Expr, n: Expr, ktr: Expr) -> Expr:
+def _pulse(start: Expr, amount: Expr, factor: Expr, n: Expr, *, ktr: Expr) -> Expr:
     """amount exp(log(ktr/n!) + n log(ktr s) - ktr s) from s = 0 on."""
     s = Binary("*", ktr, Binary("-", Name(TIME), start))
     power = Binary("*", n, Call("log", (Call("max", (s, Number(1e-300))),)))
