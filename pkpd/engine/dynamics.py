@@ -218,8 +218,9 @@ def with_slots(dynamics: Dynamics, state: str, slots: int) -> Dynamics:
 _SLOT = (".start", ".amount", ".factor", ".n", ".ktr")
 
 
-def _pulse(start: Expr, amount: Expr, factor: Expr, n: Expr, *, ktr: Expr) -> Expr:
+def _pulse(*parts: Expr) -> Expr:
     """amount exp(log(ktr/n!) + n log(ktr s) - ktr s) from s = 0 on."""
+    start, amount, factor, n, ktr = parts
     s = Binary("*", ktr, Binary("-", Name(TIME), start))
     power = Binary("*", n, Call("log", (Call("max", (s, Number(1e-300))),)))
     whole = Binary("*", amount, Call("exp", (Binary("-", Binary("+", factor, power), s),)))
