@@ -1,6 +1,7 @@
 """Fisher information of a population design: expected standard errors before anybody is enrolled.
 
-First-order approximation of the mixed-effects model (Retout & Mentre, J Biopharm Stat 2003;13:209-27):
+First-order approximation of the mixed-effects model (Bazzoli, Retout & Mentre, Comput Methods Programs Biomed
+2010;98:55-65):
 
     y ~ N(E, V),   E = f(b, 0),   V = F Omega F' + Sigma(f),   F = df/d(eta) at eta = 0
     M = E_b' V^-1 E_b + 1/2 tr(V^-1 V_a V^-1 V_b)
@@ -200,8 +201,7 @@ def pieces(population: Population, arm: Arm, *, full: bool, rtol: float) -> Piec
             typical += [_scaled(typical[0], k, e) for e in _OFFSETS]
     values, slopes = _predicted(population, arm, rows, (np.stack(typical), rtol))
     at = [
-        _Point.of(population, rows, values[r], slopes[r], jacobian=p)
-        for r, p in enumerate(_jacobians(population, arm, typical))
+        _Point.of(population, rows, values[r], slopes[r], p) for r, p in enumerate(_jacobians(population, arm, typical))
     ]
     moved = None
     if full:
@@ -281,13 +281,7 @@ class _Point:
 
     @classmethod
     def of(
-        cls,
-        population: Population,
-        rows: Sequence[tuple[str, float]],
-        f: F64,
-        slope: F64,
-        *,
-        jacobian: tuple[F64, F64],
+        cls, population: Population, rows: Sequence[tuple[str, float]], f: F64, slope: F64, jacobian: tuple[F64, F64]
     ) -> _Point:
         errors = {name: _error(population, name) for name, _ in rows}
         logs = np.array([errors[name].is_log for name, _ in rows])
@@ -368,13 +362,13 @@ def fisher(part: Pieces, rows: Sequence[int]) -> F64:
 
 def shrinkage(model: Model, arm: Arm, *, rtol: float = 1e-8) -> dict[str, float]:
     """Expected shrinkage of each random effect, 0 (own data decide) to 1 (the population does): the individual
-    information F' Sigma^-1 F against the prior's Omega^-1 (Combes et al., Pharm Res 2013;30:2355-67).
+    information F' Sigma^-1 F against the prior's Omega^-1 (Combes, Retout, Frey & Mentre, Pharm Res 2013).
     """
     population = population_of(model, tuple(arm.times), ())
     rows = tuple((output, float(t)) for output, times in arm.times.items() for t in times)
     typical = population.draws.typical
     values, slopes = _predicted(population, arm, rows, (typical, rtol))
-    at = _Point.of(population, rows, values[0], slopes[0], jacobian=_jacobians(population, arm, list(typical))[0])
+    at = _Point.of(population, rows, values[0], slopes[0], _jacobians(population, arm, list(typical))[0])
     omega = population.draws.omega[0]
     noise = at.V - at.F @ omega @ at.F.T
     posterior = np.linalg.inv(at.F.T @ np.linalg.solve(noise, at.F) + np.linalg.inv(omega))

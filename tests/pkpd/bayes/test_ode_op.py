@@ -114,8 +114,8 @@ def test_value_is_that_of_solve(dosing):
 
 
 def test_gradient_is_the_central_difference(dosing):
-    run, _, _ = dosing
-    x, weights = people(), np.linspace(-1.0, 2.0, len(dosing[1].dv))
+    run, records, _ = dosing
+    x, weights = people(), np.linspace(-1.0, 2.0, len(records.dv))
     exact = run(x)[1]
     for i in range(2):
         for k in range(len(TYPICAL)):
