@@ -201,7 +201,8 @@ def pieces(population: Population, arm: Arm, *, full: bool, rtol: float) -> Piec
             typical += [_scaled(typical[0], k, e) for e in _OFFSETS]
     values, slopes = _predicted(population, arm, rows, (np.stack(typical), rtol))
     at = [
-        _Point.of(population, rows, values[r], slopes[r], p) for r, p in enumerate(_jacobians(population, arm, typical))
+        _Point.of(population, rows, values[r], slopes[r], jacobian=p)
+        for r, p in enumerate(_jacobians(population, arm, typical))
     ]
     moved = None
     if full:
@@ -281,7 +282,13 @@ class _Point:
 
     @classmethod
     def of(
-        cls, population: Population, rows: Sequence[tuple[str, float]], f: F64, slope: F64, jacobian: tuple[F64, F64]
+        cls,
+        population: Population,
+        rows: Sequence[tuple[str, float]],
+        f: F64,
+        slope: F64,
+        *,
+        jacobian: tuple[F64, F64],
     ) -> _Point:
         errors = {name: _error(population, name) for name, _ in rows}
         logs = np.array([errors[name].is_log for name, _ in rows])
@@ -368,7 +375,7 @@ def shrinkage(model: Model, arm: Arm, *, rtol: float = 1e-8) -> dict[str, float]
     rows = tuple((output, float(t)) for output, times in arm.times.items() for t in times)
     typical = population.draws.typical
     values, slopes = _predicted(population, arm, rows, (typical, rtol))
-    at = _Point.of(population, rows, values[0], slopes[0], _jacobians(population, arm, list(typical))[0])
+    at = _Point.of(population, rows, values[0], slopes[0], jacobian=_jacobians(population, arm, list(typical))[0])
     omega = population.draws.omega[0]
     noise = at.V - at.F @ omega @ at.F.T
     posterior = np.linalg.inv(at.F.T @ np.linalg.solve(noise, at.F) + np.linalg.inv(omega))
