@@ -95,10 +95,11 @@ def sensitivities(
 
     >>> from pkpd.engine.build import compiled
     >>> from pkpd.model.library import load
-    >>> from pkpd.model.regimen import Dose, Regimen
+    >>> from pkpd.ground.units import Quantity
+    >>> from pkpd.model.regimen import Dose
     >>> model = load("w2")
     >>> p = np.array([[q.typical for q in model.parameters.values()]], float)
-    >>> regimen = Regimen((Dose(amount="100 mg", into="depot"),))
+    >>> dose = Dose(amount=Quantity(100, "mg"), into="depot")
     """
     from pkpd.engine.sensitivity_closed import closed_gradient
 
