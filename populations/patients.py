@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.ground.errors import InputError
-from pkpd.ground.streams import Purpose, normals, slots, uniforms
+from pkpd.ground.streams import Purpose, uniforms
 from populations.cohort import Cohort
 
 if TYPE_CHECKING:
     from pkpd.model.spec import Model
+    from pkpd.model.timeline import Series, Timeline
     from pkpd.model.variability import PopulationDraws
 
 __all__ = ["Patients", "patients"]
@@ -24,30 +25,60 @@ F64 = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patients:
-    """`parameters` (R, N, P), in the order of the model's; `draw` (R,): the population draw of each replicate."""
+    """`parameters` (R, N, P), in the order of the model's, as they are at the start; `draw` (R,): the population draw
+    of each replicate; `classes` {name: (R, N)}: 1 for the members of a class of the mixture, else 0; `line`: when
+    occasions change, of R x N subjects, replicate by replicate; `rows` (m, P): parameters under each row of `line`.
+    """
 
     parameters: F64
     draw: NDArray[np.int64]
+    classes: dict[str, F64]
+    line: Timeline
+    rows: F64
 
 
-def patients(model: Model, draws: PopulationDraws, cohort: Cohort, *, seed: int) -> Patients:
+def patients(
+    model: Model,
+    draws: PopulationDraws,
+    cohort: Cohort,
+    *,
+    seed: int,
+    borders: F64 | None = None,
+    until: float = 0.0,
+) -> Patients:
     """Give each subject of a cohort its parameters: typical values of its replicate's draw, covariates, random effects.
 
     Two levels of chance stay apart: one population draw per replicate (at its own address; a single row serves all),
-    one vector of standard normals per subject (slot of the random effect's name), scaled by that draw's IIV.
+    one vector of standard normals per subject (slot of the random effect's name) and occasion, scaled by that draw's
+    IIV and IOV. borders (R, N, K) [h], ascending: where occasions 1, 2, ... begin; without it they are the periods of
+    the model up to `until` [h].
     Errors: InputError for draws of another model and for a covariate the model needs and the cohort has not.
     """
-    from pkpd.model.variability import individual
+    from pkpd.model.outcomes import classes
+    from pkpd.model.timeline import timeline
+    from pkpd.model.variability import along
 
     _check_same(model, draws)
     draw = population_draw(seed, cohort.replicate, len(draws.typical))
-    z = normals(
-        seed, Purpose.IIV, subject=cohort.subject[None, :, None], replicate=cohort.replicate[:, None, None],
-        slot=slots(draws.eta_names),
-    )  # fmt: skip
-    roots = lower_roots(np.asarray(draws.omega)[draw])
-    parameters = individual(model, np.asarray(draws.typical)[draw], roots, cohort.covariates, z=z)
-    return Patients(parameters=parameters, draw=draw)
+    typical, who = np.asarray(draws.typical)[draw], {"subject": cohort.subject, "replicate": cohort.replicate}
+    members = classes(model, typical, seed, **who)
+    known = {name: np.asarray(values).reshape(-1) for name, values in {**cohort.covariates, **members}.items()}
+    size = cohort.subject.size * cohort.replicate.size
+    occasion = None if borders is None else _begun(borders.reshape(size, -1))
+    line = timeline(model, known, occasion=occasion, until=until, size=size)
+    rows = along(model, (typical, lower_roots(np.asarray(draws.omega)[draw])), line, seed=seed, **who)
+    start = rows[line.offsets[:-1]].reshape(cohort.replicate.size, cohort.subject.size, -1)
+    return Patients(parameters=start, draw=draw, classes=members, line=line, rows=rows)
+
+
+def _begun(borders: F64) -> Series:
+    """Occasion 0 from the start, 1, 2, ... from the borders (n, K) on."""
+    from pkpd.model.timeline import Series
+
+    n, size = borders.shape[0], borders.shape[1] + 1
+    time = np.column_stack([np.zeros(n), borders])
+    number = np.tile(np.arange(float(size)), n)
+    return Series(np.arange(n + 1, dtype=np.int64) * size, time.reshape(-1), number)
 
 
 def _check_same(model: Model, draws: PopulationDraws) -> None:

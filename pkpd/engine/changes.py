@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pkpd.engine.build import Compiled
     from pkpd.model.timeline import Timeline
 
-__all__ = ["Changes", "in_force", "in_time"]
+__all__ = ["Changes", "in_force", "in_time", "rows_at"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +104,27 @@ def in_force(
     return found[m:]
 
 
+def rows_at(
+    timeline: Timeline, subject: NDArray[np.int64], time: F64, *, samples: bool = False, after: bool = False
+) -> NDArray[np.int64]:
+    """Row of the timeline that holds at each (subject, time), as in `in_force`."""
+    later = _later(timeline)
+    borders = Changes(
+        offsets=timeline.offsets - np.arange(len(timeline.offsets)), time=timeline.time[later],
+        parameters=np.empty((int(later.sum()), 0)), late=timeline.late[later],
+    )  # fmt: skip
+    found = in_force(borders, subject, time, samples=samples, after=after)
+    first = np.concatenate([timeline.offsets[:-1], np.flatnonzero(later)])
+    return np.asarray(first[found], np.int64)
+
+
+def _later(timeline: Timeline) -> NDArray[np.bool_]:
+    """All rows but the first of each subject."""
+    later = np.ones(len(timeline.time), np.bool_)
+    later[timeline.offsets[:-1]] = False
+    return later
+
+
 def in_time(compiled: Compiled, timeline: Timeline, rows: F64) -> tuple[F64, dict[str, F64], Changes]:
     """Parameters and covariates at the start, and the changes, as `solve` takes them.
 
@@ -121,9 +142,7 @@ def in_time(compiled: Compiled, timeline: Timeline, rows: F64) -> tuple[F64, dic
             start: began,
         }
     whole = np.column_stack([rows, *(columns[name] for name in compiled.inputs)])
-    first = timeline.offsets[:-1]
-    later = np.ones(len(whole), np.bool_)
-    later[first] = False
+    first, later = timeline.offsets[:-1], _later(timeline)
     offsets = timeline.offsets - np.arange(len(timeline.offsets))
     changes = Changes(offsets=offsets, time=timeline.time[later], parameters=whole[later], late=timeline.late[later])
     return rows[first], {name: columns[name][first] for name in compiled.inputs}, changes

@@ -33,6 +33,7 @@ RUNS: Final[dict[str, frozenset[str]]] = {
             "hazard",
             "last_dose",
             "mixture",
+            "occasion",
             "outcomes",
             "residual",
         }

@@ -46,6 +46,21 @@ class Series:
         rows = slice(self.offsets[i], self.offsets[i + 1])
         return self.time[rows], self.value[rows]
 
+    def changing(self, between: str) -> Series:
+        """Without the records that change nothing: of equal values in a row the first (LOCF) or last (NOCB) stays.
+
+        A covariate that is linear between records keeps them all.
+
+        >>> Series.of([[0.0, 5.0, 9.0]], [[1.0, 1.0, 2.0]]).changing("locf").time.tolist()
+        [0.0, 9.0]
+        """
+        owner = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+        same = (owner[1:] == owner[:-1]) & (self.value[1:] == self.value[:-1])
+        dropped = {"locf": np.append(np.zeros(1, np.bool_), same), "nocb": np.append(same, np.zeros(1, np.bool_))}
+        keep = ~dropped[between] if between in dropped and len(owner) else np.ones(len(owner), np.bool_)
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(owner[keep], minlength=len(self.offsets) - 1))])
+        return Series(offsets.astype(np.int64), self.time[keep], self.value[keep])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
@@ -71,6 +86,32 @@ class Timeline:
         """Subject of each row."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
+    def subjects(self, who: NDArray[np.int64]) -> Timeline:
+        """The timelines of some subjects, in the order of `who` (repeated where it repeats)."""
+        counts = np.diff(self.offsets)[who]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        rows = np.arange(offsets[-1]) + np.repeat(self.offsets[who] - offsets[:-1], counts)
+        return Timeline(
+            offsets=offsets, time=self.time[rows], late=self.late[rows],
+            values={name: v[rows] for name, v in self.values.items()},
+            slopes={name: v[rows] for name, v in self.slopes.items()}, occasion=self.occasion[rows],
+        )  # fmt: skip
+
+    def dense(self) -> NDArray[np.int64]:
+        """Rows of each subject side by side, (n, K): the last one repeated where a subject has fewer than K."""
+        counts = np.diff(self.offsets)
+        step = np.arange(int(counts.max(initial=1)))
+        return np.asarray(self.offsets[:-1, None] + np.minimum(step, counts[:, None] - 1), np.int64)
+
+    def at(self, rows: NDArray[np.int64], time: Floats) -> dict[str, Floats]:
+        """Covariates at times (any shape) at which `rows` (that shape) hold."""
+        began = self.time[rows]
+        away = np.where(np.isfinite(began), time - began, 0.0)
+        return {
+            name: np.where(self.slopes[name][rows] == 0.0, v[rows], v[rows] + self.slopes[name][rows] * away)
+            for name, v in self.values.items()
+        }
+
 
 def timeline(
     model: Model,
@@ -79,19 +120,26 @@ def timeline(
     *,
     occasion: Series | None = None,
     until: float = 0.0,
+    size: int | None = None,
 ) -> Timeline:
     """The timeline of n subjects: constant {name: (n,)}, series of those that change, occasions by column or period.
 
     Before its first record a covariate has its first value, after the last its last. until: last time [h] of interest
-    (periods are laid out to there). Errors: InputError for a covariate that changes without `between:`.
+    (periods are laid out to there); size: n, where no covariate tells.
+    Errors: InputError for a covariate that changes without `between:`.
     """
     several = dict(series or {})
     for name in several:
         if name in model.covariates and model.covariates[name].between is None:
             remedy = f"add between: locf, nocb or linear to covariate {name}"
             raise InputError("changes within a subject", field=f"covariates.{name}", value=name, remedy=remedy)
-    several = {name: s for name, s in several.items() if name in model.covariates}
-    n = len(next(iter(constant.values()))) if constant else len(next(iter(several.values())).offsets) - 1
+    several = {
+        name: s.changing(str(model.covariates[name].between)) for name, s in several.items() if name in model.covariates
+    }
+    occasion = None if occasion is None else occasion.changing("locf")
+    n = _size(constant, several, occasion) if size is None else size
+    if not several:
+        return _alike(model, constant, n, occasion, until=until)
     parts = [_subject(model, i, several, occasion, until=until) for i in range(n)]
     offsets = np.concatenate([[0], np.cumsum([len(p[0]) for p in parts])]).astype(np.int64)
     owner = np.repeat(np.arange(n), np.diff(offsets))
@@ -108,6 +156,33 @@ def timeline(
     )
 
 
+def _size(constant: Mapping[str, Floats], several: Mapping[str, Series], occasion: Series | None) -> int:
+    if constant:
+        return len(next(iter(constant.values())))
+    told = occasion if occasion is not None else next(iter(several.values()), None)
+    if told is None:
+        raise InputError("of how many subjects is not known", field="timeline", remedy="give a covariate")
+    return len(told.offsets) - 1
+
+
+def _alike(model: Model, constant: Mapping[str, Floats], n: int, occasion: Series | None, *, until: float) -> Timeline:
+    """Nothing changes but the occasion: by its series, or by periods that are the same for all."""
+    every = model.occasion.every if model.occasion is not None else None
+    if occasion is None or every is not None:
+        borders = [] if every is None else [k * every for k in range(1, int(until // every) + 1)]
+        offsets = np.arange(n + 1, dtype=np.int64) * (1 + len(borders))
+        time, number = np.tile([-np.inf, *borders], n), np.tile(np.arange(1.0 + len(borders)), n)
+    else:
+        offsets, time, number = occasion.offsets, occasion.time.copy(), occasion.value
+        time[offsets[:-1]] = -np.inf
+    owner = np.repeat(np.arange(n), np.diff(offsets))
+    values = {k: np.asarray(v, np.float64)[owner] for k, v in constant.items()}
+    return Timeline(
+        offsets=offsets, time=time, late=np.zeros(len(time), np.bool_), values=values,
+        slopes={k: np.zeros(len(time)) for k in constant}, occasion=number.astype(np.int64),
+    )  # fmt: skip
+
+
 _Part = tuple[Floats, NDArray[np.bool_], dict[str, Floats], dict[str, Floats], NDArray[np.int64]]
 
 
@@ -117,9 +192,10 @@ def _subject(model: Model, i: int, series: Mapping[str, Series], occasion: Serie
     for name, s in series.items():
         time, _ = s.of_subject(i)
         late = model.covariates[name].between == "nocb"
-        marks |= {(float(t), late) for t in (time[:-1] if late else time)}
+        held = time[:-1] if late else time[1:] if model.covariates[name].between == "locf" else time
+        marks |= {(float(t), late) for t in held}
     if occasion is not None:
-        marks |= {(float(t), False) for t in occasion.of_subject(i)[0]}
+        marks |= {(float(t), False) for t in occasion.of_subject(i)[0][1:]}
     every = model.occasion.every if model.occasion is not None else None
     if every is not None:
         marks |= {(k * every, False) for k in range(1, int(until // every) + 1)}

@@ -19,8 +19,9 @@ from pkpd.ground.streams import Purpose, normals, slots
 from pkpd.model import equations as eq
 from pkpd.model.parts import Effect, Parameter, Shared, Spread
 from pkpd.model.spec import Model
+from pkpd.model.timeline import Timeline
 
-__all__ = ["PopulationDraws", "covariance", "individual", "occasional", "point", "published", "random_effects"]
+__all__ = ["PopulationDraws", "along", "covariance", "individual", "occasional", "point", "published", "random_effects"]
 
 Floats = NDArray[np.float64]
 Shape = tuple[int, ...]
@@ -158,17 +159,19 @@ def individual(
 
 
 def random_effects(
-    model: Model, seed: int, *, subject: NDArray[Any], replicate: NDArray[Any], occasions: int = 1
+    model: Model, seed: int, *, subject: NDArray[Any], replicate: NDArray[Any], occasions: int | NDArray[np.int64] = 1
 ) -> Floats:
-    """Standard normals of R x N subjects on each occasion, (R, N, occasions, q) in the order of `model.eta_names`.
+    """Standard normals of R x N subjects on each occasion, (R, N, K, q) in the order of `model.eta_names`.
 
-    Between subjects: `Purpose.IIV`, slot of the effect's name, the same on every occasion; between occasions:
-    `Purpose.IOV`, index = occasion, slot of the effect's name.
+    occasions: how many (then they are 0 ... K - 1), or their numbers (R, N, K). Between subjects: `Purpose.IIV`, slot
+    of the effect's name, the same on every occasion; between occasions: `Purpose.IOV`, index = occasion, slot of the
+    effect's name.
     """
     who = {"subject": subject[None, :, None], "replicate": replicate[:, None, None]}
     own = normals(seed, Purpose.IIV, **who, slot=slots(model.subject_etas))
     who = {name: address[..., None] for name, address in who.items()}
-    when, which = np.arange(occasions)[:, None], slots(model.occasion_etas)
+    numbers = np.arange(occasions) if isinstance(occasions, int) else np.asarray(occasions)
+    when, which = numbers[..., None], slots(model.occasion_etas)
     between = normals(seed, Purpose.IOV, **who, index=when, slot=which)
     shape = between.shape[:3]
     return np.concatenate([np.broadcast_to(own[:, :, None, :], (*shape, own.shape[2])), between], axis=3)
@@ -189,6 +192,29 @@ def occasional(
     }
     found = individual(model, typical, omega_chol, wide, z=z.reshape(*flat, z.shape[3]))
     return found.reshape(*shape, found.shape[2])
+
+
+def along(
+    model: Model,
+    draws: tuple[Floats, Floats],
+    line: Timeline,
+    *,
+    seed: int,
+    subject: NDArray[Any],
+    replicate: NDArray[Any],
+) -> Floats:
+    """Individual parameters under every row of a timeline, (m, P): covariates and occasion as they are from it on.
+
+    draws: typical values (R, P) and lower Cholesky factors (R, q, q); line: of R x N subjects, replicate by replicate,
+    classes of a mixture among its values; subject (N,), replicate (R,): addresses of the random effects.
+    """
+    rows = line.dense().reshape(len(replicate), len(subject), -1)
+    z = random_effects(model, seed, subject=subject, replicate=replicate, occasions=line.occasion[rows])
+    covariates = {name: values[rows] for name, values in line.values.items()}
+    found = occasional(model, *draws, covariates, z=np.ascontiguousarray(z))
+    whole = np.empty((len(line.time), found.shape[3]))
+    whole[rows.reshape(-1)] = found.reshape(-1, found.shape[3])
+    return whole
 
 
 def _floors_first(model: Model) -> list[str]:

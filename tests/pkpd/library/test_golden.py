@@ -18,7 +18,6 @@ import pytest
 from pkpd.engine.build import of_dynamics
 from pkpd.engine.dynamics import dynamics_of
 from pkpd.engine.solve import solve
-from pkpd.ground.errors import InputError
 from pkpd.ground.units import number
 from pkpd.model.golden import GoldenValue
 from pkpd.model.library import load, models
@@ -230,18 +229,10 @@ def solved_cases() -> list[tuple[str, str]]:
     return [(name, case) for name in models() if load(name).states for case in load(name).golden]
 
 
-WAITING = {"germovsek_gentamicin"}
-"""Models the engine refuses for now: an entry that is refused no more fails the test."""
-
-
 @pytest.mark.parametrize(("name", "case"), solved_cases())
 def test_engine_against_scipy(name: str, case: str, profiles: Callable[..., Any]) -> None:
     """Every state over the case's time, engine (rtol 1e-9) against LSODA (rtol 1e-10): 1e-6 of each state's peak."""
     model = load(name)
-    if name in WAITING:
-        with pytest.raises(InputError, match="yet") as refused:
-            dynamics_of(model)
-        pytest.skip(f"the engine does not run it: {refused.value.problem}")
     dynamics = dynamics_of(model)
     run = profiles(model, case)
     shown = tuple(dict.fromkeys((*dynamics.states, *dynamics.outputs)))  # as the conformance suite: one kernel for both
