@@ -39,7 +39,8 @@ class Matrices:
 class LinearBlock:
     """states: numbers in `Dynamics.states`, in the block's order; starts, parent: as kernels.compartments takes them;
     modal: every group is a reversible tree, so that its rates are real; whole: the block is the whole model;
-    outputs: numbers of the outputs that are affine in the block's states and nothing else that moves.
+    outputs: numbers of the outputs that are affine in the block's states and nothing else that moves; fed: numbers of
+    the others that depend on the block's states directly.
     """
 
     graph: Graph
@@ -49,6 +50,7 @@ class LinearBlock:
     modal: bool
     whole: bool
     outputs: tuple[int, ...]
+    fed: tuple[int, ...]
     parameters: tuple[int, ...]
     symbols: tuple[int, ...]
     derivative: tuple[int, ...]
@@ -143,12 +145,17 @@ def linear_block(dynamics: Dynamics) -> LinearBlock | None:
         modal=parent is not None,
         whole=len(states) == len(dynamics.states),
         outputs=tuple(outputs),
+        fed=tuple(k for k, node in enumerate(nodes.outputs) if k not in outputs and _uses(nodes.graph, node, symbols)),
         parameters=tuple(nodes.names[p] for p in dynamics.parameters),
         symbols=tuple(symbols),
         derivative=tuple(nodes.derivative[s] for s in states),
         initial=tuple(nodes.initial[s] for s in states),
         roots=tuple(nodes.outputs[k] for k in outputs),
     )
+
+
+def _uses(graph: Graph, node: int, symbols: list[int]) -> bool:
+    return not set(symbols).isdisjoint(graph.needed([node]))
 
 
 def _members(nodes: _Nodes, inside: list[int]) -> list[int]:

@@ -48,6 +48,7 @@ def source(
         np=len(plan.states) - len(dynamics.hazards),
         no=len(plan.outputs),
         rows=rows["end"],
+        control="0.14, 0.08" if method == "tsit5" and plan.split is None else "0.17, 0.04",
         layout=", ".join(str(rows[k]) for k in BLOCKS),
     )
     parts = [header, _prepare(plan), _initial(plan), _switch(plan), _outputs(plan, method), _restart(plan)]
@@ -145,12 +146,14 @@ def _polynomial(k: int) -> str:
 
 def _restart(plan: Plan) -> str:
     """First slope and first step of lanes flagged new; the other lanes keep theirs."""
-    n = range(len(plan.states))
-    body = [*loads(plan, [("Y", "y"), ("R", "r")], plan.derivative), *slopes(plan, [f"y{j}" for j in n], "t", 1)]
+    n, modes = range(len(plan.states)), Modes(plan)
+    roots = (*plan.derivative, *modes.nodes)
+    body = [*loads(plan, [("Y", "y"), ("R", "r")], roots), *slopes(plan, [f"y{j}" for j in n], "t", 1)]
     body += ["d0 = 0.0", "d1 = 0.0"]
-    for j in n:
+    for j in plan.own:
         body += [f"s{j} = 1.0 / (atol + rtol * abs(y{j}))", f"d0 += abs(y{j}) * s{j}", f"d1 += abs(k1_{j}) * s{j}"]
-    body += ["new = W[40 + lane] == 1.0", "W[8 + lane] = 0.01 * (d0 + 1e-6) / d1 if new else h"]
+    body += ["first = 0.01 * (d0 + 1e-6) / d1", *modes.first()]
+    body += ["new = W[40 + lane] == 1.0", "W[8 + lane] = first if new else h"]
     body += [f"{at('K1', j)} = k1_{j} if new else {at('K1', j)}" for j in n]
     return lane_loop("restart(W, rtol, atol)", body)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from pkpd.engine.status import SolveStatus
 from pkpd.engine.structure import inlined
 from pkpd.model.equations import evaluate
 
-__all__ = ["linear_chunk", "local_targets"]
+__all__ = ["block_values", "block_windows", "linear_chunk"]
 
 F64 = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -31,8 +31,10 @@ def linear_chunk(request: Request, result: Result, lo: int, hi: int) -> Flags:
     actions = actions_in(request, lo, hi)
     direct = block.outputs == tuple(range(len(request.compiled.outputs)))
     matrices = block.matrices(request.parameters[lo:hi], states=not direct)
-    lost = _values(request, result, slice(lo, hi), matrices, actions=actions)
-    doubtful = _windows(request, result, slice(lo, hi), matrices, actions=actions)
+    values = block_values if direct else _bent_values
+    lost = values(request, result, slice(lo, hi), matrices, actions=actions)
+    groups = range(len(request.windows.of))
+    doubtful = block_windows(request, result, slice(lo, hi), matrices, actions=actions, groups=groups)
     settled = np.isin(actions.kind, (STEADY, SUPERPOSE))
     owner = np.repeat(np.arange(hi - lo), np.diff(actions.offsets))
     unsteady = np.bincount(owner[settled], minlength=hi - lo) > 0
@@ -42,7 +44,7 @@ def linear_chunk(request: Request, result: Result, lo: int, hi: int) -> Flags:
     return again
 
 
-def local_targets(block: LinearBlock, actions: Actions, states: int) -> NDArray[np.int32]:
+def _local_targets(block: LinearBlock, actions: Actions, states: int) -> NDArray[np.int32]:
     """The actions' targets in the order of the block."""
     place = np.zeros(states, np.int32)
     place[list(block.states)] = np.arange(len(block.states))
@@ -58,25 +60,39 @@ def _arguments(request: Request, part: slice, matrices: Matrices, rows: slice, *
         matrices.A, matrices.b, matrices.y0, np.ascontiguousarray(matrices.weights[:, rows]),
         np.ascontiguousarray(matrices.constant[:, rows]), np.asarray(block.starts), np.asarray(block.parent),
         actions.offsets, actions.time, actions.kind,
-        local_targets(block, actions, len(request.compiled.dynamics.states)), actions.amount, actions.steady,
+        _local_targets(block, actions, len(request.compiled.dynamics.states)), actions.amount, actions.steady,
         request.start[part],
     )  # fmt: skip
 
 
-def _values(request: Request, result: Result, part: slice, matrices: Matrices, *, actions: Actions) -> Flags:
-    """Fill the outputs; which subjects have a value that is not a number."""
+def block_values(request: Request, result: Result, part: slice, matrices: Matrices, *, actions: Actions) -> Flags:
+    """Fill the outputs that are of the linear block alone; which subjects have a value that is not finite."""
+    block = request.compiled.block
+    if block is None:
+        raise TypeError("no linear block")
+    columns = np.asarray(block.outputs, np.int64)
+    return _filled(request, part, matrices, actions, out=result.values[part], columns=columns)
+
+
+def _filled(
+    request: Request, part: slice, matrices: Matrices, actions: Actions, *, out: F64, columns: NDArray[np.int64]
+) -> Flags:
     from pkpd.kernels.compartments import linear_outputs
 
-    block, times, size = request.compiled.block, request.times[part], matrices.constant.shape[1]
-    direct = block is not None and size == len(block.outputs)
-    out = result.values[part] if direct else np.empty((len(times), size, times.shape[1]))
-    lost = np.zeros(len(times), np.bool_)
+    block, lost = request.compiled.block, np.zeros(len(out), np.bool_)
+    exact = request.path == "exact" or not (block and block.modal)
     fill: Callable[..., int] = linear_outputs
     arguments = _arguments(request, part, matrices, slice(None), actions=actions)
-    exact = request.path == "exact" or not (block and block.modal)
-    fill(*arguments, times, request.after, exact, out, lost)
-    if not direct:
-        _rest(request, result, part, out)
+    fill(*arguments, request.sampled(part.start, part.stop), request.after, exact, columns, out, lost)
+    return lost
+
+
+def _bent_values(request: Request, result: Result, part: slice, matrices: Matrices, *, actions: Actions) -> Flags:
+    """The same where there are outputs that are not affine: these from the states."""
+    size = matrices.constant.shape[1]
+    out = np.empty((part.stop - part.start, size, request.times.shape[1]))
+    lost = _filled(request, part, matrices, actions, out=out, columns=np.arange(size))
+    _rest(request, result, part, out)
     return lost
 
 
@@ -96,17 +112,19 @@ def _rest(request: Request, result: Result, part: slice, out: F64) -> None:
             result.values[part, k] = evaluate(inlined(expr, dynamics.assigned), known)
 
 
-def _windows(request: Request, result: Result, part: slice, matrices: Matrices, *, actions: Actions) -> Flags:
-    """Fill the windows; which subjects' modes are not to be trusted for them."""
+def block_windows(
+    request: Request, result: Result, part: slice, matrices: Matrices, *, actions: Actions, groups: Sequence[int]
+) -> Flags:
+    """Fill these groups of windows; which subjects' modes are not to be trusted for them."""
     from pkpd.kernels.linear_windows import linear_windows
 
     doubtful = np.zeros(part.stop - part.start, np.bool_)
     block = request.compiled.block
     fill: Callable[..., None] = linear_windows
-    for g, of in enumerate(request.windows.of):
+    for g in groups:
         if block is None:
             raise TypeError("no linear block")
-        row = block.outputs.index(request.compiled.outputs.index(of))
+        row = block.outputs.index(request.compiled.outputs.index(request.windows.of[g]))
         left, right = (np.ascontiguousarray(side[part, g]) for side in (request.windows.lo, request.windows.hi))
         out, good = np.empty((len(left), 3, left.shape[1])), np.zeros(len(left), np.bool_)
         fill(*_arguments(request, part, matrices, slice(row, row + 1), actions=actions), left, right, out, good)

@@ -36,6 +36,15 @@ class Modes:
     def _local(self) -> dict[int, str]:
         return fixed_given(self.plan)
 
+    def first(self) -> list[str]:
+        """The first step after an event, `first`, is no longer than a tenth of the block's fastest time."""
+        split = self.plan.split
+        if split is None:
+            return []
+        c = self._local()
+        fastest = [f"fastest = greatest(fastest, abs({c[rate]}))" for rate in split.rates]
+        return ["fastest = 0.0", *fastest, "first = least(first, 0.1 / fastest)"]
+
     def begin(self) -> list[str]:
         """z - q and q of every mode at the start of a step, as z{k} and q{k}; y and r of the block are locals."""
         split = self.plan.split

@@ -150,7 +150,7 @@ def ode_chunk(request: Request, result: Result, lo: int, hi: int) -> None:
         method = request.path
     solver(request.compiled.text(method, switches=switched))(
         request.parameters[lo:hi], actions.offsets, actions.time, actions.kind, actions.target, actions.amount,
-        actions.steady, actions.steady_target, actions.parameters, request.start[lo:hi], request.times[lo:hi],
+        actions.steady, actions.steady_target, actions.parameters, request.start[lo:hi], request.sampled(lo, hi),
         request.after, which,
         windows.lo[lo:hi], windows.hi[lo:hi], request.rtol, request.atol, request.max_steps,
         request.thresholds[lo:hi], result.crossings[lo:hi],
@@ -223,7 +223,7 @@ def _closed_values(chunk: _Closed, result: Result) -> NDArray[np.bool_]:
     from pkpd.kernels.linear import amounts
 
     fill: Callable[..., None] = amounts
-    times = chunk.request.times[chunk.part]
+    times = chunk.request.sampled(chunk.part.start, chunk.part.stop)
     out = np.empty((chunk.size, 2, times.shape[1]))
     fill(*chunk.arguments, times, chunk.request.after, out)
     known = chunk.at(times)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import batched
 
 from pkpd.engine.block import LinearBlock
 from pkpd.engine.dynamics import TIME, Dynamics, Tangent
@@ -152,7 +153,7 @@ def at(row: int | str, offset: int = 0) -> str:
 
 def lane_loop(head: str, body: Sequence[str], how: str = "inline") -> str:
     """Text of a function that does the same for every lane."""
-    return function(head, ["for lane in range(8):", *(f"    {line}" for line in body)], how)
+    return function(head, ["wide()", "for lane in range(8):", *(f"    {line}" for line in body)], how)
 
 
 def fixed_given(plan: Plan) -> dict[int, str]:
@@ -198,14 +199,21 @@ def combined(weights: Sequence[float], j: int) -> str:
     return text
 
 
-def error_lines(j: int, group: int, error: str, new: str) -> list[str]:
-    """Statements that add the scaled error of state j to the sum of its group."""
-    return [
-        f"a{j} = abs(y{j})",
-        f"b{j} = abs({new})",
-        f"e{j} = {error} / (atol + rtol * (a{j} if a{j} > b{j} else b{j}))",
-        f"total{group} = fma(e{j}, e{j}, total{group})",
-    ]
+def error_lines(group: int, errors: Mapping[int, tuple[str, str]]) -> list[str]:
+    """Statements for `total{group}`, the sum of squares of scaled errors; errors: state -> texts of error, new state.
+
+    Up to four divisions are made one, 1/(a b c d) times what each lacks: they are the dearest instructions of a step.
+    """
+    lines = [f"total{group} = 0.0"]
+    for some in batched(errors, 4):
+        for j in some:
+            lines += [f"a{j} = abs(y{j})", f"b{j} = abs({errors[j][1]})"]
+            lines.append(f"s{j} = atol + rtol * (a{j} if a{j} > b{j} else b{j})")
+        lines.append(f"one = 1.0 / ({' * '.join(f's{j}' for j in some)})")
+        for j in some:
+            others = "".join(f" * s{k}" for k in some if k != j)
+            lines += [f"e{j} = ({errors[j][0]}) * (one{others})", f"total{group} = fma(e{j}, e{j}, total{group})"]
+    return lines
 
 
 def dense_rows(plan: Plan) -> list[int]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pkpd.engine.arrays import owned
 from pkpd.engine.build import Compiled
 from pkpd.engine.changes import Changes
 from pkpd.ground.errors import InputError
@@ -60,6 +61,13 @@ class Request:
     max_steps: int
     thresholds: F64
     path: Path
+    tile: F64 | None = None
+
+    def sampled(self, lo: int, hi: int) -> F64:
+        """Sample times of subjects lo:hi as kernels take them; one block of memory serves all where they are shared."""
+        if self.tile is not None and hi - lo <= len(self.tile):
+            return self.tile[: hi - lo]
+        return cast(F64, owned(self.times[lo:hi], np.float64))
 
     def taken(self, rows: NDArray[np.intp]) -> Request:
         """The request of some of the subjects."""

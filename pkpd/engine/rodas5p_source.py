@@ -150,8 +150,7 @@ def _end(plan: Plan) -> list[str]:
     if plan.split is not None:
         lines += [f"u9_{s} = u8_{s}" for s in plan.split.states]
     for g, group in enumerate(plan.groups):
-        lines.append(f"total{g} = 0.0")
-        lines += [line for j in group for line in error_lines(j, g, f"k8_{j}", f"u9_{j}")]
+        lines += error_lines(g, {j: (f"k8_{j}", f"u9_{j}") for j in group})
     lines.append(f"W[16 + lane] = {norm([len(group) for group in plan.groups])}")
     lines += [f"{at('YN', j)} = u9_{j}" for j in plan.own]
     for j in dense_rows(plan):

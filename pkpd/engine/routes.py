@@ -1,6 +1,7 @@
 """Which way each subject of a request is solved. It depends on the subject's own records and parameters alone.
 
-    closed form of one compartment -> closed form of any linear model -> generated solver
+    closed form of one compartment -> closed form of any linear model -> linear block by its modes, the rest in steps
+    -> all in steps
 
 A subject with records that a closed form does not know (compartments off and on; for the general form also changes of
 parameters), or whose windows its modes cannot be trusted with, goes through the generated solver.
@@ -17,6 +18,7 @@ from pkpd.engine.algebraic import algebraic_chunk
 from pkpd.engine.linear_path import linear_chunk
 from pkpd.engine.paths import closed_chunk, ode_chunk
 from pkpd.engine.request import Request, Result
+from pkpd.engine.split_path import split_chunk
 from pkpd.ground.errors import InputError
 from pkpd.model.regimen import EventKind
 
@@ -42,8 +44,10 @@ def chosen(request: Request) -> Chunk:
     if fast is None and path in ("closed", "exact"):
         raise InputError("this model has no closed form for what is asked", field="path", value=path, remedy="use ode")
     if fast is None:
-        return ode_chunk
-    apart = _apart(request, general=fast is linear_chunk)
+        if path != "auto" or not _splits(request):
+            return ode_chunk
+        fast = split_chunk
+    apart = _apart(request, general=fast is not closed_chunk)
     if path != "auto" and apart.any():
         raise InputError("a subject has records no closed form knows", field="path", value=path, remedy="use auto")
     return _routed(fast, apart)
@@ -58,6 +62,17 @@ def _form(request: Request) -> Fast | None:
         return None
     known = {request.compiled.outputs[k] for k in block.outputs}
     return linear_chunk if all(of in known for of in wanted) and (block.modal or not wanted) else None
+
+
+def _splits(request: Request) -> bool:
+    """Whether the linear block may be carried by its modes: not where a window is of an output that bends its states.
+
+    Steps that no longer follow the block are too wide for the quadrature of such a window.
+    """
+    block, outputs = request.compiled.block, request.compiled.outputs
+    if not request.compiled.split or block is None or block.whole or not block.modal:
+        return False
+    return not any(outputs.index(of) in block.fed for of in request.windows.of)
 
 
 def _apart(request: Request, *, general: bool) -> Flags:
@@ -75,7 +90,8 @@ def _routed(fast: Fast, apart: Flags) -> Chunk:
         if not len(away):
             doubtful = fast(request, result, lo, hi)
             if doubtful is not None and doubtful.any():
-                _elsewhere(request.tightened(_TIGHT), result, lo + np.flatnonzero(doubtful), ode_chunk)
+                again = request if fast is split_chunk else request.tightened(_TIGHT)
+                _elsewhere(again, result, lo + np.flatnonzero(doubtful), ode_chunk)
             return
         _elsewhere(request, result, lo + away, ode_chunk)
         rest = np.flatnonzero(~apart[lo:hi])
@@ -91,3 +107,4 @@ def _elsewhere(request: Request, result: Result, rows: NDArray[np.intp], solver:
         found = Result.empty(part)
         solver(part, found, 0, len(rows))
         result.values[rows], result.stats[rows], result.status[rows] = found.values, found.stats, found.status
+        result.crossings[rows] = found.crossings

@@ -101,6 +101,7 @@ def solve(
         atol=atol,
         max_steps=max_steps,
         path=path,
+        tile=None if np.ndim(times) != 1 or order is not None else np.array(asked[:CHUNK], order="C"),
         thresholds=hazards.table,
     )
     result = _run(chosen(request), request, threads)
@@ -192,7 +193,7 @@ def _times(times: ArrayLike, n: int) -> F64:
         raise InputError(f"must have shape (times,) or ({n}, times)", field="times", value=array.shape)
     if np.isinf(array).any():
         raise InputError("must be finite (or NaN for nothing asked)", field="times")
-    return np.array(np.broadcast_to(array, (n, array.shape[-1])), order="C")  # writable: kernels are typed so
+    return np.broadcast_to(array, (n, array.shape[-1]))  # the chunks make kernels' own arrays of it
 
 
 def _ascending(times: F64) -> bool:

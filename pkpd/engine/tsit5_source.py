@@ -20,8 +20,7 @@ def tsit5_step(plan: Plan) -> str:
         body.append(f"t{stage} = fma(h, {tsit5.C[stage - 1]!r}, t)")
         body += slopes(plan, [f"u{stage}_{j}" for j in range(len(plan.states))], f"t{stage}", stage)
     for g, group in enumerate(plan.groups):
-        body.append(f"total{g} = 0.0")
-        body += [line for j in group for line in error_lines(j, g, f"h * ({combined(tsit5.ERROR, j)})", f"u7_{j}")]
+        body += error_lines(g, {j: (f"h * ({combined(tsit5.ERROR, j)})", f"u7_{j}") for j in group})
     body += [f"W[16 + lane] = {norm([len(group) for group in plan.groups])}"]
     for j in own:
         body += [f"{at('YN', j)} = u7_{j}", f"{at('K7', j)} = k7_{j}"]

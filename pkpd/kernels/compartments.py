@@ -18,6 +18,8 @@ Actions as in kernels.linear; a change of parameters (SET) or a compartment turn
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,6 +32,7 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
 I8 = NDArray[np.int8]
+Index = Any  # a numba uint64
 
 ADD, RATE, STEADY, RESET, REPLACE, MULTIPLY, SET, SUPERPOSE, OFF, ON = range(10)
 CANCELLED = 2e4  # sum of magnitudes over the result above which the modes are not used
@@ -68,7 +71,7 @@ def _mode_steady(start: float, gain: float, rho: float, rate: float, row: F64) -
     gathered = _mode_cycle(0.0, gain, rho, rate, row, row[1])
     left = -rate * row[1]
     trough = gathered / (left * relative_decay(left if left > 0.0 else 0.0)) if left > 0.0 else np.nan
-    return _mode_cycle(trough, gain, rho, rate, row, row[3])
+    return trough if row[3] == row[1] else _mode_cycle(trough, gain, rho, rate, row, row[3])
 
 
 @forced
@@ -147,28 +150,47 @@ def walk(
 
 
 @forced
-def _decays(rates: F64, times: F64, n: int, j0: int, size: int, t: float, before: int, s: F64, E: F64) -> None:
-    """E[i, j] = e^(l_i s_j) at the samples of a segment that starts at t; kept if they lie as in the segment before.
+def _decays(rates: F64, times: F64, first: Index, count: Index, t: float, before: Index, s: F64, E: F64) -> None:
+    """E[i, j] = e^(l_i s_j) at samples first:first+count of a segment from t; kept if they lie as in the one before.
 
-    The loops run over scratch rows from 0: with an offset in the index LLVM would not vectorise them.
+    Indices are unsigned and arrays flat in these loops: an index that might be negative keeps LLVM from vectorising.
     """
-    moved = 0 if size == before else 1
-    for j in range(size):
-        d = times[n, j0 + j] - t
+    moved = 0 if count == before else 1
+    for j in range(count):
+        d = times[first + j] - t
         d = d if d > 0.0 else 0.0
         moved += 1 if d != s[j] else 0
         s[j] = d
     if moved > 0:
         for i in range(rates.size):
             rate = rates[i]
-            for j in range(size):
+            for j in range(count):
                 E[i, j] = exp(rate * s[j])
+
+
+@forced
+def _few(
+    weights: F64, constant: float, Z: F64, k: int, count: Index, E: F64, out: F64, first: Index, o: int, modes: int
+) -> int:
+    """An output of up to four modes without inputs at the samples of a segment, to out[first:]; see `_segment`."""
+    a0 = weights[o, 0] * Z[k, 0]
+    a1 = weights[o, 1] * Z[k, 1] if modes > 1 else 0.0
+    a2 = weights[o, 2] * Z[k, 2] if modes > 2 else 0.0
+    a3 = weights[o, 3] * Z[k, 3] if modes > 3 else 0.0
+    doubtful = 0
+    for j in range(count):
+        x0, x1, x2, x3 = a0 * E[0, j], a1 * E[1, j], a2 * E[2, j], a3 * E[3, j]
+        total = (((constant + x0) + x1) + x2) + x3
+        size = ((abs(x0) + abs(x1)) + abs(x2)) + abs(x3)
+        out[first + j] = total
+        doubtful += 0 if size <= CANCELLED * abs(total) < np.inf else 1  # so is NaN
+    return doubtful
 
 
 @forced
 def _segment(
     rates: F64, weights: F64, constant: float, Z: F64, R: F64, k: int, n: int, j0: int, size: int, s: F64, E: F64,
-    total: F64, sizes: F64, out: F64, o: int, driven: bool,
+    total: F64, sizes: F64, out: F64, o: int, column: int,
 ) -> int:  # fmt: skip
     """Output o at samples j0:j0+size of segment k; how many of them are small differences of large terms."""
     for j in range(size):
@@ -180,7 +202,7 @@ def _segment(
             term = a * E[i, j]
             total[j] += term
             sizes[j] += abs(term)
-        if driven and R[k, i] != 0.0:
+        if R[k, i] != 0.0:
             rate, a = rates[i], weights[o, i] * R[k, i]
             for j in range(size):
                 term = a * (s[j] * grown(rate * s[j]))
@@ -190,20 +212,21 @@ def _segment(
     for j in range(size):
         doubtful += 0 if sizes[j] <= CANCELLED * abs(total[j]) < np.inf else 1  # so is NaN
     for j in range(size):
-        out[n, o, j0 + j] = total[j]
+        out[n, column, j0 + j] = total[j]
     return doubtful
 
 
 @inlined
 def _negligible(
     rates: F64, weights: F64, Z: F64, R: F64, knot: F64, knots: int, times: F64, n: int, known: int, after: bool,
-    out: F64,
+    out: F64, columns: I64,
 ) -> bool:  # fmt: skip
     """Whether every doubtful value is far below the peak of its output, terms and all."""
-    for o in range(out.shape[1]):
+    for o in range(columns.size):
+        column = columns[o]
         peak = 0.0
         for j in range(known):
-            peak = abs(out[n, o, j]) if abs(out[n, o, j]) > peak else peak
+            peak = abs(out[n, column, j]) if abs(out[n, column, j]) > peak else peak
         k = 0
         for j in range(known):
             while k + 1 < knots and (knot[k + 1] < times[n, j] or (knot[k + 1] == times[n, j] and after)):
@@ -213,7 +236,7 @@ def _negligible(
             for i in range(rates.size):
                 size += abs(weights[o, i] * Z[k, i] * exp(rates[i] * s))
                 size += abs(weights[o, i] * R[k, i] * s * grown(rates[i] * s))
-            least = max(abs(out[n, o, j]), _NEGLIGIBLE * peak)
+            least = max(abs(out[n, column, j]), _NEGLIGIBLE * peak)
             if not size <= CANCELLED * least:
                 return False
     return True
@@ -241,24 +264,34 @@ def longest_of(offsets: I64) -> int:
 @inlined
 def _slowly(
     A: F64, b: F64, y0: F64, weights: F64, constant: F64, n: int, offsets: I64, time: F64, kind: I8, target: I32,
-    amount: F64, steady: F64, start: F64, times: F64, known: int, after: bool, out: F64,
+    amount: F64, steady: F64, start: F64, times: F64, known: int, after: bool, out: F64, columns: I64,
 ) -> None:  # fmt: skip
     """Subject n by matrix exponentials."""
     m = b.shape[1]
     work, side = np.empty((4, m + 1, m + 1)), np.empty((7, m))
     exactly(
         A[n], b[n], y0[n], weights[n], constant[n], offsets[n], offsets[n + 1], time, kind, target, amount, steady,
-        start[n], times[n, :known], after, work, side, out[n],
+        start[n], times[n, :known], after, work, side, out[n], columns,
     )  # fmt: skip
+
+
+@inlined
+def _infinite(out: F64, n: int, columns: I64, known: int) -> bool:
+    """Whether a value of subject n is not finite."""
+    for o in range(columns.size):
+        for j in range(known):
+            if not np.isfinite(out[n, columns[o], j]):
+                return True
+    return False
 
 
 @kernel
 def linear_outputs(
     A: F64, b: F64, y0: F64, weights: F64, constant: F64, starts: I64, parent: I64,
     offsets: I64, time: F64, kind: I8, target: I32, amount: F64, steady: F64, start: F64,
-    times: F64, after: bool, exact: bool, out: F64, lost: NDArray[np.bool_],
+    times: F64, after: bool, exact: bool, columns: I64, out: F64, lost: NDArray[np.bool_],
 ) -> int:  # fmt: skip
-    """Outputs constant + weights y at `times` (n, T), ascending, NaN last (left NaN); out (n, q, T).
+    """Outputs constant + weights y at `times` (n, T), ascending, NaN last (left NaN); to out[:, columns] (n, :, T).
 
     A (n, m, m), b, y0 (n, m), weights (n, q, m), constant (n, q), all in the order of the blocks starts[k]:starts[k+1];
     parent (m,): each state's neighbour towards the root of its block's tree, -1 for the root, parents first.
@@ -272,7 +305,8 @@ def linear_outputs(
         np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m))
     )  # fmt: skip
     knot, Z, R = np.empty(count), np.empty((count, m)), np.empty((count, m))
-    s, total, sizes, E = np.empty(size), np.empty(size), np.empty(size), np.empty((m, size))
+    s, total, sizes, E = np.empty(size), np.empty(size), np.empty(size), np.zeros((max(m, 4), size))
+    flat, flat_out = times.reshape(-1), out.reshape(-1)
     slow = 0
     for n in range(b.shape[0]):
         known = size
@@ -283,32 +317,58 @@ def linear_outputs(
             for o in range(q):
                 in_modes(weights, n, o, V, mixed, o)
             knots = walk(rates, V, U, b, y0, n, offsets, time, kind, target, amount, steady, start, decay, knot, Z, R)
-            j, doubtful, before = 0, 0, -1
+            j, doubtful, before = 0, 0, np.uint64(0)
             for k in range(knots):
                 limit = knot[k + 1] if k + 1 < knots else np.inf
                 stop = j
                 while stop < known and (times[n, stop] < limit or (times[n, stop] == limit and not after)):
                     stop += 1
                 if stop > j:
-                    driven = False
+                    few = m <= 4
                     for i in range(m):
-                        driven = driven or R[k, i] != 0.0
-                    _decays(rates, times, n, j, stop - j, knot[k], before, s, E)
-                    before = stop - j
+                        few = few and R[k, i] == 0.0
+                    span = np.uint64(stop - j)
+                    _decays(rates, flat, np.uint64(n * size + j), span, knot[k], before, s, E)
+                    before = span
                     for o in range(q):
-                        doubtful += _segment(
-                            rates, mixed, constant[n, o], Z, R, k, n, j, stop - j, s, E, total, sizes, out, o, driven
-                        )
+                        if few:
+                            place = np.uint64((n * out.shape[1] + columns[o]) * size + j)
+                            doubtful += _few(mixed, constant[n, o], Z, k, span, E, flat_out, place, o, m)
+                        else:
+                            doubtful += _segment(
+                                rates, mixed, constant[n, o], Z, R, k, n, j, stop - j, s, E, total, sizes, out, o,
+                                columns[o],
+                            )  # fmt: skip
                 j = stop
-            good = doubtful == 0 or _negligible(rates, mixed, Z, R, knot, knots, times, n, known, after, out)
+            good = doubtful == 0 or _negligible(rates, mixed, Z, R, knot, knots, times, n, known, after, out, columns)
         if not good:
             slow += 1
             _slowly(
                 A, b, y0, weights, constant, n, offsets, time, kind, target, amount, steady, start, times, known,
-                after, out,
+                after, out, columns,
             )  # fmt: skip
-            lost[n] = not np.isfinite(out[n, :, :known]).all()
+            lost[n] = _infinite(out, n, columns, known)
         for o in range(q):
             for j in range(known, size):
-                out[n, o, j] = np.nan
+                out[n, columns[o], j] = np.nan
     return slow
+
+
+@kernel
+def block_modes(
+    A: F64, starts: I64, parent: I64, rates: F64, modes_of: F64, inverse: F64, good: NDArray[np.bool_]
+) -> None:
+    """Eigenvalues (n, m), modes and their inverse (n, m, m) of A (n, m, m); good (n,): whether they are to be trusted.
+
+    A rate of zero is not good: what gathers without end has no equilibrium to be measured from.
+    """
+    m = A.shape[1]
+    S, Q, N, X = np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m))
+    V, U, found = np.zeros((m, m)), np.zeros((m, m)), np.zeros(m)
+    for n in range(A.shape[0]):
+        good[n] = modes(A, n, starts, parent, S, Q, N, X, found, V, U)
+        for i in range(m):
+            good[n] = good[n] and found[i] != 0.0
+            rates[n, i] = found[i]
+            for j in range(m):
+                modes_of[n, i, j], inverse[n, i, j] = V[i, j], U[i, j]

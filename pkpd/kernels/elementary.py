@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pkpd.kernels.intrinsics import bits_of, float_of, fma, inlined, kernel
+from pkpd.kernels.intrinsics import bits_of, float_of, fma, forced, inlined, kernel
 
 F64 = NDArray[np.float64]
 
@@ -25,7 +25,7 @@ _TINY = 2.2250738585072014e-308
 _TWO54 = 18014398509481984.0
 
 
-@inlined
+@forced
 def exp(x: float) -> float:
     """e^x for any x; NaN in, NaN out; overflow gives inf, underflow is gradual."""
     x = 710.0 if x > 710.0 else x
@@ -53,7 +53,7 @@ def exp(x: float) -> float:
     return p * float_of((half + 1023) << 52) * float_of((n - half + 1023) << 52)
 
 
-@inlined
+@forced
 def log(x: float) -> float:
     """Natural logarithm; log(0) = -inf, log of a negative number or NaN is NaN, log(inf) = inf."""
     small = x < _TINY
@@ -109,17 +109,18 @@ def relative_decay(x: float) -> float:
     return series if x <= 1.0 else (1.0 - exp(-large)) / large
 
 
-@inlined
+@forced
 def power(x: float, y: float) -> float:
     """x^y with the conventions of C's pow; error about |y log x| ulp."""
     magnitude = x if x >= 0.0 else -x
     value = exp(y * log(magnitude))
-    whole = y == np.floor(y)
-    odd = whole and y - 2.0 * np.floor(0.5 * y) == 1.0 and -9007199254740992.0 < y < 9007199254740992.0
-    negative = (-value if odd else value) if whole else np.nan
+    half = 0.5 * y  # `and`, `or` would be branches, and loops that use the function would not vectorise
+    odd = (half != np.floor(half)) & (y > -9007199254740992.0) & (y < 9007199254740992.0)
+    signed = -value if odd else value
+    negative = signed if y == np.floor(y) else np.nan
     value = negative if x < 0.0 else value
-    value = x + y if (x != x or y != y) else value
-    return 1.0 if (y == 0.0 or x == 1.0) else value
+    value = x + y if (x != x) | (y != y) else value
+    return 1.0 if (y == 0.0) | (x == 1.0) else value
 
 
 @inlined

@@ -217,7 +217,7 @@ def _settle(A: F64, b: F64, y0: F64, s: int, plan: F64, added: bool, work: F64, 
 @inlined
 def exactly(
     A: F64, b: F64, y0: F64, weights: F64, constant: F64, first: int, last: int, time: F64, kind: I8, target: I32,
-    amount: F64, steady: F64, start: float, times: F64, after: bool, work: F64, side: F64, out: F64,
+    amount: F64, steady: F64, start: float, times: F64, after: bool, work: F64, side: F64, out: F64, columns: I64,
 ) -> None:  # fmt: skip
     """One subject by matrix exponentials."""
     m = y0.size
@@ -234,7 +234,7 @@ def exactly(
                 total = constant[o]
                 for i in range(m):
                     total += weights[o, i] * now[i]
-                out[o, j] = total
+                out[columns[o], j] = total
             j += 1
         if row >= last:
             return

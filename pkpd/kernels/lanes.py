@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.kernels.elementary import exp, log
-from pkpd.kernels.intrinsics import inlined
+from pkpd.kernels.intrinsics import inlined, wide
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -58,13 +58,14 @@ def greatest(a: float, b: float) -> float:
 
 
 @inlined
-def control(W: F64) -> None:
-    """PI step control for all lanes: h <- h clip(0.9 err^-0.14 err_old^0.08, 0.2, 5); no growth after a rejection."""
+def control(W: F64, grow: float, damp: float) -> None:
+    """PI step control for all lanes: h <- h clip(0.9 err^-grow err_old^damp, 0.2, 5); no growth after a rejection."""
+    wide()
     for lane in range(8):
         err = W[ERR * 8 + lane]
         accepted = err <= 1.0
         bounded = err if err > 1e-10 else (1e-10 if err == err else 1e10)
-        factor = 0.9 * exp(0.08 * log(W[ERR_OLD * 8 + lane]) - 0.14 * log(bounded))
+        factor = 0.9 * exp(damp * log(W[ERR_OLD * 8 + lane]) - grow * log(bounded))
         factor = 5.0 if factor > 5.0 else factor
         factor = factor if factor > 0.2 else 0.2
         rejected = 0.9 if factor > 0.9 else factor
