@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reports.desk import guard, say
+from reports.desk.people import People, drawn, given, own_rows
 
 if TYPE_CHECKING:
     from pkpd.engine.build import Compiled
     from pkpd.engine.solve import Solution
     from pkpd.model.records import Records
     from pkpd.model.spec import Model
+    from reports.desk.simulation_input import Told
 
 __all__ = ["Order", "simulate"]
 
@@ -26,6 +28,11 @@ Floats = NDArray[np.float64]
 MAX_ROWS: Final = 20_000_000
 SHOWN: Final = 20
 MISSING: Final = "NA"
+HELD: Final = {
+    "locf": "a value holds from its record on (locf)",
+    "nocb": "a value holds from just after the record before (nocb)",
+    "linear": "on the straight line between its records (linear)",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,30 +49,22 @@ class Order:
     machine: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class People:
-    """Subject i in draw d is row i * draws + d of parameters (rows, P) and covariates {name: (rows,)}."""
-
-    parameters: Floats
-    covariates: dict[str, Floats]
-    draws: int
-
-
 def simulate(name: str, order: Order) -> int:
     """Solve every subject at its observation records, write the table, name whoever failed; 4 where someone did."""
-    from pkpd.engine.build import compiled
     from pkpd.ground.store import write_atomic
     from reports.desk.simulation_input import events
 
     model = _model(name)
     _possible(order)
-    records = events(order.events, model)
-    people = _drawn(model, records, order) if order.parameters is None else _given(model, records, order)
-    _not_too_many(records, people, order)
-    engine = compiled(model)
-    values, failed = _predicted(model, engine, records, people, order=order)
-    write_atomic(order.out, _table(model, records, people, values).encode())
-    return _said(order, records, people, failed)
+    told = events(order.events, model)
+    _not_too_many(told.records, order)
+    if order.parameters is None:
+        people = drawn(model, told, order.seed, order.draws or 1)
+    else:
+        people = given(model, told, order.parameters, order.events)
+    values, failed = _predicted(model, told, people, order)
+    write_atomic(order.out, _table(model, told.records, people, values).encode())
+    return _said(order, (model, told), people, failed)
 
 
 def _model(name: str) -> Model:
@@ -89,72 +88,46 @@ def _possible(order: Order) -> None:
         raise InputError("is a directory", field="--out", value=str(order.out), remedy="name a file")
 
 
-def _given(model: Model, records: Records, order: Order) -> People:
-    """The parameters of every ID of the events."""
-    from pkpd.ground.errors import InputError
-    from reports.desk.simulation_input import key, parameters, unused
-
-    assert order.parameters is not None
-    people = parameters(order.parameters, model)
-    for name in records.ids:
-        if key(name) not in people:
-            problem = f"has events in {order.events} and no parameters"
-            raise InputError(problem, file=order.parameters, field="ID", value=name, remedy="add a line for it")
-    if left := unused(people, records.ids):
-        say.remark(f"{order.parameters}: {len(left)} of {len(people)} IDs have no events and are left out")
-    values = np.asarray([people[key(name)].values for name in records.ids], np.float64)
-    return People(parameters=values, covariates=records.covariates, draws=1)
-
-
-def _drawn(model: Model, records: Records, order: Order) -> People:
-    """Every ID drawn from the population, typical values as in the text; an ID that is a number is its own address."""
-    from pkpd.engine.sources import Drawn
-
-    draws, who = order.draws or 1, _addresses(records.ids)
-    people = (
-        Drawn(model=model, subjects=who, seed=order.seed, replicate=d, covariates=lambda _: records.covariates)
-        for d in range(draws)
-    )
-    rows = np.stack([drawn.parameters(0, len(who)) for drawn in people], axis=1)
-    repeated = {name: np.repeat(values, draws) for name, values in records.covariates.items()}
-    return People(parameters=rows.reshape(len(who) * draws, -1), covariates=repeated, draws=draws)
-
-
-def _addresses(ids: tuple[str, ...]) -> NDArray[np.int64]:
-    """The ID where every one is a whole number that fits an address, else the place in the file."""
-    whole = all(name.isascii() and name.isdigit() and int(name) < 2**32 for name in ids)
-    return np.asarray([int(name) for name in ids] if whole else range(len(ids)), np.int64)
-
-
-def _not_too_many(records: Records, people: People, order: Order) -> None:
+def _not_too_many(records: Records, order: Order) -> None:
     from pkpd.ground.errors import InputError
 
-    rows = len(records.time) * people.draws
+    rows = len(records.time) * (order.draws or 1)
     if rows > MAX_ROWS:
         problem, remedy = f"asks for {rows} rows, more than {MAX_ROWS}", "ask for fewer draws at a time"
         raise InputError(problem, field="--draws", value=order.draws, remedy=remedy)
 
 
-def _predicted(
-    model: Model, engine: Compiled, records: Records, people: People, *, order: Order
-) -> tuple[Floats, NDArray[np.int8]]:
+def _predicted(model: Model, told: Told, people: People, order: Order) -> tuple[Floats, NDArray[np.int8]]:
     """Outputs (row of the table, output) and status (n * draws,); rows run over subject, draw, observation."""
     from pkpd.engine.status import SolveStatus
 
+    records = told.records
+    engine = _engine(model, people)
     times, column = _times(records, people.draws)
     owner, source = _rows(records, people.draws)
     found = np.empty((len(owner), len(_wanted(model))))
     status = np.zeros(len(times), np.int8)
+    own = own_rows(model, told, people.line, (owner, source))
     for after in sorted({bool(a) for a in records.after}):
         solution = _solved(engine, records, people, order, times=times, after=after)
-        rows = records.after[source] == after
-        clocks = _clocks(records, people, times, after=after)
-        parts = _outputs(model, engine, solution, people, clocks=clocks)
-        found[rows] = np.stack([part[owner[rows], column[source[rows]]] for part in parts], axis=1)
+        rows = np.flatnonzero(records.after[source] == after)
+        at = At(after=after, owner=owner[rows], column=column[source[rows]], row=own[rows], times=times)
+        found[rows] = np.stack(_outputs(model, engine, solution, (records, people, at)), axis=1)
         status = np.maximum(status, solution.status)
     lost = np.unique(owner[~np.isfinite(found).all(axis=1)])
     status[lost] = np.where(status[lost] == 0, np.int8(SolveStatus.NOT_FINITE), status[lost])
     return found, status
+
+
+def _engine(model: Model, people: People) -> Compiled:
+    """The model's solver; where something changes it shows every state too, so that a record is seen as it says."""
+    from pkpd.engine.build import compiled, of_dynamics
+
+    engine = compiled(model)
+    shown = tuple(dict.fromkeys((*engine.outputs, *model.states)))
+    if not people.changing or shown == engine.outputs:
+        return engine
+    return of_dynamics(replace(engine.dynamics, outputs=shown))
 
 
 def _solved(
@@ -165,7 +138,10 @@ def _solved(
     events = records.doses.subjects(np.repeat(np.arange(len(records)), people.draws))
     asked: dict[str, Any] = {"rtol": order.rtol, "atol": order.atol}
     tolerances = {name: value for name, value in asked.items() if value is not None}
-    return solve(engine, people.parameters, events, times, after=after, **tolerances)
+    parameters, covariates, changes = people.in_time(engine)
+    return solve(
+        engine, parameters, events, times, covariates=covariates, changes=changes, after=after, **tolerances
+    )  # fmt: skip
 
 
 def _times(records: Records, draws: int) -> tuple[Floats, NDArray[np.int64]]:
@@ -190,42 +166,81 @@ def _rows(records: Records, draws: int) -> tuple[NDArray[np.int64], NDArray[np.i
     return np.concatenate(owner), np.concatenate(source)
 
 
-def _outputs(
-    model: Model, engine: Compiled, solution: Solution, people: People, *, clocks: dict[str, Floats]
-) -> list[Floats]:
-    """Every output of the model (n * draws, T), those of the response layer evaluated."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class At:
+    """Lines of the table: subject and draw (`owner`), column of its times (n * draws, T), row of what holds there."""
+
+    after: bool
+    owner: NDArray[np.int64]
+    column: NDArray[np.int64]
+    row: NDArray[np.int64]
+    times: Floats
+
+    def of(self, values: Floats) -> Floats:
+        """Values at the lines, of all times (n * draws, T)."""
+        picked: Floats = values[self.owner, self.column]
+        return picked
+
+
+def _outputs(model: Model, engine: Compiled, solution: Solution, given: tuple[Records, People, At]) -> list[Floats]:
+    """Every output of the model at the lines of the table, those of the response layer evaluated."""
     from pkpd.model import equations as eq
 
-    known: dict[str, Any] = {name: solution.values[:, k] for k, name in enumerate(engine.outputs)}
+    at = given[2]
+    known: dict[str, Any] = {name: at.of(solution.values[:, k]) for k, name in enumerate(engine.outputs)}
     wanted = _wanted(model)
-    if any(name not in known for name in wanted.values()):
-        reach = eq.reach(model.equations)
-        needed = set(wanted.values()).union(*(reach.get(name, frozenset()) for name in wanted.values()))
-        known |= {name: people.parameters[:, k, None] for k, name in enumerate(model.parameters)}
-        known |= {name: values[:, None] for name, values in people.covariates.items()}
-        known |= solution.summaries | clocks
+    reach = eq.reach(model.equations)
+    needed = set(wanted.values()).union(*(reach.get(name, frozenset()) for name in wanted.values()))
+    if given[1].changing or any(name not in known for name in wanted.values()):
+        known |= {name: at.of(values) for name, values in solution.summaries.items()} | _held(model, *given)
+        _own_values(model, known, given[1], at)
         for name, expression in model.response.items():
             if name in needed:
                 known[name] = eq.evaluate(expression, known)
-    return [np.broadcast_to(known[name], clocks["TIME"].shape) for name in wanted.values()]
+    return [np.broadcast_to(known[name], at.owner.shape) for name in wanted.values()]
 
 
-def _clocks(records: Records, people: People, times: Floats, *, after: bool) -> dict[str, Floats]:
-    """TIME, WEEKS, TAD and DOSE at the observations, each (n * draws, T)."""
+def _held(model: Model, records: Records, people: People, at: At) -> dict[str, Floats]:
+    """Parameters, covariates and clocks at the lines of the table."""
     from pkpd.engine.past import last_dose
 
     events = records.doses.subjects(np.repeat(np.arange(len(records)), people.draws))
-    since, amount = last_dose(events, times, after=after)
-    return {"TIME": times, "WEEKS": times / 168.0, "TAD": since, "DOSE": amount}
+    since, amount = last_dose(events, at.times, after=at.after)
+    time = at.of(at.times)
+    found = {name: people.rows[at.row, k] for k, name in enumerate(model.parameters)}
+    found |= people.line.at(at.row, time)
+    return found | {"TIME": time, "WEEKS": time / 168.0, "TAD": at.of(since), "DOSE": at.of(amount)}
+
+
+def _own_values(model: Model, known: dict[str, Any], people: People, at: At) -> None:
+    """Equations of the dynamics where a line is seen with other values than the solver's sample: from its states."""
+    from pkpd.engine.changes import rows_at
+    from pkpd.model import equations as eq
+
+    theirs = rows_at(people.line, at.owner, known["TIME"], samples=True, after=at.after)
+    other = np.flatnonzero(theirs != at.row)
+    if not other.size:
+        return
+    mine = {name: np.asarray(values)[other] for name, values in known.items() if name not in model.integrated}
+    for name, expression in model.integrated.items():
+        mine[name] = np.broadcast_to(eq.evaluate(expression, mine), other.shape)
+        if name in known:
+            known[name][other] = mine[name]
 
 
 def _wanted(model: Model) -> dict[str, str]:
     """Output -> the state or equation it is; an ordered category is none."""
     from pkpd.ground.errors import InputError
+    from pkpd.model import equations as eq
 
     found = {name: str(output.is_) for name, output in model.outputs.items() if output.is_}
     if not found:
         raise InputError(f"model {model.name} has no output with a value to predict", field="outputs")
+    reach = eq.reach(model.equations)
+    for name, is_ in found.items():
+        if fed := {is_, *reach.get(is_, frozenset())} & set(model.previous):
+            problem = f"depends on the outcome before ({min(fed)}), which a prediction does not have"
+            raise InputError(problem, field=f"outputs.{name}", value=is_, remedy="simulate it in a trial: vtrial run")
     return found
 
 
@@ -247,18 +262,34 @@ def _cell(value: float) -> str:
     return repr(value) if np.isfinite(value) else MISSING
 
 
-def _said(order: Order, records: Records, people: People, status: NDArray[np.int8]) -> int:
+def _said(order: Order, source: tuple[Model, Told], people: People, status: NDArray[np.int8]) -> int:
     from pkpd.engine.status import SolveStatus
 
+    model, told = source
+    records, held = (
+        told.records,
+        {name: model.covariates[name].between for name in told.own if name in model.covariates},
+    )
     bad = np.flatnonzero(status)
     rows = len(records.time) * people.draws
     who = {int(i): SolveStatus(int(status[i])) for i in bad}
     if order.machine:
         owner = [(records.ids[i // people.draws], i % people.draws + 1, status.name) for i, status in who.items()]
         failed = [dict(zip(("ID", "DRAW", "status"), one, strict=True)) for one in owner]
-        say.machine({"event": "done", "out": str(order.out), "rows": rows, "subjects": len(records), "failed": failed})
+        say.machine(
+            {
+                "event": "done",
+                "out": str(order.out),
+                "rows": rows,
+                "subjects": len(records),
+                "failed": failed,
+                "between": held,
+            }
+        )
     else:
         say.result(f"{order.out}: {rows} rows of {len(records)} subjects")
+        for name, how in held.items():
+            say.remark(f"{name} changes within subjects: {HELD[str(how)]}")
     if who:
         say.error(f"{len(who)} of {len(status)} were not solved; their cells are {MISSING}")
         say.remark(*_named(records, people, who))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pkpd.model.records import Records
     from pkpd.model.spec import Model
 
-__all__ = ["Person", "events", "key", "parameters"]
+__all__ = ["Told", "events", "key", "parameters", "unused"]
 
 Floats = NDArray[np.float64]
 MAX_BYTES: Final = 200_000_000
@@ -46,11 +46,14 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
-    """Individual parameters in the order of the model, and the line that gave them."""
+class Told:
+    """The records of a file; own {name: (m,)}: what the line of each observation itself says of the covariates that
+    change within a subject and of the occasion, NaN where it says nothing.
+    """
 
-    values: tuple[float, ...]
-    line: int
+    file: str
+    records: Records
+    own: dict[str, Floats]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +89,38 @@ def key(name: str) -> str:
     return repr(float(name)) if _NUMBER.fullmatch(name) else name
 
 
-def parameters(path: Path, model: Model) -> dict[str, Person]:
-    """ID (as `key`) -> individual parameters: one line an ID, a column for every parameter and no other."""
+def parameters(path: Path, model: Model) -> dict[str, dict[int | None, tuple[float, ...]]]:
+    """ID (as `key`) -> occasion -> individual parameters in the order of the model; a column for each and no other.
+
+    One line an ID, its occasion None, or with the column of the model's occasions one line an ID and occasion.
+    """
     table = _table(path)
     names = tuple(model.parameters)
-    _columns(table, names)
-    found: dict[str, Person] = {}
+    column = None if model.occasion is None else model.occasion.column or "OCC"
+    column = column if column in table.header else None
+    _columns(table, ("ID", *names), column)
+    found: dict[str, dict[int | None, tuple[float, ...]]] = {}
+    lines: dict[tuple[str, int | None], int] = {}
     for line in table.lines:
-        name = _identity(table, line)
-        if key(name) in found:
-            table.fail(line, "ID", f"has parameters already (line {found[key(name)].line})", "keep one line an ID")
-        found[key(name)] = Person(tuple(table.number(line, p) for p in names), line.number)
+        who = key(_identity(table, line))
+        occasion = None if column is None else _occasion(table, line, column)
+        if (who, occasion) in lines:
+            again = f"has parameters already (line {lines[who, occasion]})"
+            table.fail(line, "ID", again, "keep one line an ID" + (f" and {column}" if column else ""))
+        lines[who, occasion] = line.number
+        found.setdefault(who, {})[occasion] = tuple(table.number(line, p) for p in names)
     return found
 
 
-def _columns(table: Table, names: Sequence[str]) -> None:
-    known = ("ID", *names)
+def _occasion(table: Table, line: Line, column: str) -> int:
+    value = table.number(line, column)
+    if value != int(value) or value < 0:
+        table.fail(line, column, "must be a whole number >= 0", "number the occasions as the events do")
+    return int(value)
+
+
+def _columns(table: Table, needed: Sequence[str], extra: str | None) -> None:
+    known = (*needed, extra) if extra is not None else tuple(needed)
     for name in known:
         if name not in table.header:
             table.fail(None, name, "the column is missing", nearest(name, table.header) or "add it")
@@ -110,7 +129,7 @@ def _columns(table: Table, names: Sequence[str]) -> None:
             table.fail(None, name, "the model has no such parameter", nearest(name, known) or "remove the column")
 
 
-def events(path: Path, model: Model) -> Records:
+def events(path: Path, model: Model) -> Told:
     """Doses and observations of a NONMEM-style file.
 
     Columns ID and TIME; AMT, EVID (without it a line with AMT > 0 is a dose), CMT by number or state's name, RATE, DUR,
@@ -126,7 +145,19 @@ def events(path: Path, model: Model) -> Records:
     for name in ("ID", "TIME"):
         if name not in table.header:
             table.fail(None, name, "the column is missing", f"add a column {name}")
-    return Records.parse(_rewritten(table, model), table.file, model)
+    records = Records.parse(_rewritten(table, model), table.file, model)
+    return Told(table.file, records, _own(table, model, records))
+
+
+def _own(table: Table, model: Model, records: Records) -> dict[str, Floats]:
+    """What each observation's line says of what changes; lines with EVID 0 are the observations, in order."""
+    column = str(model.occasion.column) if records.occasion is not None and model.occasion is not None else None
+    names = [*records.series, *([column] if column is not None else [])]
+    seen = [line for line in table.lines if float(_kind(table, line)) == 0.0]
+    found = {
+        name: [np.nan if line.cells[name] in MISSING else float(line.cells[name]) for line in seen] for name in names
+    }
+    return {name: np.asarray(values) for name, values in found.items()}
 
 
 def _rewritten(table: Table, model: Model) -> str:
@@ -229,7 +260,7 @@ def _csv_line(cells: Iterable[str]) -> str:
     return out.getvalue()
 
 
-def unused(people: Mapping[str, Person], ids: Iterable[str]) -> list[str]:
+def unused(people: Mapping[str, object], ids: Iterable[str]) -> list[str]:
     """IDs with parameters and no events."""
     asked = {key(name) for name in ids}
     return [name for name in people if name not in asked]
