@@ -79,17 +79,27 @@ class Derivatives:
         return None if top is None else self.graph.apply("/", top, args[1])
 
     def _power(self, n: int, args: tuple[int, ...], parts: list[int | None]) -> int | None:
-        """(a^b)' = b a^(b-1) a' + a^b log(a) b'; the second term is 0 where a is."""
+        """(a^b)' = b a^b/a a' + a^b log(a) b'; finite where a is 0: see `_rising`; the second term is 0 there."""
         g, (base, exponent) = self.graph, args
         first = second = None
         if parts[0] is not None:
-            lower = g.apply("power", base, g.apply("-", exponent, g.number(1.0)))
-            first = self._times(parts[0], g.apply("*", exponent, lower))
+            first = self._times(parts[0], self._rising(n, base, exponent))
         if parts[1] is not None:
             zero = g.number(0.0)
             slope = g.apply("if", g.apply("==", base, zero), zero, g.apply("*", n, g.apply("log", base)))
             second = self._times(parts[1], slope)
         return self._sum("+", first, second)
+
+    def _rising(self, n: int, base: int, exponent: int) -> int:
+        """b a^(b-1), by the value n = a^b; 0 in place of the infinite slope of b < 1 at a = 0.
+
+        A state rests there, before its first dose, and its own sensitivities are 0 too: their product has the limit 0,
+        which infinity times 0 has not. A Jacobian with an entry of 0 costs a Rosenbrock method order, not consistency.
+        """
+        g, zero, one = self.graph, self.graph.number(0.0), self.graph.number(1.0)
+        b = g.literal(exponent)
+        at_zero = zero if b is not None else g.apply("if", g.apply("==", exponent, one), one, zero)
+        return g.apply("if", g.apply("==", base, zero), at_zero, g.apply("*", exponent, g.apply("/", n, base)))
 
     def _branch(self, op: str, args: tuple[int, ...], parts: list[int | None]) -> int:
         g, zero = self.graph, self.graph.number(0.0)
@@ -109,7 +119,8 @@ class Derivatives:
         if op == "log":
             return g.apply("/", one, x)
         if op == "sqrt":
-            return g.apply("/", g.number(0.5), n)
+            zero = g.number(0.0)
+            return g.apply("if", g.apply("==", x, zero), zero, g.apply("/", g.number(0.5), n))
         if op == "expit":
             return g.apply("*", n, g.apply("-", one, n))
         if op == "tanh":
