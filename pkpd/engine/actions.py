@@ -403,6 +403,8 @@ def _without_cancelled(rows: _Rows) -> _Rows:
     for state in np.unique(rows.target[off]):
         here = off & (rows.target == state)
         last = np.maximum.accumulate(np.where(here, np.arange(len(here)), -1))
-        ended = (last >= 0) & (rows.subject[last] == rows.subject) & (rows.begun < rows.time[last])
+        begun = rows.begun < rows.time[last]
+        begun |= (rows.begun == rows.time[last]) & (rows.index < rows.index[last])  # an earlier record of the same time
+        ended = (last >= 0) & (rows.subject[last] == rows.subject) & begun
         keep &= ~(ended & (rows.kind == RATE) & (rows.order == _STOP) & (rows.target == state))
     return rows if keep.all() else rows.taken(np.flatnonzero(keep))

@@ -196,6 +196,14 @@ CASES = {
         [*bolus(LAG, 100 * F1), (1 + LAG, "rate", DEPOT, 60 * F1 / 10), (5, "put", DEPOT, 0),
          (5, "rate", DEPOT, -60 * F1 / 10), *bolus(12 + LAG, 40 * F1)],
     ),
+    "compartment off at the time an infusion into it begins: that one ends, the additional one turns it on": (
+        [record(5, 60, CENTRAL, duration=2, ii=6, more=1), record(5, 0, CENTRAL, kind=EventKind.OFF)],
+        infusion(11, 60 * F2 / 2, 2),
+    ),
+    "compartment off, then on by an infusion of the same time": (
+        [record(5, 60, CENTRAL, duration=8), record(7, 0, CENTRAL, kind=EventKind.OFF), record(7, 60, CENTRAL, duration=4)],
+        [*infusion(5, 60 * F2 / 8, 8)[:1], (7, "rate", CENTRAL, -60 * F2 / 8), (7, "put", CENTRAL, 0), *infusion(7, 15 * F2, 4)],
+    ),
 }  # fmt: skip
 
 
