@@ -292,6 +292,9 @@ class _Reader:
         for row in subject.rows:
             time, event = self._number(row, "TIME"), self._event(row)
             if event not in (0, 2):
+                if found and found[-1][1] and self._number(found[-1][0], "TIME") == time:
+                    remedy = "put the observation before or after all of them, or at another time"
+                    self.fail(row, "TIME", "stands after an observation that follows a record of the same time", remedy)
                 dosed = time
                 continue
             for column in ("AMT", "RATE", "DUR", "SS", "ADDL"):

@@ -228,6 +228,7 @@ def test_an_observation_after_a_dose_at_the_same_time_is_marked() -> None:
         ("ID,ID,AMT,DV,CMT\n", 1, "ID", "twice"),
         ("ID,,AMT\n", 1, None, "column name"),
         (HEAD + DOSE + "1,1,0,abc,0,2,70\n", 3, "DV", "number"),
+        (HEAD + DOSE + "1,0,0,2,0,2,70\n1,0,30,.,1,1,70\n", 4, "TIME", "stands after an observation"),
         (HEAD + DOSE + "1,1,0,1_0,0,2,70\n", 3, "DV", "number"),
         (HEAD + DOSE + "1,1,0,inf,0,2,70\n", 3, "DV", "number"),
         (HEAD + DOSE + "1,1,0,.,0,2,70\n", 3, "DV", "missing"),
