@@ -21,7 +21,8 @@ def csv_text(records: Records, model: Model | None) -> str:
     """The whole file, one line per record, in order of subject and time."""
     occasion = {str(model.occasion.column): records.occasion} if model and model.occasion and records.occasion else {}
     series = {**records.series, **occasion}
-    header = [*_COLUMNS, *records.covariates, *series]
+    censored = ["CENS"] if records.below.any() else []
+    header = [*_COLUMNS, *censored, *records.covariates, *series]
     lines = [",".join(header)]
     for i, name in enumerate(records.ids):
         fixed = {k: _number(v[i]) for k, v in records.covariates.items()}
@@ -45,6 +46,7 @@ def _rows(records: Records, i: int, model: Model | None, moving: Mapping[str, Ma
     for k in (records.subject == i).nonzero()[0]:
         output = list(model.outputs)[int(records.output[k])] if model else int(records.output[k]) + 1
         cells = {"EVID": 0, "DV": _number(records.dv[k]), "DVID": output}
+        cells |= {"CENS": 1} if records.below[k] else {}
         made.append((float(records.time[k]), 2 if records.after[k] else 0, cells))
     there = {time for time, _, _ in made}
     made += [(t, 0, {"EVID": 2}) for t in sorted({t for v in moving.values() for t in v} - there)]

@@ -1,8 +1,9 @@
 """Records of a study: a strict reader and a writer of NONMEM-style CSV. Errors name file, line, column, value, remedy.
 
-Columns: ID, TIME [h], AMT, DV, EVID; optional MDV, CMT, DVID, RATE, DUR, II, SS, ADDL and the model's occasion. Every
-other column is a covariate. `.`, `NA` and an empty cell are missing. Lines of a subject stand together, in order of
-time; at one time they act in the order of the file.
+Columns: ID, TIME [h], AMT, DV, EVID; optional MDV, CMT, DVID, RATE, DUR, II, SS, ADDL, CENS and the model's occasion.
+Every other column is a covariate. CENS 1: the value lies below DV, the limit of quantification (Monolix's code). `.`,
+`NA` and an empty cell are missing. Lines of a subject stand together, in order of time; at one time they act in the
+order of the file.
 
 EVID 0 observation, 1 dose, 2 other (CMT < 0 switches the compartment off, CMT > 0 on again), 3 reset, 4 reset and
 dose, 5 replace the amount by AMT, 6 multiply it by AMT. CMT: number or name of a state. DVID: number or name of an
@@ -39,7 +40,7 @@ __all__ = ["Records"]
 Floats = NDArray[np.float64]
 MAX_BYTES: Final = 50_000_000
 NEEDED: Final = ("ID", "TIME", "AMT", "DV", "EVID")
-OPTIONAL: Final = ("MDV", "CMT", "DVID", "RATE", "DUR", "II", "SS", "ADDL")
+OPTIONAL: Final = ("MDV", "CMT", "DVID", "RATE", "DUR", "II", "SS", "ADDL", "CENS")
 MAX_DOSES: Final = 2_000_000
 MISSING: Final = frozenset({".", "", "NA"})
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -51,9 +52,10 @@ class Records:
 
     ids (n); doses: `Events` of n subjects (target = CMT - 1, additional doses written out, an infusion by its rate with
     its nominal duration); subject, time [h], dv, output (m) of the observations in the order of the file (output =
-    DVID - 1, else 0); after (m): the observation follows a dose at the same time; covariates {name: (n,)} constant
-    within subject; varying: names of the covariates that are not, series {name: `Series`} what they say; occasion:
-    `Series` of the model's occasion column.
+    DVID - 1, else 0); after (m): the observation follows a dose at the same time; below (m): it lies
+    below dv, the limit of quantification (nowhere, if left out); line (m): of the file (0: none); covariates {name:
+    (n,)} constant within subject; varying: names of the covariates that are not, series {name: `Series`} what they say;
+    occasion: `Series` of the model's occasion column.
     """
 
     ids: tuple[str, ...]
@@ -68,6 +70,13 @@ class Records:
     digest: str
     series: dict[str, Series] = field(default_factory=dict)
     occasion: Series | None = None
+    below: NDArray[np.bool_] = None  # type: ignore[assignment]
+    line: NDArray[np.int64] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        for name, kind in (("below", np.bool_), ("line", np.int64)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, np.zeros(len(self.dv), kind))
 
     @classmethod
     def read(cls, path: str | Path, model: Model | None = None) -> Records:
@@ -86,7 +95,13 @@ class Records:
         return len(self.ids)
 
     def require_doses(self, purpose: str) -> None:
-        """InputError unless every record is a plain dose: what resets or replaces cannot be used for `purpose`."""
+        """InputError unless every record is a plain dose and every value measured: what resets or replaces, and values
+        below the limit of quantification, cannot be used for `purpose`."""
+        if self.below.any():
+            k = int(np.flatnonzero(self.below)[0])
+            problem = f"values below the limit of quantification cannot be {purpose} yet"
+            remedy = f"see subject {self.ids[int(self.subject[k])]} at {self.time[k]:g} h"
+            raise InputError(problem, field="CENS", value=1, remedy=remedy)
         d = self.doses
         odd = (d.kind != EventKind.DOSE) | (d.steady > 1) | (d.rate < 0.0) | (d.amount <= 0.0)
         if odd.any():
@@ -146,6 +161,8 @@ class _Reader:
             digest=digest.of_text(self.source),
             series=series,
             occasion=self._occasions(subjects),
+            below=np.asarray([self._whole(row, "CENS", 0, most=1) == 1 for _, row, _ in seen], np.bool_),
+            line=np.asarray([row.line for _, row, _ in seen], np.int64),
         )
 
     # lines ----------------------------------------------------------------------------------------------------------
