@@ -54,6 +54,17 @@ class Purpose(StrEnum):
     EXTERNAL_CHECK = "external_check"  # replicate = study; index 0 effects by slot, then error by time
     FIT = "fit"  # seeds of the sampler's chains
     PARAMETER_MAPPING = "parameter_mapping"  # which row of a fit joins which row of published values
+    TWIN_START = "twin_start"  # of every TWIN_ purpose: subject = particle, replicate = the patient's address
+    TWIN_DRAW = "twin_draw"  # which population draw; index = round
+    TWIN_PROPOSAL = "twin_proposal"  # slot of the coordinate's name; index = round
+    TWIN_SCALE = "twin_scale"  # of the t proposal; index = round
+    TWIN_RESAMPLE = "twin_resample"  # index = level or update
+    TWIN_MOVE = "twin_move"  # index = move, slot of the coordinate's name
+    TWIN_MOVE_SCALE = "twin_move_scale"
+    TWIN_MOVE_DRAW = "twin_move_draw"
+    TWIN_ACCEPT = "twin_accept"
+    TWIN_OCCASION = "twin_occasion"  # effects of occasions the data do not see; slot of the effect's name
+    TWIN_MEASURED = "twin_measured"  # residual error of what is forecast; index = place in time, slot of the output
     SUMMARY_TRIAL = "summary_trial"  # summary-level replicates of the bench
 
 

@@ -1,0 +1,241 @@
+"""Which dose? Every candidate regimen in the same particles: the chance to reach the target and to do harm.
+
+The metrics are of the latent course: no residual error is in them. Areas and extremes of an output of the dynamics are
+the engine's own windows (no grid); of the response layer, and times above a limit, from a grid of five minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pkpd.ground.errors import InputError
+from pkpd.model.parts import Summary
+from pkpd.model.regimen import Events, Schedule
+from pkpd.twin.forecast import folk, followed, quantiles
+from pkpd.twin.likelihood import People
+from pkpd.twin.targets import Target
+from pkpd.twin.twin import Twins
+
+if TYPE_CHECKING:
+    from pkpd.engine.build import Compiled
+
+__all__ = ["Candidate", "Choice", "Chosen", "choose", "metric", "regimen"]
+
+Floats = NDArray[np.float64]
+GRID = 1.0 / 12.0  # h
+_KINDS: dict[str, Literal["average", "maximum", "minimum"]] = {
+    "auc": "average", "average": "average", "peak": "maximum", "maximum": "maximum", "minimum": "minimum",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """`amount` (unit of a dose into state number `into`) every `every` h, each over `duration` h (0: a bolus)."""
+
+    amount: float
+    every: float
+    duration: float = 0.0
+    into: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("amount", self.amount, 0.0), ("every", self.every, 1e-3)):
+            if not (np.isfinite(value) and value >= least):
+                raise InputError(f"must be >= {least:g}", field=f"candidate.{name}", value=value)
+        if not 0.0 <= self.duration <= self.every:
+            raise InputError("must be from 0 to the interval", field="candidate.duration", value=self.duration)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One candidate: median and 90 % interval of the target's metric, P(target) and its MCSE, P(toxic) and its MCSE
+    (0 without a toxic range), utility = P(target) - penalty P(toxic) and its MCSE; behind: how much less useful than
+    the best (paired), and the MCSE of that; failed: weight of particles that were not solved (no target reached there).
+    """
+
+    candidate: Candidate
+    median: float
+    lower: float
+    upper: float
+    reached: float
+    reached_mcse: float
+    toxic: float
+    toxic_mcse: float
+    utility: float
+    utility_mcse: float
+    behind: float
+    behind_mcse: float
+    failed: float
+
+    @property
+    def tied(self) -> bool:
+        """Not told apart from the best: behind by less than two standard errors."""
+        return self.behind <= 2.0 * self.behind_mcse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Every candidate, the most useful first."""
+
+    target: Target
+    toxic: Target | None
+    start: float
+    horizon: float
+    penalty: float
+    choices: tuple[Choice, ...]
+
+    @cached_property
+    def best(self) -> Choice:
+        """The most useful."""
+        return self.choices[0]
+
+
+def regimen(twins: Twins, patient: int, candidate: Candidate, *, start: float, horizon: float) -> Schedule:
+    """The patient's doses before `start` [h], then the candidate's to the end of the horizon [h]."""
+    d = twins.case.doses
+    rows = np.arange(d.offsets[patient], d.offsets[patient + 1])
+    rows = rows[d.time[rows] < start]
+    count = int(np.ceil(horizon / candidate.every - 1e-9))
+    time = start + candidate.every * np.arange(count) if candidate.amount > 0.0 else np.zeros(0)
+    more = len(time)
+    columns = {
+        "time": time, "amount": np.full(more, candidate.amount), "target": np.full(more, candidate.into),
+        "duration": np.full(more, candidate.duration), "kind": np.ones(more),
+    }  # fmt: skip
+    names = ("time", "amount", "target", "duration", "interval", "steady", "kind", "rate", "more")
+    return Schedule(*(
+        np.concatenate([getattr(d, n)[rows], columns.get(n, np.zeros(more))]).astype(getattr(d, n).dtype) for n in names
+    ))  # fmt: skip
+
+
+def metric(
+    twins: Twins, patient: int, target: Target, schedule: Schedule, *, start: float, horizon: float,
+    everyone: People | None = None, interval: float = 0.0,
+) -> Floats:  # fmt: skip
+    """The target's metric in every particle of a patient, (S,)."""
+    rows = folk(twins, np.asarray([patient], np.int64)) if everyone is None else everyone
+    end = start + horizon
+    low = start if target.metric in ("minimum", "maximum") else max(end - target.window, start)
+    if target.metric == "trough":
+        return followed(twins, rows, np.asarray([[end]]), schedule=schedule)[target.output][:, 0]
+    dynamic = twins.case.model.outputs[target.output].is_ in twins.case.engine.outputs
+    if target.metric in _KINDS and dynamic:
+        found = _window(twins, rows, target, schedule, span=(low, end))
+    else:
+        found = _grid(twins, rows, target, schedule, span=(low, end))
+    return found * (end - low if target.metric == "auc" else 1.0)
+
+
+def _window(twins: Twins, rows: People, target: Target, schedule: Schedule, *, span: tuple[float, float]) -> Floats:
+    """The engine's statistic over the window, (S,)."""
+    from pkpd.engine.solve import solve
+
+    case, name = twins.case, "TWIN"
+    asked = (np.full((len(rows), 1), span[0]), np.full((len(rows), 1), span[1]))
+    found = solve(
+        _engine(twins, target), rows.parameters, Events.shared(schedule, len(rows)), np.zeros((len(rows), 0)),
+        covariates=rows.inputs, changes=rows.changes, windows={name: asked}, rtol=case.rtol, atol=case.atol,
+    )  # fmt: skip
+    return found.summaries[name][:, 0]
+
+
+def _engine(twins: Twins, target: Target) -> Compiled:
+    """The model with one summary: the statistic the target needs."""
+    from pkpd.engine.build import compiled
+
+    known: dict[tuple[str, str], Compiled] = twins.case.__dict__.setdefault("_engines", {})
+    key = (target.output, _KINDS[target.metric])
+    if key not in known:
+        of = str(twins.case.model.outputs[target.output].is_)
+        one = Summary(of=of, as_=_KINDS[target.metric], window=24.0)
+        known[key] = compiled(replace(twins.case.model, summaries={"TWIN": one}))
+    return known[key]
+
+
+def _grid(twins: Twins, rows: People, target: Target, schedule: Schedule, *, span: tuple[float, float]) -> Floats:
+    """The same from values every five minutes, (S,)."""
+    times = np.linspace(span[0], span[1], max(2, 1 + round((span[1] - span[0]) / GRID)))
+    values = followed(twins, rows, times[None], schedule=schedule)[target.output]
+    if target.metric in ("peak", "maximum"):
+        return np.asarray(values.max(axis=1))
+    if target.metric == "minimum":
+        return np.asarray(values.min(axis=1))
+    if target.metric in ("auc", "average"):
+        return np.asarray((0.5 * (values[:, 1:] + values[:, :-1])).mean(axis=1))
+    away = values - target.limit if target.metric == "time above" else target.limit - values
+    return _share(away)
+
+
+def _share(away: Floats) -> Floats:
+    """Share of the time that `away` (S, T) is > 0, crossings by linear interpolation."""
+    a, b = away[:, :-1], away[:, 1:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part = np.where(a > 0.0, a / (a - b), b / (b - a))
+    share = np.where((a > 0.0) & (b > 0.0), 1.0, np.where((a <= 0.0) & (b <= 0.0), 0.0, part))
+    return np.where(np.isnan(away).any(axis=1), np.nan, share.mean(axis=1))
+
+
+def choose(
+    twins: Twins, candidates: Sequence[Candidate], target: Target, *, patient: int = 0, start: float,
+    horizon: float = 72.0, toxic: Target | None = None, penalty: float = 1.0,
+) -> Chosen:  # fmt: skip
+    """Every candidate from `start` [h] over `horizon` [h], in the same particles; the most useful first.
+
+    Errors: InputError without candidates, or for a horizon shorter than an interval.
+    """
+    if not candidates:
+        raise InputError("no candidate regimen", field="candidates", remedy="give amounts and intervals")
+    longest = max(c.every for c in candidates)
+    if not horizon >= longest:
+        remedy = f"at least {longest:g} h"
+        raise InputError("is shorter than an interval", field="horizon", value=horizon, remedy=remedy)
+    rows, weight = folk(twins, np.asarray([patient], np.int64)), twins.weight[patient]
+    made = [_measured(twins, patient, c, rows, aims=(target, toxic), start=start, horizon=horizon) for c in candidates]
+    use = np.stack([t.astype(float) - penalty * x for _, t, x in made])
+    best = int(np.argmax(use @ weight))
+    found = [
+        _choice(candidate, values, weight, (reached, harmed), use=use[[k, best]])
+        for k, (candidate, (values, reached, harmed)) in enumerate(zip(candidates, made, strict=True))
+    ]
+    found.sort(key=lambda c: (-c.utility, c.candidate.amount, -c.candidate.every))
+    return Chosen(target=target, toxic=toxic, start=start, horizon=horizon, penalty=penalty, choices=tuple(found))
+
+
+def _measured(
+    twins: Twins, patient: int, candidate: Candidate, rows: People, *, aims: tuple[Target, Target | None],
+    start: float, horizon: float,
+) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:  # fmt: skip
+    """The metric, whether the target is reached, whether harm is done, each (S,). Not solved: not reached, not safe."""
+    schedule = regimen(twins, patient, candidate, start=start, horizon=horizon)
+    target, toxic = aims
+    values = metric(twins, patient, target, schedule, start=start, horizon=horizon, everyone=rows)
+    if toxic is None:
+        return values, target.met(values), np.zeros(len(values), np.bool_)
+    other = metric(twins, patient, toxic, schedule, start=start, horizon=horizon, everyone=rows)
+    return values, target.met(values), toxic.met(other) | np.isnan(other)
+
+
+def _choice(
+    candidate: Candidate, values: Floats, weight: Floats, flags: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    *, use: Floats,
+) -> Choice:  # fmt: skip
+    (reached, reached_mcse), (toxic, toxic_mcse) = (_mean(f.astype(float), weight) for f in flags)
+    utility, utility_mcse = _mean(use[0], weight)
+    behind, behind_mcse = _mean(use[1] - use[0], weight)
+    lower, median, upper = quantiles(values[None, :, None], weight[None], (0.05, 0.5, 0.95))[0, :, 0].tolist()
+    return Choice(
+        candidate=candidate, median=median, lower=lower, upper=upper, reached=reached, reached_mcse=reached_mcse,
+        toxic=toxic, toxic_mcse=toxic_mcse, utility=utility, utility_mcse=utility_mcse, behind=behind,
+        behind_mcse=behind_mcse, failed=float(weight[np.isnan(values)].sum()),
+    )  # fmt: skip
+
+
+def _mean(values: Floats, weight: Floats) -> tuple[float, float]:
+    """Weighted mean and its Monte Carlo standard error sqrt(sum w^2 (v - mean)^2)."""
+    mean = float(np.sum(weight * values))
+    return mean, float(np.sqrt(np.sum(weight * weight * (values - mean) ** 2)))
