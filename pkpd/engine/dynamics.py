@@ -53,12 +53,16 @@ class Absorption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistic:
-    """A summary: `kind` (average, maximum, minimum) of equation or state `of` over a window of `window` hours."""
+    """A summary: `kind` (of `request.STATISTICS`) of equation or state `of` over a window of `window` hours.
+
+    threshold: of time_above and time_below [h above or below it].
+    """
 
     name: str
     of: str
     kind: str
     window: float
+    threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

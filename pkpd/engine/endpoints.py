@@ -22,7 +22,7 @@ Kind = Literal[
 _CODES: Final[tuple[str, ...]] = (
     "maximum", "minimum", "average", "area", "time_of_maximum", "time_of_minimum", "time_above", "time_below", "value",
 )  # fmt: skip
-_ENGINE: Final = {"maximum": "maximum", "minimum": "minimum"} | dict.fromkeys(("average", "area", "value"), "average")
+_ENGINE: Final = {kind: kind for kind in _CODES} | {"area": "average", "value": "average"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Endpoint:
 
     value: the level at `end` (a trough, before a dose then). time_above, time_below need a `threshold`. sampled: from
     the samples of the stream, on straight lines between them; else from inside the solver, exact to its tolerance.
-    Times of extremes, above and below are always from samples. `how` says which it is.
+    `how` says which it is. Of equal extremes the first counts; time on the threshold itself is neither above nor below.
     """
 
     name: str
@@ -54,15 +54,19 @@ class Endpoint:
     @property
     def how(self) -> Literal["solver", "samples"]:
         """Where the number comes from."""
-        return "samples" if self.sampled or self.kind not in _ENGINE else "solver"
+        return "samples" if self.sampled else "solver"
 
 
 def statistics(endpoints: Sequence[Endpoint], outputs: Mapping[str, str]) -> tuple[Statistic, ...]:
     """The summaries that the solver is asked for; outputs: label -> equation or state."""
     found = [e for e in endpoints if e.how == "solver"]
     return tuple(
-        Statistic(name=e.name, of=outputs[e.of], kind=_ENGINE[e.kind], window=float(k)) for k, e in enumerate(found)
-    )
+        Statistic(
+            name=e.name, of=outputs[e.of], kind=_ENGINE[e.kind], window=e.end - e.start,
+            threshold=None if np.isnan(e.threshold) else e.threshold,
+        )
+        for e in found
+    )  # fmt: skip
 
 
 def windows(endpoints: Sequence[Endpoint]) -> dict[str, tuple[list[float], list[float]]]:

@@ -10,6 +10,7 @@ from pkpd.engine.dynamics import Dynamics
 from pkpd.engine.modes_source import Modes
 from pkpd.engine.plan import (
     BLOCKS,
+    POINTS,
     Plan,
     at,
     dense_rows,
@@ -49,12 +50,12 @@ def source(
         no=len(plan.outputs),
         rows=rows["end"],
         control="0.14, 0.08" if method == "tsit5" and plan.split is None else "0.17, 0.04",
-        layout=", ".join(str(rows[k]) for k in BLOCKS),
+        layout=", ".join(str(rows[k]) for k in (*BLOCKS, "Q")),
     )
     parts = [header, _prepare(plan), _initial(plan), _switch(plan), _outputs(plan, method), _restart(plan)]
     parts.append(rodas5p_step(plan) if method == "rodas5p" else tsit5_step(plan))
     parts += [_commit(plan, method), _tangent(plan)]
-    windows = WINDOWS if dynamics.summaries else NO_WINDOWS
+    windows = _points(plan, method) + WINDOWS if plan.watched else NO_WINDOWS
     driver = DRIVER if plan.tangent is None else DRIVER.replace(MARK, "")
     return "\n".join([*parts, driver.replace("{signature}", _SIGNATURE).replace("{windows}", windows)])
 
@@ -62,7 +63,7 @@ def source(
 _SIGNATURE = (
     "(float64[:, ::1], int64[::1], float64[::1], int8[::1], int32[::1], float64[::1], float64[:, ::1], int32[::1], "
     "float64[:, ::1], float64[::1], float64[:, ::1], boolean, int64[::1], float64[:, :, ::1], float64[:, :, ::1], "
-    "float64, float64, int64, float64[:, :, ::1], float64[:, :, ::1], "
+    "float64[::1], float64, float64, int64, float64[:, :, ::1], float64[:, :, ::1], "
     "float64[:, :, ::1], float64[:, :, :, ::1], int8[::1])"
 )
 
@@ -130,6 +131,24 @@ def _outputs(plan: Plan, method: Method) -> str:
         + function("dense_outputs(W, lane, theta, out)", inside)
         + function("samples_in_step(W, I, lane, times, limit, inclusive, values)", samples, "forced")
     )
+
+
+def _points(plan: Plan, method: Method) -> str:
+    """Five points of the outputs with windows over the step of every lane."""
+    known = seen(plan, plan.watched)
+    before, moved = Modes(plan).dense(known)
+    stepped = [k for k in dense_rows(plan) if k in known]
+    roots = [plan.outputs[k] for k in plan.watched] + list(Modes(plan).nodes if before else ())
+    body = ["t = W[lane]", "h = W[8 + lane]", *load_fixed(plan, roots), *before]
+    body += [line for k in stepped for line in _coefficients(k, method)]
+    for point in range(5):
+        body += [f"theta = {point / 4}", *(f"y{k} = {_polynomial(k)}" for k in stepped), *moved]
+        body += _output_lines(plan, plan.watched, "fma(theta, h, t)", f"p{{}}_{point}")
+    for k in plan.watched:
+        five, row = ", ".join(f"p{k}_{point}" for point in range(5)), POINTS * k
+        body += [f"{at('Q', row + point)} = p{k}_{point}" for point in range(5)]
+        body += [f"{at('Q', row + 5)} = boole({five})", f"{at('Q', row + 6)} = 1.0 if turns({five}) else 0.0"]
+    return lane_loop("points(W)", body, "forced")
 
 
 def _coefficients(k: int, method: Method) -> list[str]:

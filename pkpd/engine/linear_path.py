@@ -12,7 +12,7 @@ from pkpd.engine.actions import STEADY, SUPERPOSE, Actions
 from pkpd.engine.block import LinearBlock, Matrices
 from pkpd.engine.dynamics import TIME
 from pkpd.engine.paths import actions_in, lost_parameters, named
-from pkpd.engine.request import Request, Result
+from pkpd.engine.request import STATISTICS, Request, Result
 from pkpd.engine.status import SolveStatus
 from pkpd.engine.structure import inlined
 from pkpd.model.equations import evaluate
@@ -118,16 +118,18 @@ def block_windows(
     """Fill these groups of windows; which subjects' modes are not to be trusted for them."""
     from pkpd.kernels.linear_windows import linear_windows
 
-    doubtful = np.zeros(part.stop - part.start, np.bool_)
-    block = request.compiled.block
+    block, windows = request.compiled.block, request.windows
     fill: Callable[..., None] = linear_windows
-    for g in groups:
-        if block is None:
-            raise TypeError("no linear block")
-        row = block.outputs.index(request.compiled.outputs.index(request.windows.of[g]))
-        left, right = (np.ascontiguousarray(side[part, g]) for side in (request.windows.lo, request.windows.hi))
-        out, good = np.empty((len(left), 3, left.shape[1])), np.zeros(len(left), np.bool_)
-        fill(*_arguments(request, part, matrices, slice(row, row + 1), actions=actions), left, right, out, good)
-        result.stats[part, g] = out
-        doubtful |= ~good
-    return doubtful
+    if block is None:
+        raise TypeError("no linear block")
+    if not groups:
+        return np.zeros(part.stop - part.start, np.bool_)
+    every = len(groups) == len(windows.of)
+    chosen = slice(None) if every else np.asarray(groups)
+    left, right = (np.ascontiguousarray(side[part, chosen]) for side in (windows.lo, windows.hi))
+    rows = np.asarray([block.outputs.index(request.compiled.outputs.index(windows.of[g])) for g in groups], np.int64)
+    out, good = np.empty((*left.shape, len(STATISTICS))), np.zeros(len(left), np.bool_)
+    arguments = _arguments(request, part, matrices, slice(None), actions=actions)
+    fill(*arguments, rows, left, right, windows.level[chosen], out, good)
+    result.stats[part, chosen] = out
+    return ~good

@@ -13,7 +13,7 @@ from pkpd.engine.actions import OFF, ON, Actions, Dosing, actions_of, owned
 from pkpd.engine.changes import Changes, in_force
 from pkpd.engine.dynamics import TIME, Dynamics
 from pkpd.engine.generate import Method
-from pkpd.engine.request import Request, Result
+from pkpd.engine.request import STATISTICS, Request, Result
 from pkpd.engine.status import SolveStatus
 from pkpd.engine.structure import OneCompartment, inlined
 from pkpd.engine.tangent_path import bigger
@@ -152,7 +152,7 @@ def ode_chunk(request: Request, result: Result, lo: int, hi: int) -> None:
         request.parameters[lo:hi], actions.offsets, actions.time, actions.kind, actions.target, actions.amount,
         actions.steady, actions.steady_target, actions.parameters, request.start[lo:hi], request.sampled(lo, hi),
         request.after, which,
-        windows.lo[lo:hi], windows.hi[lo:hi], request.rtol, request.atol, request.max_steps,
+        windows.lo[lo:hi], windows.hi[lo:hi], windows.level, request.rtol, request.atol, request.max_steps,
         request.thresholds[lo:hi], result.crossings[lo:hi],
         result.values[lo:hi], result.stats[lo:hi], result.status[lo:hi],
     )  # fmt: skip
@@ -243,6 +243,6 @@ def _closed_windows(chunk: _Closed, result: Result) -> None:
     asked = chunk.request.windows
     for g, of in enumerate(asked.of):
         left, right = (np.ascontiguousarray(side[chunk.part, g]) for side in (asked.lo, asked.hi))
-        out = np.empty((chunk.size, 3, left.shape[1]))
-        fill(*chunk.arguments, *chunk.column(chunk.form.scale[of]), left, right, out)
+        out = np.empty((*left.shape, len(STATISTICS)))
+        fill(*chunk.arguments, *chunk.column(chunk.form.scale[of]), left, right, asked.level[g], out)
         result.stats[chunk.part, g] = out

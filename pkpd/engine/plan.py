@@ -13,11 +13,12 @@ from pkpd.engine.printer import Block, fixed_nodes, statements
 from pkpd.engine.tangent_source import groups
 
 __all__ = [
-    "BLOCKS", "Plan", "Split", "at", "combined", "dense_rows", "error_lines", "fixed_given", "function", "lane_loop",
-    "load_fixed", "loads", "plan_of", "seen", "slopes",
+    "BLOCKS", "POINTS", "Plan", "Split", "at", "combined", "dense_rows", "error_lines", "fixed_given", "function",
+    "lane_loop", "load_fixed", "loads", "plan_of", "seen", "slopes",
 ]  # fmt: skip
 
 BLOCKS = ("Y", "K1", "YN", "K7", "D2", "D3", "D4", "R", "YP", "YS", "RS", "X", "XK", "M", "C")
+POINTS = 7  # rows of an output for its windows: five points of the step, their mean, whether it turns
 _FIRST_ROW = 16  # kernels.lanes.FIRST_FREE_ROW, repeated so that generating needs no numba
 
 
@@ -66,6 +67,7 @@ class Plan:
     groups: tuple[tuple[int, ...], ...]
     tangent: Tangent | None
     split: Split | None
+    windows: tuple[int, ...]
 
     @property
     def rows(self) -> dict[str, int]:
@@ -74,7 +76,8 @@ class Plan:
         for name in BLOCKS:
             found[name] = row
             row += n if name != "M" or self.switches else 0
-        found["end"] = found["C"] + len(self.fixed) + n
+        found["Q"] = found["C"] + len(self.fixed) + n
+        found["end"] = found["Q"] + (POINTS * len(self.outputs) if self.watched else 0)
         return found
 
     @property
@@ -82,6 +85,11 @@ class Plan:
         """Numbers of the states the method steps: all, or those outside the linear block."""
         inside = self.split.states if self.split else ()
         return tuple(k for k in range(len(self.states)) if k not in inside)
+
+    @property
+    def watched(self) -> tuple[int, ...]:
+        """Numbers of the outputs whose windows the steps see: those of the block's outputs are closed forms."""
+        return tuple(k for k in self.windows if k in self.stepped)
 
     @property
     def stepped(self) -> tuple[int, ...]:
@@ -121,6 +129,7 @@ def plan_of(dynamics: Dynamics, switches: bool, block: LinearBlock | None) -> Pl
         groups=together,
         tangent=dynamics.tangent,
         split=split,
+        windows=tuple(sorted({list(dynamics.wanted()).index(s.of) for s in dynamics.summaries})),
     )
 
 

@@ -23,21 +23,28 @@ __all__ = ["STATISTICS", "Path", "Request", "Result", "Windows", "windows_of"]
 
 F64 = NDArray[np.float64]
 Path = Literal["auto", "closed", "exact", "ode", "rodas5p", "tsit5"]
-STATISTICS = ("average", "maximum", "minimum")
+# the order of kernels.statistics
+STATISTICS = (
+    "average", "maximum", "minimum", "time_of_maximum", "time_of_minimum", "time_above", "time_below",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
-    """Groups of windows over one output: of (G,), lo and hi (n, G, K) [h]; picks: (summary, group, statistic, K)."""
+    """Groups of windows over one output: of (G,), lo and hi (n, G, K) [h], level (G,): its threshold, NaN for none.
+
+    picks: (summary, group, statistic, K).
+    """
 
     of: tuple[str, ...]
     lo: F64
     hi: F64
+    level: F64
     picks: tuple[tuple[str, int, int, int], ...]
 
     def summaries(self, stats: F64) -> dict[str, F64]:
-        """{summary: (n, K)} from stats (n, G, 3, K)."""
-        return {name: np.ascontiguousarray(stats[:, g, k, :width]) for name, g, k, width in self.picks}
+        """{summary: (n, K)} from stats (n, G, K, statistic)."""
+        return {name: np.ascontiguousarray(stats[:, g, :width, k]) for name, g, k, width in self.picks}
 
     def ends(self) -> dict[str, F64]:
         """{summary: (n, K)}: the ends of its windows."""
@@ -86,7 +93,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Arrays the chunks fill: values (n, output, T), stats (n, group, statistic, K), crossings, status (n,)."""
+    """Arrays the chunks fill: values (n, output, T), stats (n, group, K, statistic), crossings, status (n,)."""
 
     values: F64
     stats: F64
@@ -100,7 +107,7 @@ class Result:
         groups, k = request.windows.lo.shape[1:]
         return cls(
             values=np.full((n, len(request.compiled.outputs), t), np.nan),
-            stats=np.full((n, groups, len(STATISTICS), k), np.nan),
+            stats=np.full((n, groups, k, len(STATISTICS)), np.nan),
             crossings=np.full_like(request.thresholds, np.inf),
             status=np.zeros(n, np.int8),
         )
@@ -111,15 +118,31 @@ def windows_of(
 ) -> Windows:
     """The windows of the model's summaries that end at `times`, or those `asked` for; cut at each subject's start."""
     if asked is None:
-        lengths = {s.name: s.window for s in compiled.summaries}
-        bounds = {name: (times - length, times) for name, length in lengths.items()}
-        return _grouped(compiled, bounds, lengths, start)
+        bounds = {s.name: (times - s.window, times) for s in compiled.summaries}
+        return _grouped(compiled, bounds, start, alike={s.name: str(s.window) for s in compiled.summaries})
     known = [s.name for s in compiled.summaries]
     for name in asked:
         if name not in known:
             raise InputError("no such summary", field="windows", value=name, remedy=nearest(name, known))
     bounds = {name: _bounds(name, pair, len(start)) for name, pair in asked.items()}
-    return _grouped(compiled, bounds, {name: float(i) for i, name in enumerate(asked)}, start)
+    return _grouped(compiled, bounds, start, alike=_alike(bounds))
+
+
+def _alike(bounds: Mapping[str, tuple[F64, F64]]) -> dict[str, str]:
+    """For each name the first whose windows are the same."""
+    found: dict[str, str] = {}
+    for name, (lo, hi) in bounds.items():
+        same = (k for k in dict.fromkeys(found.values()) if _same(bounds[k][0], lo) and _same(bounds[k][1], hi))
+        found[name] = next(same, name)
+    return found
+
+
+def _same(a: F64, b: F64) -> bool:
+    """Equal arrays; the memory that broadcasting shares is compared once."""
+    if a.shape != b.shape or a.strides != b.strides:
+        return a.shape == b.shape and np.array_equal(a, b, equal_nan=True)
+    some = slice(None) if a.strides[0] else slice(1)
+    return np.array_equal(a[some], b[some], equal_nan=True)
 
 
 def _bounds(name: str, pair: tuple[ArrayLike, ArrayLike], n: int) -> tuple[F64, F64]:
@@ -133,20 +156,26 @@ def _bounds(name: str, pair: tuple[ArrayLike, ArrayLike], n: int) -> tuple[F64, 
 
 
 def _grouped(
-    compiled: Compiled, bounds: Mapping[str, tuple[F64, F64]], keys: Mapping[str, float], start: F64
+    compiled: Compiled, bounds: Mapping[str, tuple[F64, F64]], start: F64, *, alike: Mapping[str, str]
 ) -> Windows:
-    groups: dict[tuple[str, float], str] = {}
+    """One group for the summaries of an output over the same windows, but each threshold needs its own."""
+    groups: list[tuple[str, str, float | None]] = []
     picks = []
-    for summary in compiled.summaries:
-        if summary.name in bounds:
-            key = (summary.of, keys[summary.name])
-            groups.setdefault(key, summary.name)
-            width = bounds[summary.name][0].shape[1]
-            picks.append((summary.name, list(groups).index(key), STATISTICS.index(summary.kind), width))
+    for summary in (s for s in compiled.summaries if s.name in bounds):
+        key, limit = (summary.of, alike[summary.name]), summary.threshold
+        fit = [k for k, group in enumerate(groups) if group[:2] == key and (limit is None or group[2] in (None, limit))]
+        if not fit:
+            fit = [len(groups)]
+            groups.append((*key, None))
+        if limit is not None:
+            groups[fit[0]] = (*key, limit)
+        width = bounds[summary.name][0].shape[1]
+        picks.append((summary.name, fit[0], STATISTICS.index(summary.kind), width))
     n, size = len(start), max((p[3] for p in picks), default=0)
     lo, hi = np.full((n, len(groups), size), np.nan), np.full((n, len(groups), size), np.nan)
-    for g, name in enumerate(groups.values()):
+    for name, g, _, width in picks:
         left, right = bounds[name]
-        hi[:, g, : right.shape[1]] = right
-        lo[:, g, : left.shape[1]] = np.minimum(np.maximum(left, start[:, None]), right)
-    return Windows(of=tuple(of for of, _ in groups), lo=lo, hi=hi, picks=tuple(picks))
+        hi[:, g, :width] = right
+        lo[:, g, :width] = np.minimum(np.maximum(left, start[:, None]), right)
+    level = np.asarray([np.nan if g[2] is None else g[2] for g in groups], np.float64)
+    return Windows(of=tuple(g[0] for g in groups), lo=lo, hi=hi, level=level, picks=tuple(picks))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pkpd.engine.block import LinearBlock
 from pkpd.engine.linear_path import block_values, block_windows
 from pkpd.engine.paths import actions_in, lost_parameters
-from pkpd.engine.request import Request, Result, Windows
+from pkpd.engine.request import STATISTICS, Request, Result, Windows
 from pkpd.engine.status import SolveStatus
 
 __all__ = ["extended", "split_chunk"]
@@ -46,12 +46,12 @@ def split_chunk(request: Request, result: Result, lo: int, hi: int) -> Flags:
     parameters, good = extended(block, request.parameters[part])
     actions = actions_in(request, lo, hi)
     own, rest = _windows(request, part, block)
-    stats = np.full((hi - lo, len(rest.of), 3, rest.lo.shape[2]), np.nan)
+    stats = np.full((*rest.lo.shape, len(STATISTICS)), np.nan)
     which = np.asarray([compiled.outputs.index(of) for of in rest.of], np.int64)
     solver(compiled.text(compiled.method, split=True))(
         parameters, actions.offsets, actions.time, actions.kind, actions.target, actions.amount, actions.steady,
         actions.steady_target, np.empty((0, parameters.shape[1])), request.start[part], request.sampled(lo, hi),
-        request.after, which, rest.lo, rest.hi, request.rtol, request.atol, request.max_steps,
+        request.after, which, rest.lo, rest.hi, rest.level, request.rtol, request.atol, request.max_steps,
         request.thresholds[part], result.crossings[part], result.values[part], stats, result.status[part],
     )  # fmt: skip
     result.stats[part][:, [k for k in range(len(request.windows.of)) if k not in own]] = stats
@@ -70,4 +70,4 @@ def _windows(request: Request, part: slice, block: LinearBlock) -> tuple[list[in
     own = [g for g, of in enumerate(windows.of) if outputs.index(of) in block.outputs]
     rest = [g for g in range(len(windows.of)) if g not in own]
     lo, hi = (np.ascontiguousarray(side[part][:, rest]) for side in (windows.lo, windows.hi))
-    return own, replace(windows, of=tuple(windows.of[g] for g in rest), lo=lo, hi=hi)
+    return own, replace(windows, of=tuple(windows.of[g] for g in rest), lo=lo, hi=hi, level=windows.level[rest])

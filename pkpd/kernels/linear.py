@@ -26,11 +26,14 @@ Actions of subject i are rows offsets[i]:offsets[i+1] of `time` (ascending), `ki
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.kernels.elementary import exp, log
 from pkpd.kernels.intrinsics import fma, inlined, kernel
+from pkpd.kernels.statistics import alone, bracket, crosses, narrowed, node, nothing, opened, parted, probe, stretch
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -351,14 +354,31 @@ def amounts(
 
 
 @inlined
-def _window(knots: F64, count: int, scale: float, set_scale: F64, lo: float, hi: float) -> tuple[float, float, float]:
-    """Average, maximum and minimum of scale x central amount over [lo, hi]; lo = hi gives the value there."""
-    total, top, low = 0.0, -np.inf, np.inf
+def _passed(state: tuple[float, float, float, float], ka: float, ke: float, by: float, level: float, B: F64) -> Any:
+    """Where between B[0] and B[2] hours after `state` the level is passed; B[1], B[3]: by x amount less level there."""
+    a, c, ra, rc = state
+    fine = 1e-14 * B[2]
+    for k in range(100):
+        s = probe(B, k, fine)
+        if narrowed(B, s, propagate(a, c, ra, rc, ka, ke, s)[1] * by - level, fine):
+            break
+    return 0.5 * (B[0] + B[2])
+
+
+@inlined
+def _window(
+    knots: F64, count: int, scale: float, set_scale: F64, lo: float, hi: float, level: float, seen: F64, B: F64
+) -> None:
+    """Integral and the other statistics of scale x central amount over [lo, hi]; lo = hi gives the value there."""
+    opened(seen)
     first = int(np.searchsorted(knots[0, :count], lo, side="right")) - 1
     if lo == hi and first >= 0 and knots[0, first] == hi:
         first -= 1
     if first < 0:
-        top = low = 0.0
+        before = (knots[0, 0] if count > 0 and knots[0, 0] < hi else hi) - lo
+        node(seen, lo, 0.0)
+        stretch(seen, before, 0.0, 0.0, level)
+    value = 0.0
     for k in range(max(first, 0), count):
         t, a, c, ra, rc, ka, ke = (
             knots[0, k], knots[1, k], knots[2, k], knots[3, k], knots[4, k], knots[5, k], knots[6, k]
@@ -369,35 +389,45 @@ def _window(knots: F64, count: int, scale: float, set_scale: F64, lo: float, hi:
         if lo > t:
             a, c = propagate(a, c, ra, rc, ka, ke, lo - t)
             t = lo
-        length = (knots[0, k + 1] if (k + 1 < count and knots[0, k + 1] < hi) else hi) - t
-        total += area(a, c, ra, rc, ka, ke, length) * by
-        _, end = propagate(a, c, ra, rc, ka, ke, length)
-        s = time_of_extremum(a, c, ra, rc, ka, ke)
-        turn = propagate(a, c, ra, rc, ka, ke, s)[1] if 0.0 < s < length else end
-        c, end, turn = c * by, end * by, turn * by
+        stop = knots[0, k + 1] if (k + 1 < count and knots[0, k + 1] < hi) else hi
+        length = stop - t
+        seen[0] += area(a, c, ra, rc, ka, ke, length) * by
+        at = time_of_extremum(a, c, ra, rc, ka, ke)
+        last, x = 0.0, c * by
         if lo < hi:
-            top = max(top, c, end, turn)
-            low = min(low, c, end, turn)
-        else:
-            top = low = end
-        total = total if end == end else np.nan
-    if hi == lo:
-        return top, top, top
-    valid = total == total
-    return total / (hi - lo), (top if valid else np.nan), (low if valid else np.nan)
+            node(seen, t, x)
+        for inner in range(2):
+            s = length if inner == 1 else at
+            if inner == 0 and not 0.0 < at < length:
+                continue
+            value = propagate(a, c, ra, rc, ka, ke, s)[1] * by
+            node(seen, stop if inner == 1 else t + s, value)
+            if crosses(x, value, level):
+                bracket(B, last, x - level, s, value - level)
+                parted(seen, s - last, _passed((a, c, ra, rc), ka, ke, by, level, B) - last, value > x)
+            else:
+                stretch(seen, s - last, x, value, level)
+            last, x = s, value
+        seen[0] = seen[0] if value == value else np.nan
+    if lo == hi:
+        alone(seen, hi, value)
+    else:
+        seen[0] /= hi - lo
+    if np.isnan(seen[0]):
+        nothing(seen)
 
 
 @kernel
 def windows(
     ka: F64, ke: F64, set_ka: F64, set_ke: F64, offsets: I64, time: F64, kind: I8, target: I32, amount: F64,
-    steady: F64, scale: F64, set_scale: F64, start: F64, end: F64, out: F64,
+    steady: F64, scale: F64, set_scale: F64, start: F64, end: F64, level: float, out: F64,
 ) -> None:  # fmt: skip
-    """Statistics of scale x central amount over [start, end] (n, K); out (n, 3, K): average, maximum, minimum.
+    """Statistics of scale x central amount over [start, end] (n, K); out (n, K, 7) in the order of `statistics`.
 
     scale (n,), set_scale: its value after each change of the rates. An action at `end` is not seen; one at `start` is;
-    zero width gives the value there. NaN bounds give NaN.
+    zero width gives the value there. NaN bounds give NaN. level: of the times above and below, NaN for none.
     """
-    knots = np.empty((8, _longest(offsets)))
+    knots, B = np.empty((8, _longest(offsets))), np.empty(5)
     for i in range(ka.size):
         count = walk(
             ka[i], ke[i], set_ka, set_ke, offsets[i], offsets[i + 1], time, kind, target, amount, steady, knots
@@ -405,10 +435,9 @@ def windows(
         for w in range(start.shape[1]):
             lo, hi = start[i, w], end[i, w]
             if lo <= hi:
-                found = _window(knots, count, scale[i], set_scale, lo, hi)
-                out[i, 0, w], out[i, 1, w], out[i, 2, w] = found
+                _window(knots, count, scale[i], set_scale, lo, hi, level, out[i, w], B)
             else:
-                out[i, :, w] = np.nan
+                nothing(out[i, w])
 
 
 @inlined

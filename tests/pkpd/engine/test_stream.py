@@ -55,6 +55,8 @@ ENDPOINTS = (
     _endpoint("CMAX", "CP", "maximum"), _endpoint("AUC", "CP", "area"), _endpoint("NADIR", "RESP", "minimum"),
     _endpoint("TROUGH", "CP", "value"), _endpoint("TMAX", "CP", "time_of_maximum"),
     _endpoint("ABOVE", "CP", "time_above", threshold=3.0), _endpoint("AUCS", "CP", "area", sampled=True),
+    _endpoint("TMAXS", "CP", "time_of_maximum", sampled=True),
+    _endpoint("BELOWS", "CP", "time_below", threshold=3.0, sampled=True),
 )  # fmt: skip
 OUTPUTS = {"CP": "C", "RESP": "R"}
 
@@ -142,6 +144,9 @@ def test_endpoints_from_the_solver_are_those_of_fine_sampling(whole, solution) -
     for name, expected in right.items():
         assert whole.how[whole.endpoint_names.index(name)] == "solver"
         np.testing.assert_allclose(whole.endpoint(name)[:20], expected, rtol=2e-5)
+    assert np.abs(whole.endpoint("TMAX")[:20] - fine[values[:, 0].argmax(axis=1)]).max() <= 0.0101
+    above = 0.01 * (values[:, 0] > 3.0).sum(axis=1)
+    assert np.abs(whole.endpoint("ABOVE")[:20] - above).max() <= 0.0101
 
 
 def test_area_is_dose_over_clearance(whole, solution) -> None:
@@ -155,9 +160,9 @@ def test_area_is_dose_over_clearance(whole, solution) -> None:
 def test_endpoints_from_samples(whole, solution) -> None:
     values = solution[1].values
     np.testing.assert_allclose(whole.endpoint("AUCS"), np.trapezoid(values[:, 0], TIMES, axis=1), rtol=1e-13)
-    assert np.array_equal(whole.endpoint("TMAX"), TIMES[values[:, 0].argmax(axis=1)])
-    assert dict(zip(whole.endpoint_names, whole.how, strict=True))["TMAX"] == "samples"
-    assert ((whole.endpoint("ABOVE") > 0) == (values[:, 0].max(axis=1) > 3.0)).all()
+    assert np.array_equal(whole.endpoint("TMAXS"), TIMES[values[:, 0].argmax(axis=1)])
+    assert dict(zip(whole.endpoint_names, whole.how, strict=True))["TMAXS"] == "samples"
+    assert ((whole.endpoint("BELOWS") < 48.0) == (values[:, 0].max(axis=1) > 3.0)).all()
 
 
 def test_kept_curves_are_whole_and_chosen_by_address(whole, solution) -> None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pkpd.kernels import linear
+from pkpd.kernels import linear, statistics
 
 getcontext().prec = 80
 ADD, RATE, STEADY, RESET = 0, 1, 2, 3
@@ -34,12 +34,12 @@ def amounts(ka, ke, rows, times, steady=NO_STEADY, after=False):
     return out[0]
 
 
-def windows(ka, ke, rows, lo, hi, steady=NO_STEADY):
-    out = np.empty((1, 3, 1))
+def windows(ka, ke, rows, lo, hi, steady=NO_STEADY, level=np.nan):
+    out = np.empty((1, 1, statistics.COUNT))
     bounds = np.array([[float(lo)]]), np.array([[float(hi)]])
     one = np.ones(1)
-    linear.windows(*_rates(ka, ke), *_table(rows), np.asarray(steady, float), one, one, *bounds, out)
-    return out[0, :, 0]
+    linear.windows(*_rates(ka, ke), *_table(rows), np.asarray(steady, float), one, one, *bounds, level, out)
+    return out[0, 0]
 
 
 def exact_central(ka, ke, t):
@@ -132,10 +132,10 @@ def test_steady_state_is_a_long_run_of_doses(ka, ke, target, duration):
 
 def test_window_average_is_dose_over_clearance():
     # identity: AUC over an interval at steady state = dose; over all time = dose/ke (amounts)
-    average, _, _ = windows(0.25, 0.09, [(0, ADD, DEPOT, 100.0)], 0.0, 2000.0)
+    average, *_ = windows(0.25, 0.09, [(0, ADD, DEPOT, 100.0)], 0.0, 2000.0)
     assert average * 2000.0 == pytest.approx(100.0 / 0.09, rel=1e-14)
     rows = [(0, STEADY, DEPOT, 0)] + [(12.0 * k, ADD, DEPOT, 100.0) for k in range(14)]
-    average, _, _ = windows(0.25, 0.09, rows, 0.0, 168.0, steady=[[100.0, 12.0, 0.0, 12.0]])
+    average, *_ = windows(0.25, 0.09, rows, 0.0, 168.0, steady=[[100.0, 12.0, 0.0, 12.0]])
     assert average == pytest.approx(100.0 / 0.09 / 12.0, rel=1e-13)
 
 
@@ -145,7 +145,7 @@ def test_windows_against_fine_sampling(ka, ke):
             (14, ADD, DEPOT, 60.0), (22.5, RATE, DEPOT, 9.0), (30, RATE, DEPOT, -9.0)]  # fmt: skip
     rows.sort()
     lo, hi = 3.3, 41.7
-    average, top, low = windows(ka, ke, rows, lo, hi)
+    average, top, low, *_ = windows(ka, ke, rows, lo, hi)
     corners = np.array([lo, 5, 12, 14, 20, 22.5, 30, hi])
     nodes, weights = np.polynomial.legendre.leggauss(40)
     total, peak, bottom = 0.0, -np.inf, np.inf
@@ -163,8 +163,8 @@ def test_windows_against_fine_sampling(ka, ke):
 def test_zero_width_window_is_the_value_before_a_dose():
     rows = [(0, ADD, DEPOT, 100.0), (12, ADD, CENTRAL, 50.0)]
     value = amounts(0.3, 0.1, rows, [12.0])[1, 0]
-    assert windows(0.3, 0.1, rows, 12.0, 12.0) == pytest.approx([value] * 3, rel=1e-15)
-    assert windows(0.3, 0.1, rows, 0.0, 0.0).tolist() == [0.0] * 3
+    assert windows(0.3, 0.1, rows, 12.0, 12.0) == pytest.approx([value] * 3 + [12.0, 12.0, 0.0, 0.0], rel=1e-15)
+    assert windows(0.3, 0.1, rows, 0.0, 0.0).tolist() == [0.0] * 7
 
 
 def test_sample_at_a_dose_sees_before_or_after():
