@@ -45,7 +45,7 @@ def responses(
     risks = {key: by_peak[event.risk] for key, event in model.events.items() if event.risk in by_peak}
     if composite and set(composite) <= set(risks):
         risks["any"] = 1.0 - np.prod([1.0 - risks[key] for key in composite], axis=0)
-    outputs = {name: out.is_ for name, out in model.outputs.items() if out.is_ in by_average}
+    outputs = {name: str(out.is_) for name, out in model.outputs.items() if out.is_ in by_average}
     changes = {name: by_average[is_] - start[is_] for name, is_ in outputs.items()}
     return {name: _curve(grid, values) for name, values in (risks | changes).items()}
 
@@ -53,6 +53,7 @@ def responses(
 def _people(record: "RunRecord") -> dict[str, Floats]:
     """Parameters of DRAWS x PEOPLE people by name, (D, N, 1), and their covariates."""
     from pkpd.ground.streams import Purpose, normals
+    from pkpd.model.outcomes import classes
     from pkpd.model.variability import individual
     from populations.patients import lower_roots
 
@@ -66,6 +67,8 @@ def _people(record: "RunRecord") -> dict[str, Floats]:
         name: np.full((DRAWS, PEOPLE), 0.0 if c.reference is None else float(c.reference))
         for name, c in model.covariates.items()
     }
+    who = {"subject": np.arange(PEOPLE), "replicate": ADDRESS + np.arange(DRAWS)}
+    covariates |= classes(model, draws.typical[row], record.protocol.seed, **who)
     values = individual(model, draws.typical[row], lower_roots(draws.omega[row]), covariates, z=z)
     named = {name: values[:, :, i, None] for i, name in enumerate(model.parameters)}
     return named | {name: value[:, :, None] for name, value in covariates.items()}
@@ -74,13 +77,15 @@ def _people(record: "RunRecord") -> dict[str, Floats]:
 def _evaluated(
     record: "RunRecord", people: Mapping[str, Floats], exposure: Mapping[str, Floats], time: float
 ) -> dict[str, Floats]:
-    """Every equation of the response layer, (D, N, grid)."""
-    from pkpd.model.equations import evaluate
+    """Every equation of the response layer that follows from the exposure and time alone, (D, N, grid)."""
+    from pkpd.model.equations import evaluate, names
 
     values: dict[str, Floats] = {**people, **exposure, "TIME": np.array(time), "WEEKS": np.array(time / 168.0)}
     width = max(value.size for value in exposure.values())
     found = {}
     for name, expression in record.model.response.items():
+        if not names(expression) <= set(values):  # levels, former outcomes: not said by an average and a peak
+            continue
         values[name] = np.asarray(evaluate(expression, values), dtype=np.float64)
         found[name] = np.broadcast_to(values[name], (DRAWS, PEOPLE, width))
     return found

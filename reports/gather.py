@@ -45,10 +45,10 @@ def study(record: "RunRecord") -> Study:
     made = Study(
         name=protocol.name, question=protocol.question, context=protocol.context_of_use, seed=protocol.seed,
         planned=protocol.replicates, subjects=protocol.subjects, arms=arms,
-        visits={name: protocol.visits[name].day for name in protocol.visit_names}, terms=_terms(model),
+        visits={name: protocol.visits[name].day for name in protocol.visit_names}, terms=_terms(protocol, model),
         composite=_composite(protocol), primary=primary, average=average, peak=peak,
         exposure_unit=_exposure_unit(model, average or peak), alpha=_alpha(protocol), least_benefit=None,
-        most_risk=_most_risk(protocol), design=_design(protocol), estimands=_estimands(protocol),
+        most_risk=_most_risk(protocol), design=_design(protocol, model), estimands=_estimands(protocol, model),
         labels=_labels(protocol), units=_units(protocol), parameters=_parameters(model, fit),
         screened=int(record.counts.get("screening", {}).get("screened", 0)), screening=_screening(record),
         outcomes=_outcomes(protocol, record.outcomes), analyses=record.analyses, curves=_bands(record.curves, model),
@@ -126,11 +126,15 @@ def _exposure_unit(model: "Model", summary: str) -> str:
     return next((_output_unit(model, name) for name, output in model.outputs.items() if output.is_ == of), "")
 
 
-def _terms(model: "Model") -> tuple[Term, ...]:
+def _terms(protocol: "Protocol", model: "Model") -> tuple[Term, ...]:
+    """The events: the risk of one by hazard is over the whole trial."""
     return tuple(
-        Term(key=key, term=event.term, soc=event.soc, grades=max(event.at_least, default=1), per=event.per / _HOURS)
+        Term(
+            key=key, term=event.term or key, soc=event.soc, grades=max(event.at_least, default=1),
+            per=(event.per or protocol.horizon) / _HOURS,
+        )
         for key, event in model.events.items()
-    )
+    )  # fmt: skip
 
 
 def _composite(protocol: "Protocol") -> tuple[str, ...]:
@@ -163,7 +167,7 @@ def _rules(protocol: "Protocol") -> str:
     return "; ".join(f"{', '.join(arms)}: {words}" for words, arms in found.items())
 
 
-def _design(protocol: "Protocol") -> tuple[tuple[str, str], ...]:
+def _design(protocol: "Protocol", model: "Model") -> tuple[tuple[str, str], ...]:
     plan, habit = protocol.allocation, protocol.adherence
     within = f" within {', '.join(plan.strata)}" if plan.strata else ""
     size = f" of {plan.size}" if plan.size else ""
@@ -186,10 +190,29 @@ def _design(protocol: "Protocol") -> tuple[tuple[str, str], ...]:
         ("Prevalence set by the protocol", prevalence),
         ("Adherence", taken),
         ("Dosing rules", _rules(protocol)),
+        ("Occasions", _occasions(protocol, model)),
+        ("Classes of people", ", ".join(f"{name} {share}" for name, share in model.mixture.items())),
         ("Intercurrent events", stops),
+        ("End of follow-up", _ended(model)),
         ("Dropout", _dropout(protocol.dropout)),
     )
     return tuple((name, value) for name, value in facts if value)
+
+
+def _occasions(protocol: "Protocol", model: "Model") -> str:
+    """When parameters that vary between occasions change, in words."""
+    if model.occasion is None:
+        return ""
+    varying = f"{', '.join(model.occasion_etas)} differ from occasion to occasion, a new one "
+    told = protocol.occasions.at if protocol.occasions is not None else None
+    if told is not None and not told.every:
+        return varying + f"at {', '.join(told.visits or (f'day {t / _HOURS:g}' for t in told.times))}"
+    return varying + f"every {((told.every if told else None) or model.occasion.every or 0.0) / _HOURS:g} d"
+
+
+def _ended(model: "Model") -> str:
+    terminal = [event.term or name for name, event in model.events.items() if event.kind == "terminal"]
+    return f"{' or '.join(terminal)}: nothing is observed or averaged after it" if terminal else ""
 
 
 def _shares(protocol: "Protocol", name: str, shares: Mapping[int, float]) -> str:
@@ -204,11 +227,11 @@ def _dropout(plan: "Dropout") -> str:
     return f"constant hazard of {plan.hazard * _HOURS:.4g} per day{factor}; later visits are missing at random"
 
 
-def _estimands(protocol: "Protocol") -> tuple[tuple[str, str], ...]:
-    return tuple((name.capitalize(), _estimand(protocol, name)) for name in protocol.estimands)
+def _estimands(protocol: "Protocol", model: "Model") -> tuple[tuple[str, str], ...]:
+    return tuple((name.capitalize(), _estimand(protocol, model, name)) for name in protocol.estimands)
 
 
-def _estimand(protocol: "Protocol", name: str) -> str:
+def _estimand(protocol: "Protocol", model: "Model", name: str) -> str:
     asked, how = protocol.estimands[name], protocol.analyses.get(name)
     parts = [
         f"{asked.summary.replace('_', ' ')} of {', '.join(asked.endpoint)}: {', '.join(asked.compare)} against "
@@ -216,6 +239,8 @@ def _estimand(protocol: "Protocol", name: str) -> str:
         "all randomised subjects",
         *(f"{event}: {strategy.replace('_', ' ')}" for event, strategy in asked.strategies.items()),
     ]
+    if asked.summary == "mean_difference" and _ended(model):
+        parts.append("among those whose follow-up lasts to the visit")
     if how is not None and how.method == "ancova":
         parts.append(
             f"estimated by ANCOVA adjusted for {', '.join(how.adjust)}, {how.missing.method.replace('_', ' ')}, "
@@ -252,7 +277,9 @@ def _parameters(model: "Model", fit: FitEvidence | None) -> tuple[Parameter, ...
 
 
 def _effects(model: "Model", name: str) -> str:
-    found = []
+    found, between = [], model.parameters[name].iov
+    if between is not None and between.typical > 0:
+        found.append(f"between occasions {between.typical:g}")
     for covariate, effect in model.parameters[name].effects.items():
         if effect.kind == "category":
             labels = model.covariates[covariate].labels if covariate in model.covariates else {}

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 STUDIES: Final = 400
+ADDRESS: Final = 2_000_000  # replicates of the classes of a mixture from here on: those of trials are below
 _INTERVALS: Final = 60  # dosing intervals before the one that is looked at: steady state
 
 
@@ -46,21 +47,22 @@ def _means(record: "RunRecord", item: Published) -> Floats:
     from pkpd.model.regimen import Dose, Events, Regimen
 
     model, engine = record.model, compiled(record.model)
-    people = _people(record, item.people)
+    people, covariates = _people(record, item.people)
     start = item.every * _INTERVALS
     dose = Dose(
         amount=Quantity(item.amount, "mg"), into=next(iter(model.doses)), every=item.every, times=_INTERVALS + 1
     )
     events = Events.shared(Regimen((dose,)).schedule(model.dose_units), len(people))
-    found = solve(engine, people, events, start + np.asarray(item.times))
+    found = solve(engine, people, events, start + np.asarray(item.times), covariates=covariates)
     output = next(name for name, out in model.outputs.items() if out.is_ in engine.outputs)
     true = found.values[:, engine.outputs.index(model.outputs[output].is_)]
     return _measured(record, output, true.reshape(-1, item.people, len(item.times))).mean(axis=1)
 
 
-def _people(record: "RunRecord", size: int) -> Floats:
-    """Parameters of STUDIES x size people, (n, P)."""
+def _people(record: "RunRecord", size: int) -> tuple[Floats, dict[str, Floats]]:
+    """Parameters of STUDIES x size people, (n, P), on one occasion, and covariates and classes {name: (n,)}."""
     from pkpd.ground.streams import Purpose, normals
+    from pkpd.model.outcomes import classes
     from pkpd.model.variability import individual
     from populations.patients import lower_roots
 
@@ -74,26 +76,23 @@ def _people(record: "RunRecord", size: int) -> Floats:
         name: np.full((STUDIES, size), 0.0 if c.reference is None else float(c.reference))
         for name, c in model.covariates.items()
     }
+    who = {"subject": np.arange(size), "replicate": ADDRESS + np.arange(STUDIES)}
+    covariates |= classes(model, draws.typical[row], record.protocol.seed, **who)
     values = individual(model, draws.typical[row], lower_roots(draws.omega[row]), covariates, z=z)
-    return np.ascontiguousarray(values.reshape(STUDIES * size, -1))
+    flat = {name: np.ascontiguousarray(value).reshape(-1) for name, value in covariates.items()}
+    return np.ascontiguousarray(values.reshape(STUDIES * size, -1)), flat
 
 
 def _measured(record: "RunRecord", output: str, true: Floats) -> Floats:
     """Levels (S, n, T) with residual error, each study with the residual standard deviations of its draw."""
     from pkpd import residual
     from pkpd.ground.streams import Purpose, normals
-    from pkpd.residual import CombinedError
 
     draws = record.draws
     row = (np.arange(STUDIES) * len(draws)) // STUDIES if len(draws) > STUDIES else np.arange(STUDIES) % len(draws)
-    error = residual.of_draws(draws, output)
-
-    def term(values: Floats | float) -> Floats | float:
-        return values[row][:, None, None] if isinstance(values, np.ndarray) else values
-
     z = normals(
         record.protocol.seed, Purpose.EXTERNAL_CHECK, subject=np.arange(true.shape[1])[None, :, None],
         replicate=np.arange(STUDIES)[:, None, None], index=1 + np.arange(true.shape[2]),
     )  # fmt: skip
-    combined = CombinedError(additive=term(error.additive), proportional=term(error.proportional))
-    return residual.observe(combined, true, z)
+    error = residual.error_of(record.model, draws, output)
+    return residual.observe(residual.taken(error, row, (1, 1)), true, z)

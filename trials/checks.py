@@ -291,6 +291,8 @@ def _against_model(protocol: Protocol, model: Model, fault: _Fault) -> None:
     from pkpd.model.support import refuse
 
     refuse(model, "trial")
+    _occasions(protocol, model, fault)
+    _by_hazard(protocol, model, fault)
     for name, endpoint in protocol.endpoints.items():
         if endpoint.output is not None:
             fault.known(endpoint.output, model.outputs, "output of the model", ("endpoints", name, "output"))
@@ -305,17 +307,82 @@ def _against_model(protocol: Protocol, model: Model, fault: _Fault) -> None:
             _rule_names(model, rule, ("arms", name, "rules", number), fault)
 
 
+def _occasions(protocol: Protocol, model: Model, fault: _Fault) -> None:
+    """Who says when an occasion begins: the model by a period, else the protocol; nobody where nothing varies."""
+    told, own = protocol.occasions, model.occasion
+    path: Path_ = ("occasions",)
+    if told is None:
+        if own is not None and own.column is not None:
+            remedy = "add occasions: {at: every 21 d}, or {at: [VISIT, ...]}"
+            fault(
+                f"is missing: model {model.name} varies between occasions of its data ({own.column})",
+                path,
+                remedy=remedy,
+            )
+        return
+    if own is None:
+        fault(
+            f"model {model.name} has no variability between occasions", path, value="occasions", remedy="leave it out"
+        )
+    if own.every is not None:
+        problem = f"model {model.name} says itself when they begin, every {own.every / HOURS_PER_DAY:g} d"
+        fault(problem, path, value="occasions", remedy="leave it out")
+    if told.at.dose:
+        remedy = "write every 7 d, times, or visits"
+        fault("an occasion begins at a period, at times or at visits", (*path, "at"), value="dose", remedy=remedy)
+    for visit in told.at.visits:
+        fault.known(visit, protocol.visit_names[1:], "visit after the first", (*path, "at"))
+    fault.distinct(told.at.visits, (*path, "at"))
+    times = told.at.times
+    if any(time == 0 for time in times) or len(set(times)) < len(times):
+        fault("must be after time 0, each once", (*path, "at"), remedy="the first occasion begins with the trial")
+
+
+def _by_hazard(protocol: Protocol, model: Model, fault: _Fault) -> None:
+    """What an event by hazard asks of the protocol and of its own grades."""
+    reached = equations.reach(model.equations)
+    for name, event in model.events.items():
+        path: Path_ = ("model", "file")
+        if event.kind == "recurrent" and event.at_least:
+            problem = f"grades of a recurrent event ({name}.at_least) cannot be simulated in a trial yet"
+            fault(problem, path, remedy="leave its grades out, or make it first")
+        if event.hazard and any(reached.get(c, frozenset()) & set(model.previous) for c in event.at_least.values()):
+            problem = f"grades of an event by hazard ({name}.at_least) cannot depend on a former outcome"
+            fault(problem, path, remedy="let them depend on levels")
+    terminal = [name for name, event in model.events.items() if event.kind == "terminal"]
+    for name, analysis in protocol.analyses.items():
+        if terminal and analysis.missing.method == "multiple_imputation":
+            problem = f"values after a terminal event ({terminal[0]}) cannot be imputed"
+            remedy = "method: complete_case, the analysis of those whose follow-up lasts to the visit"
+            fault(problem, ("analyses", name, "missing"), value="multiple_imputation", remedy=remedy)
+
+
 def _rule_names(model: Model, rule: Rule, path: Path_, fault: _Fault) -> None:
     """What a rule looks at exists, and its levels have its dimension."""
     from trials.rules import of_arm
 
     if rule.measure is not None:
         fault.known(rule.measure, model.outputs, "output of the model", (*path, "measure"))
+        if not model.outputs[rule.measure].continuous:
+            remedy = "name a continuous output, or an equation as true:"
+            fault(
+                "a rule cannot look at counts and categories yet", (*path, "measure"), value=rule.measure, remedy=remedy
+            )
     if rule.true_ is not None:
         there = (*model.outputs, *model.summaries, *model.states, *model.integrated, *model.response)
         fault.known(rule.true_, there, "output, summary, state or equation of the model", (*path, "true"))
+        _seen_by_rules(model, rule.true_, (*path, "true"), fault)
     with _at(fault, path):
         of_arm((rule,), model)
+
+
+def _seen_by_rules(model: Model, name: str, path: Path_, fault: _Fault) -> None:
+    """What is known at any time, not at visits only."""
+    output = model.outputs.get(name)
+    fed = equations.reach(model.equations).get(name, frozenset()) & set(model.previous)
+    if fed or (output is not None and not output.continuous):
+        problem = "a rule cannot look at counts, categories and what follows from them yet"
+        fault(problem, path, value=name, remedy="name a level or an equation of levels")
 
 
 def _dose_unit(dose: Any, at: tuple[Model, Path_], fault: _Fault) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pkpd.ground.streams import Purpose, uniforms
 from trials.protocol import HOURS_PER_DAY, Dropout, Protocol
 
-__all__ = ["dropout_time", "missed_visits", "visit_times"]
+__all__ = ["dropout_time", "missed_visits", "occasions", "visit_times"]
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -31,6 +31,17 @@ def visit_times(protocol: Protocol, *, replicate: Words, subject: Words) -> Floa
         protocol.seed, Purpose.VISIT_TIME, subject=subject[:, None], replicate=replicate[:, None, None], index=index
     )
     return (days + windows * (2.0 * u - 1.0)) * HOURS_PER_DAY
+
+
+def occasions(protocol: Protocol, times: Floats) -> Floats | None:
+    """Where the occasions the protocol declares begin after the first, h, (R, N, K); None where it declares none."""
+    if protocol.occasions is None:
+        return None
+    at, names = protocol.occasions.at, protocol.visit_names
+    if at.visits:
+        return np.ascontiguousarray(times[:, :, sorted(names.index(name) for name in at.visits)])
+    fixed = np.asarray([time for time in at.until(float(times.max(initial=0.0))) if time > 0.0])
+    return np.broadcast_to(fixed, (*times.shape[:2], fixed.size)).copy()
 
 
 def missed_visits(protocol: Protocol, *, replicate: Words, subject: Words) -> Flags:

@@ -30,7 +30,8 @@ class Observed:
     """What the trial's data base holds, arrays (R, N) unless said.
 
     outputs: {output: (R, N, V)}, NaN where not observed; onset [h, infinite: none] and grade (0: none) by event;
-    stop [h]: end of treatment before plan, infinite: none; times (R, N, V) of the visits, h; replicate (R,);
+    stop [h]: end of treatment before plan, infinite: none; ended [h]: end of follow-up by a terminal event, infinite:
+    none; number: occurrences of each recurrent event; times (R, N, V) of the visits, h; replicate (R,);
     failed: the simulation of the subject failed, so that nothing of it was observed.
     """
 
@@ -44,6 +45,8 @@ class Observed:
     stop: Floats
     leave: Floats
     failed: NDArray[np.bool_]
+    ended: Floats
+    number: Mapping[str, Integers]
 
 
 def values_at(protocol: Protocol, endpoint: Endpoint, outputs: Mapping[str, Floats]) -> Floats:

@@ -19,12 +19,12 @@ from pkpd.ground import text, units
 from pkpd.ground.errors import InputError
 from pkpd.ground.fields import Hours, Identifier, Real, problem
 from pkpd.model.regimen import Dose, Regimen
-from pkpd.model.rules import Rule
+from pkpd.model.rules import Decisions, Rule
 from trials.estimand import Analysis, Endpoint, Estimand, Names
 
 __all__ = [
     "Adherence", "Allocation", "Arm", "Dropout", "Fitted", "Intercurrent", "Keep", "ModelChoice", "ModelFile",
-    "PopulationChoice", "Protocol", "Sensitivity", "Truth", "Visit", "defaults", "json_schema",
+    "Occasions", "PopulationChoice", "Protocol", "Sensitivity", "Truth", "Visit", "defaults", "json_schema",
 ]  # fmt: skip
 
 HOURS_PER_DAY = 24.0
@@ -145,6 +145,17 @@ class Adherence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Occasions:
+    """When an occasion of a model with `occasion: {column: ...}` begins, after the first, which begins with the trial.
+
+    at: `every 21 d`, times, or names of visits (their actual times).
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    at: Decisions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Intercurrent:
     """An intercurrent event: treatment ends at the first adverse event of grade `after` or worse.
 
@@ -222,6 +233,7 @@ class Protocol:
     allocation: Allocation = field(default_factory=Allocation)
     visits: dict[Identifier, Visit]
     adherence: Adherence = field(default_factory=Adherence)
+    occasions: Occasions | None = None
     intercurrent: dict[Identifier, Intercurrent] = field(default_factory=dict)
     dropout: Dropout = field(default_factory=Dropout)
     endpoints: dict[Identifier, Endpoint]

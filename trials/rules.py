@@ -89,7 +89,9 @@ def stop(plans: Plans, people: People, rows: Rows, time: Floats) -> None:
 
 
 def decide(setting: Setting, people: People, course: Course, visit: int, *, look: Look) -> Rows:
-    """Every decision before visit number `visit`, in place; the rows whose doses changed, ascending.
+    """Every decision before visit number `visit` or the end of follow-up, in place; the rows whose doses changed.
+
+    In a model with a terminal event every subject's doses change at most once: the end may then be another.
 
     look(rows, events, times (m, K)) -> {name: (m, K)}: outputs, summaries, equations as they truly are.
     """
@@ -103,7 +105,9 @@ def decide(setting: Setting, people: People, course: Course, visit: int, *, look
             observe=_observing(setting, people, code, members), graded=_grading(setting.rules[code], course, members),
         )  # fmt: skip
         visits = {name: people.times[members, k] for k, name in enumerate(setting.protocol.visit_names)}
-        found = feedback.advance(plan.dosed, eyes, people.times[members, visit], visits=visits)
+        until = np.minimum(people.times[members, visit], course.ended[members])
+        terminal = "terminal" in setting.compiled.kinds.values()
+        found = feedback.advance(plan.dosed, eyes, until, visits=visits, once=terminal)
         course.stop[members] = np.minimum(course.stop[members], plan.dosed.stopped)
         changed.append(members[found])
     return np.sort(np.concatenate(changed))

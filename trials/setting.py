@@ -38,7 +38,8 @@ class Payload:
 class Setting:
     """A payload opened.
 
-    schedules, rules: doses and dosing rules by arm code; responses: the assignments evaluated with NumPy, in order.
+    schedules, rules: doses and dosing rules by arm code; responses: the assignments evaluated with NumPy, in order;
+    timely: those of them that need no former outcome.
     """
 
     key: str
@@ -51,6 +52,17 @@ class Setting:
     schedules: tuple[Schedule, ...]
     rules: tuple[tuple[Rule, ...], ...]
     responses: Mapping[str, eq.Expr]
+    timely: Mapping[str, eq.Expr]
+
+    @property
+    def lived_through(self) -> bool:
+        """Whether some outputs are counts or categories, drawn visit by visit."""
+        return any(not output.continuous for output in self.model.outputs.values())
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether the response layer knows of the last dose."""
+        return any({"TAD", "DOSE"} & eq.names(expression) for expression in self.responses.values())
 
     @property
     def seed(self) -> int:
@@ -86,12 +98,15 @@ def _open(payload: Payload) -> Setting:
     protocol, model = payload.protocol, Model.from_dict(payload.model)
     law = PopulationLaw.read(protocol.population.law)
     engine = compiled(model)
+    responses = _responses(model, engine.outputs)
+    reached = eq.reach(model.equations)
     return Setting(
         key=payload.key, protocol=protocol, model=model, draws=payload.draws, law=law,
         criteria=Criteria.parse(protocol.population.eligible), compiled=engine,
         schedules=tuple(protocol.regimen(name).schedule(model.dose_units) for name in protocol.arms),
         rules=tuple(rules.of_arm(arm.rules, model) for arm in protocol.arms.values()),
-        responses=_responses(model, engine.outputs),
+        responses=responses,
+        timely={name: e for name, e in responses.items() if not reached[name] & set(model.previous)},
     )  # fmt: skip
 
 

@@ -8,31 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trials import adverse_events, rules
+from trials import adverse_events, latent, rules
 from trials.adverse_events import Chance, Interval
+from trials.latent import Latent
 from trials.rules import Plans
 
 if TYPE_CHECKING:
+    from pkpd.engine.changes import Changes
     from pkpd.model.regimen import Events
+    from pkpd.model.timeline import Timeline
     from trials.setting import Setting
 
 __all__ = ["Course", "People", "dosing", "follow"]
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
+Found = tuple[Floats, NDArray[np.int8]]
+"""Times (n, L) [h] of an event in an interval, inf where none, and their grades."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class People:
-    """Allocated subjects, n rows: addresses, `arm` codes, `parameters` (n, P), covariates {name: (n,)}.
+    """Allocated subjects, n rows: addresses, `arm` codes, `parameters` (n, P) at the start, covariates {name: (n,)}.
 
     times (n, V): visits, h; taken (n, K): which of the planned doses are taken, in order; draw (n,): number of the
-    population draw.
+    population draw. line: when occasions change, held (m, P): parameters under each of its rows; inputs {name: (n,)}
+    and changes: the covariates and changes of the integration.
     """
 
     replicate: NDArray[np.uint32]
@@ -43,6 +49,10 @@ class People:
     times: Floats
     taken: NDArray[np.bool_]
     draw: NDArray[np.int64]
+    line: Timeline
+    held: Floats
+    inputs: Mapping[str, Floats]
+    changes: Changes
 
     def in_arm(self, code: int) -> People:
         """The same people, everyone in one arm (a potential outcome)."""
@@ -53,18 +63,36 @@ class People:
 class Course:
     """What happened to each row, n rows and V visits.
 
-    values {output, summary or response name: (n, V)}, true values; onset {event: (n,)} h of the first occurrence,
-    infinite: none; grade {event: (n,)}, 0: none; stop (n,) h, end of treatment before plan, infinite: none; plans: the
-    doses of arms with rules; status (n,): the engine's, NOT_FINITE also for a response that is not a number; a failed
-    subject is NaN in `values` and has no events.
+    latent: true values, outcomes, events by hazard, the end of follow-up; onset {event: (n,)} h of the first
+    occurrence, infinite: none; grade {event: (n,)}, 0: none; stop (n,) h, end of treatment before plan, infinite: none;
+    plans: the doses of arms with rules. A failed subject is NaN in `latent.values` and has no events.
     """
 
-    values: dict[str, Floats]
+    latent: Latent
     onset: dict[str, Floats]
     grade: dict[str, NDArray[np.int8]]
     stop: Floats
-    status: NDArray[np.int8]
     plans: Plans
+
+    @property
+    def values(self) -> dict[str, Floats]:
+        """True values {output, summary or response name: (n, V)}; after a terminal event those at the event."""
+        return self.latent.values
+
+    @property
+    def status(self) -> NDArray[np.int8]:
+        """The engine's status (n,), NOT_FINITE also for a response that is not a number."""
+        return self.latent.status
+
+    @property
+    def ended(self) -> Floats:
+        """Time of the terminal event (n,) h, infinite: none."""
+        return self.latent.ended
+
+    def true(self, setting: Setting, output: str) -> Floats:
+        """True values of an output (n, V): what it is measured of, or the outcome itself."""
+        text = setting.model.outputs[output]
+        return self.values[str(text.is_)] if text.continuous else self.latent.outcomes[output]
 
 
 def follow(setting: Setting, people: People) -> Course:
@@ -72,10 +100,12 @@ def follow(setting: Setting, people: People) -> Course:
     rows = np.arange(people.arm.size)
     stop = np.full(rows.size, np.inf)
     plans = rules.begun(setting, people)
-    values, status = _exposed(setting, people, (rows, stop), plans)
-    onset = {name: np.full(rows.size, np.inf) for name in setting.model.events}
-    grade = {name: np.zeros(rows.size, np.int8) for name in setting.model.events}
-    course = Course(values=values, onset=onset, grade=grade, stop=stop, status=status, plans=plans)
+    course = Course(
+        latent=_exposed(setting, people, (rows, stop), plans),
+        onset={name: np.full(rows.size, np.inf) for name in setting.model.events},
+        grade={name: np.zeros(rows.size, np.int8) for name in setting.model.events},
+        stop=stop, plans=plans,
+    )  # fmt: skip
     for visit in range(1, people.times.shape[1]):
         _decide(setting, people, course, visit)
         _interval(setting, people, course, visit)
@@ -83,18 +113,19 @@ def follow(setting: Setting, people: People) -> Course:
 
 
 def _decide(setting: Setting, people: People, course: Course, visit: int) -> None:
-    """Dosing rules up to a visit; whose doses change is solved again from time 0."""
+    """Dosing rules up to a visit or the end of follow-up; whose doses change is solved again from time 0."""
 
     def look(rows: Rows, events: Events, times: Floats) -> dict[str, Floats]:
-        solved, status = _solved(setting, people, rows, (events, times))
-        found = {**solved, **_responses(setting, people, (rows, times), solved)}
-        for values in found.values():
-            values[status != 0] = np.nan
-        return {**found, **{name: found[output.is_] for name, output in setting.model.outputs.items()}}
+        found = latent.at_times(setting, people, rows, (events, times))
+        named = {name: str(output.is_) for name, output in setting.model.outputs.items() if output.continuous}
+        return {**found, **{name: found[is_] for name, is_ in named.items() if is_ in found}}
 
-    changed = rules.decide(setting, people, course, visit, look=look)
-    if changed.size:
-        _replay(setting, people, course, changed)
+    while True:  # a change of dose may move the end of follow-up
+        changed = rules.decide(setting, people, course, visit, look=look)
+        if changed.size:
+            _replay(setting, people, course, changed)
+        if not changed.size or "terminal" not in setting.compiled.kinds.values():
+            return
 
 
 def _interval(setting: Setting, people: People, course: Course, visit: int) -> None:
@@ -109,116 +140,114 @@ def _interval(setting: Setting, people: People, course: Course, visit: int) -> N
         )
         for name in setting.model.events
     }
+    at = (setting, people, course, visit)
     rates = _rates(setting, course.values, visit)
-    found = {name: _found(setting, name, (course, visit), (chances[name], interval, rates[name])) for name in rates}
+    found = {name: _found(at, name, (chances[name], interval)) for name in chances}
     ended = _first_bad(setting, found, course.stop)
     new = np.flatnonzero(np.isfinite(ended))
     if new.size:
         course.stop[new] = ended[new]
         rules.stop(course.plans, people, new, ended[new])
         _replay(setting, people, course, new)
-        after = _rates(setting, course.values, visit)
-        for name in rates:
-            drawn = (chances[name], interval, rates[name])
-            later = _found(setting, name, (course, visit), drawn, change=(ended, after[name]))
-            is_later = found[name][0] > ended
-            found[name] = (np.where(is_later, later[0], found[name][0]), np.where(is_later, later[1], found[name][1]))
+        for name in chances:
+            later = _found(at, name, (chances[name], interval), change=(ended, rates.get(name)))
+            found[name] = _joined(found[name], later, ended)
     for name, (time, level) in found.items():
-        first = np.isfinite(time) & ~np.isfinite(course.onset[name])
-        course.onset[name][first], course.grade[name][first] = time[first], level[first]
+        first = np.argmin(time, axis=1)[:, None]
+        onset, grade = np.take_along_axis(time, first, 1)[:, 0], np.take_along_axis(level, first, 1)[:, 0]
+        begun = np.isfinite(onset) & ~np.isfinite(course.onset[name])
+        course.onset[name][begun], course.grade[name][begun] = onset[begun], grade[begun]
+
+
+def _joined(before: Found, later: Found, ended: Floats) -> Found:
+    """Events up to the end of treatment as they were, after it as they now are."""
+    is_late = before[0] > ended[:, None], later[0] > ended[:, None]
+    time = np.concatenate([np.where(is_late[0], np.inf, before[0]), np.where(is_late[1], later[0], np.inf)], axis=1)
+    return time, np.where(np.isfinite(time), np.concatenate([before[1], later[1]], axis=1), 0).astype(np.int8)
 
 
 def _rates(setting: Setting, values: Mapping[str, Floats], visit: int) -> dict[str, Floats]:
-    """Hazard of each event in the interval that ends at a visit, (n,); 0 where the solve failed."""
+    """Hazard of each event by risk in the interval that ends at a visit, (n,); 0 where the solve failed."""
     return {
         name: np.nan_to_num(adverse_events.hazard(values[event.risk][:, visit], event.per))
         for name, event in setting.model.events.items()
+        if event.risk
     }
 
 
 def _found(
-    setting: Setting,
+    at: tuple[Setting, People, Course, int],
     name: str,
-    at: tuple[Course, int],
-    drawn: tuple[Chance, Interval, Floats],
+    drawn: tuple[Chance, Interval],
     *,
-    change: tuple[Floats, Floats] | None = None,
-) -> tuple[Floats, NDArray[np.int8]]:
-    """Time and grade of one event in the interval, for subjects who have not had it; `change` = (when, hazard then)."""
-    (course, visit), (chance, interval, rate) = at, drawn
-    when, after = change if change is not None else (np.full(rate.size, np.inf), rate)
-    time = adverse_events.onset(chance, interval, (rate, after), when)
-    time = np.where(np.isfinite(course.onset[name]), np.inf, time)
-    at_least = setting.model.events[name].at_least
-    levels = [(level, course.values[column][:, visit]) for level, column in at_least.items()]
-    return time, np.where(np.isfinite(time), adverse_events.graded(chance, levels), 0).astype(np.int8)
+    change: tuple[Floats, Floats | None] | None = None,
+) -> Found:
+    """Times and grades of one event in the interval; `change` = (when treatment ended, hazard before that)."""
+    setting, _, course, visit = at
+    chance, interval = drawn
+    event = setting.model.events[name]
+    if event.hazard:
+        time = course.latent.crossings[name]
+        time = np.where((time > interval.start[:, None]) & (time <= interval.end[:, None]), time, np.inf)
+        if event.kind != "recurrent":
+            time = np.where(np.isfinite(course.onset[name])[:, None], np.inf, time)
+        levels = _levels_at(at[:3], event.at_least, time)
+    else:
+        rate = _rates(setting, course.values, visit)[name]
+        when, before = change if change is not None else (np.full(rate.size, np.inf), rate)
+        onset = adverse_events.onset(chance, interval, (rate if before is None else before, rate), when)
+        time = np.where(np.isfinite(course.onset[name]) | (onset > course.ended), np.inf, onset)[:, None]
+        levels = [(level, course.values[column][:, visit]) for level, column in event.at_least.items()]
+    grade = adverse_events.graded(chance, levels)[:, None]
+    return time, np.where(np.isfinite(time), grade, 0).astype(np.int8)
 
 
-def _first_bad(setting: Setting, found: Mapping[str, Any], stop: Floats) -> Floats:
+def _levels_at(
+    who: tuple[Setting, People, Course], at_least: Mapping[int, str], time: Floats
+) -> list[tuple[int, Floats]]:
+    """P(grade >= g) at the time of the event itself, (n,) each; 0 where there is none."""
+    setting, people, course = who
+    rows = np.flatnonzero(np.isfinite(time).any(axis=1))
+    found = {level: np.zeros(len(time)) for level in at_least}
+    if not at_least or not rows.size:
+        return list(found.items())
+    for members, events in _by_arm(setting, people, (rows, course.stop[rows]), course.plans):
+        seen = latent.at_times(setting, people, rows[members], (events, time[rows[members], :1]))
+        for level, column in at_least.items():
+            found[level][rows[members]] = seen[column][:, 0]
+    return list(found.items())
+
+
+def _first_bad(setting: Setting, found: Mapping[str, Found], stop: Floats) -> Floats:
     """When treatment ends in this interval, (n,); infinite where it does not or has ended before."""
     ended = np.full(stop.size, np.inf)
     for event in setting.protocol.intercurrent.values():
         for time, grade in found.values():
-            ended = np.minimum(ended, np.where((grade >= event.after) & (time >= event.from_), time, np.inf))
+            bad = np.where((grade >= event.after) & (time >= event.from_), time, np.inf)
+            ended = np.minimum(ended, bad.min(axis=1))
     return np.where(np.isfinite(stop), np.inf, ended)
 
 
 def _replay(setting: Setting, people: People, course: Course, rows: Rows) -> None:
     """Solve rows again from time 0 with the doses before their `stop`, and put the new values in place."""
-    values, status = _exposed(setting, people, (rows, course.stop[rows]), course.plans)
-    for name, value in values.items():
-        course.values[name][rows] = value
-    course.status[rows] = status
+    course.latent.put(rows, _exposed(setting, people, (rows, course.stop[rows]), course.plans))
 
 
-def _exposed(
-    setting: Setting, people: People, who: tuple[Rows, Floats], plans: Plans
-) -> tuple[dict[str, Floats], NDArray[np.int8]]:
-    """Outputs, summaries and responses at the visits of some rows, {name: (m, V)}, and the engine's status (m,)."""
+def _exposed(setting: Setting, people: People, who: tuple[Rows, Floats], plans: Plans) -> Latent:
+    """What is true of some rows at their visits."""
+    rows, _ = who
+    parts = [
+        (inside, latent.lived(setting, people, rows[inside], (events, people.times[rows[inside]])))
+        for inside, events in _by_arm(setting, people, who, plans)
+    ]
+    return latent.merged(parts, rows.size)
+
+
+def _by_arm(setting: Setting, people: People, who: tuple[Rows, Floats], plans: Plans) -> list[tuple[Rows, Events]]:
+    """(places in `rows`, the doses of these) of every arm."""
     rows, stop = who
-    visits = people.times.shape[1]
-    names = (*setting.compiled.outputs, *setting.model.summaries)
-    values = {name: np.empty((rows.size, visits)) for name in names}
-    status = np.zeros(rows.size, np.int8)
-    for code in np.unique(people.arm[rows]).tolist():
-        inside = np.flatnonzero(people.arm[rows] == code)
-        members = rows[inside]
-        events = dosing(setting, people, (members, stop[inside]), plans)
-        found, status[inside] = _solved(setting, people, members, (events, people.times[members]))
-        for name in names:
-            values[name][inside] = found[name]
-    course = {**values, **_responses(setting, people, (rows, people.times[rows]), values)}
-    _fail_unknown(setting, course, status)
-    return course, status
-
-
-def _solved(
-    setting: Setting, people: People, rows: Rows, given: tuple[Events, Floats]
-) -> tuple[dict[str, Floats], NDArray[np.int8]]:
-    """Outputs and summaries of some rows at times (m, K) under the doses given, {name: (m, K)}, and the status (m,)."""
-    from pkpd.engine.solve import solve
-
-    events, times = given
-    found = solve(setting.compiled, people.parameters[rows], events, times)
-    values = {name: found.values[:, number] for number, name in enumerate(setting.compiled.outputs)}
-    return {**values, **found.summaries}, found.status
-
-
-def _fail_unknown(setting: Setting, found: dict[str, Floats], status: NDArray[np.int8]) -> None:
-    """A subject whose output or risk is not a number has failed too: counted, not imputed, not without risk."""
-    from pkpd.engine.status import SolveStatus
-
-    outputs = [output.is_ for output in setting.model.outputs.values()]
-    events = setting.model.events.values()
-    chances = [name for event in events for name in (event.risk, *event.at_least.values())]
-    unknown = np.zeros(status.size, np.bool_)
-    for name in outputs:
-        unknown |= ~np.isfinite(found[name]).all(axis=1)
-    for name in chances:  # the baseline ends no interval
-        unknown |= np.isnan(found[name][:, 1:]).any(axis=1)
-    status[unknown & (status == SolveStatus.OK)] = SolveStatus.NOT_FINITE
-    for value in found.values():
-        value[unknown] = np.nan
+    arms = [np.flatnonzero(people.arm[rows] == code) for code in np.unique(people.arm[rows]).tolist()]
+    return [(inside, dosing(setting, people, (rows[inside], stop[inside]), plans)) for inside in arms]
 
 
 def dosing(setting: Setting, people: People, who: tuple[Rows, Floats], plans: Plans | None = None) -> Events:
@@ -232,20 +261,3 @@ def dosing(setting: Setting, people: People, who: tuple[Rows, Floats], plans: Pl
     schedule = setting.schedules[code]
     taken = people.taken[rows][:, : len(schedule)]
     return Events.shared(schedule, rows.size, taken=taken, stop=stop)
-
-
-def _responses(
-    setting: Setting, people: People, at: tuple[Rows, Floats], solved: Mapping[str, Floats]
-) -> dict[str, Floats]:
-    """The response layer of rows at times (m, K): equations of summaries and time, with NumPy, {name: (m, K)}."""
-    from pkpd.model.equations import evaluate
-
-    rows, times = at
-    known: dict[str, Floats] = {name: value[rows, None] for name, value in people.covariates.items()}
-    known |= {name: people.parameters[rows, number, None] for number, name in enumerate(setting.model.parameters)}
-    known |= {"TIME": times, "WEEKS": times / 168.0, **solved}
-    found: dict[str, Floats] = {}
-    for name, expression in setting.responses.items():
-        value = np.asarray(evaluate(expression, known), np.float64)
-        known[name] = found[name] = np.array(np.broadcast_to(value, times.shape), order="C")
-    return found

@@ -7,7 +7,7 @@ under every arm: the true value of an estimand, never part of an analysis.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,12 +61,16 @@ def simulate_trial(setting: Setting, replicates: Iterable[int]) -> Trial:
         overrides=protocol.population.set_,
     )  # fmt: skip
     # 2. draw patients: one population draw per replicate, between-subject effects per subject
-    drawn = patients(setting.model, setting.draws, cohort, seed=seed)
+    times = conduct.visit_times(protocol, replicate=numbers, subject=cohort.subject)
+    borders = conduct.occasions(protocol, times)
+    drawn = patients(
+        setting.model, setting.draws, cohort, seed=seed, borders=borders, until=float(times.max(initial=0.0))
+    )  # fmt: skip
     # 3. allocate in order of enrolment, within strata
     stratum = _strata(setting, cohort)
     arm = _allocated(protocol, stratum, numbers)
     # 4. dose histories and visits
-    people = _people(setting, cohort, arm, drawn)
+    people = _people(setting, cohort, (arm, times), drawn)
     # 5. follow everyone visit by visit: exposure, response, adverse events, end of treatment
     course = follow(setting, people)
     # 6. observe: who left, which visits were missed, with what error
@@ -95,9 +99,11 @@ def _allocated(protocol: Protocol, stratum: NDArray[np.int64], replicate: NDArra
     return arm.astype(np.int64)
 
 
-def _people(setting: Setting, cohort: Cohort, arm: NDArray[np.int64], drawn: Patients) -> People:
+def _people(setting: Setting, cohort: Cohort, given: tuple[NDArray[np.int64], Floats], drawn: Patients) -> People:
+    from pkpd.engine.changes import in_time
     from populations.adherence import Adherence, taken
 
+    arm, times = given
     protocol, shape = setting.protocol, arm.shape
     planned = max((len(schedule) for schedule in setting.schedules), default=0)
     habit = protocol.adherence
@@ -106,11 +112,12 @@ def _people(setting: Setting, cohort: Cohort, arm: NDArray[np.int64], drawn: Pat
     )
     who = {"replicate": cohort.replicate, "subject": cohort.subject}
     doses = taken(rule, seed=protocol.seed, **who, doses=planned)
-    times = conduct.visit_times(protocol, **who)
+    covariates = {**cohort.covariates, **drawn.classes}
+    start, inputs, changes = in_time(setting.compiled, drawn.line, drawn.rows)
     return People(
         replicate=np.repeat(cohort.replicate, shape[1]), subject=np.tile(cohort.subject, shape[0]), arm=arm.reshape(-1),
-        parameters=np.ascontiguousarray(drawn.parameters.reshape(arm.size, -1)),
-        covariates={name: np.ascontiguousarray(value).reshape(-1) for name, value in cohort.covariates.items()},
+        parameters=np.ascontiguousarray(start), line=drawn.line, held=drawn.rows, inputs=inputs, changes=changes,
+        covariates={name: np.ascontiguousarray(value).reshape(-1) for name, value in covariates.items()},
         times=times.reshape(arm.size, -1), taken=doses.reshape(arm.size, -1),
         draw=np.repeat(drawn.draw.astype(np.int64), shape[1]),
     )  # fmt: skip
@@ -128,8 +135,13 @@ def _observed(
     who = {"replicate": cohort.replicate, "subject": cohort.subject}
     times, stop = flat_times.reshape(*shape, -1), course.stop.reshape(shape)
     leave = conduct.dropout_time(protocol.dropout, stop, seed=protocol.seed, **who)
-    unseen = (times > leave[:, :, None]) | conduct.missed_visits(protocol, **who)
-    onset, grade = {}, {}
+    ended = course.ended.reshape(shape)
+    unseen = (times > np.minimum(leave, ended)[:, :, None]) | conduct.missed_visits(protocol, **who)
+    onset, grade, number = {}, {}, {}
+    for name, found in course.latent.crossings.items():
+        if setting.model.events[name].kind == "recurrent":
+            until = np.minimum(leave, times[:, :, -1]).reshape(-1, 1)
+            number[name] = (found <= until).sum(axis=1).reshape(shape)
     for name in course.onset:
         time = course.onset[name].reshape(shape)
         seen = time <= leave
@@ -138,7 +150,8 @@ def _observed(
     return Observed(
         replicate=cohort.replicate, arm=arm, stratum=stratum, times=times,
         outputs=_measured(setting, cohort, course, (draw, unseen)), onset=onset, grade=grade,
-        stop=np.where(stop <= leave, stop, np.inf), leave=leave, failed=course.status.reshape(shape) != 0,
+        stop=np.where(stop <= leave, stop, np.inf), leave=leave, ended=np.where(ended <= leave, ended, np.inf),
+        number=number, failed=course.status.reshape(shape) != 0,
     )  # fmt: skip
 
 
@@ -149,17 +162,32 @@ def _measured(
     from pkpd import residual
 
     draw, unseen = seen
+    outputs = setting.model.outputs
+    z = dict(zip(outputs, _errors(setting, cohort, unseen.shape[2]), strict=True))
     found: dict[str, Floats] = {}
-    visits = np.arange(unseen.shape[2], dtype=np.uint32)
-    for name, output in setting.model.outputs.items():
-        true = course.values[output.is_].reshape(unseen.shape)
-        z = normals(
-            setting.seed, Purpose.RESIDUAL, subject=cohort.subject[None, :, None],
-            replicate=cohort.replicate[:, None, None], index=visits, slot=slots([name]),
-        )  # fmt: skip
-        own = residual.taken(residual.error_of(setting.model, setting.draws, name), draw, (1, 1))
-        found[name] = np.where(unseen, np.nan, residual.observe(own, true, z))
+    for name, output in outputs.items():
+        true = course.true(setting, name).reshape(unseen.shape)
+        if output.continuous:
+            own = residual.taken(residual.error_of(setting.model, setting.draws, name), draw, (1, 1))
+            true = residual.observe(own, true, z[name])
+        found[name] = np.where(unseen, np.nan, true)
     return found
+
+
+def _errors(setting: Setting, cohort: Cohort, visits: int) -> list[Floats]:
+    """Standard normals of the residual errors of each output, (R, N, V), correlated where the model says so."""
+    from pkpd import residual
+
+    z = [
+        normals(
+            setting.seed, Purpose.RESIDUAL, subject=cohort.subject[None, :, None],
+            replicate=cohort.replicate[:, None, None], index=np.arange(visits, dtype=np.uint32), slot=slots([name]),
+        )
+        for name in setting.model.outputs
+    ]  # fmt: skip
+    if not setting.model.residual_correlations:
+        return z
+    return list(residual.correlated(residual.correlation_root(setting.model), np.stack(z)))
 
 
 def outcome_columns(setting: Setting, trial: Trial) -> Columns:
@@ -172,14 +200,17 @@ def outcome_columns(setting: Setting, trial: Trial) -> Columns:
     }  # fmt: skip
     columns |= dict(trial.people.covariates)
     for number, visit in enumerate(setting.protocol.visit_names):
-        for name, output in setting.model.outputs.items():
+        over = trial.people.times[:, number] > course.ended
+        for name in setting.model.outputs:
             columns[f"{name}@{visit}"] = seen.outputs[name].reshape(rows, -1)[:, number]
-            columns[f"{name}.true@{visit}"] = course.values[output.is_][:, number]
+            columns[f"{name}.true@{visit}"] = np.where(over, np.nan, course.true(setting, name)[:, number])
         for name in setting.model.summaries:
-            columns[f"{name}@{visit}"] = course.values[name][:, number]
+            columns[f"{name}@{visit}"] = np.where(over, np.nan, course.values[name][:, number])
     for name in setting.model.events:
         columns[f"{name}.grade"] = seen.grade[name].reshape(rows)
         columns[f"{name}.day"] = _days(seen.onset[name])
+    for name, count in seen.number.items():
+        columns[f"{name}.number"] = count.reshape(rows).astype(np.int32)
     if any(setting.rules):
         columns["adjusted.day"] = _days(rules.first_action(course.plans, rows))
     columns |= {"stopped.day": _days(seen.stop), "dropout.day": _dropout(setting, seen), "status": course.status}
@@ -192,8 +223,8 @@ def _days(hours: Floats) -> Floats:
 
 
 def _dropout(setting: Setting, seen: Observed) -> Floats:
-    """Day of leaving, NaN for those who leave after their last visit."""
-    return _days(np.where(seen.leave < seen.times[:, :, -1], seen.leave, np.inf))
+    """Day of leaving, NaN for those who leave after their last visit or the end of their follow-up."""
+    return _days(np.where(seen.leave < np.minimum(seen.times[:, :, -1], seen.ended), seen.leave, np.inf))
 
 
 def potential(setting: Setting, trial: Trial) -> dict[str, Any]:
@@ -207,8 +238,8 @@ def potential(setting: Setting, trial: Trial) -> dict[str, Any]:
             continue
         course = follow(setting, trial.people.in_arm(code))
         for name, estimand in asked.items():
-            value = _true_value(setting, course, (name, estimand), shape)
-            parts.append((name, arm, value.astype(np.float64).mean(axis=1)))
+            value = _true_value(setting, (course, trial.people.times), (name, estimand), shape)
+            parts.append((name, arm, _mean(value.astype(np.float64), course, shape)))
     return {
         "replicate": np.tile(trial.cohort.replicate, len(parts)),
         "endpoint": [name for name, _, _ in parts for _ in range(shape[0])],
@@ -217,14 +248,26 @@ def potential(setting: Setting, trial: Trial) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _true_value(setting: Setting, course: Course, asked: tuple[str, Any], shape: tuple[int, int]) -> NDArray[Any]:
+def _mean(value: Floats, course: Course, shape: tuple[int, int]) -> Floats:
+    """Mean over the subjects of each replicate, (R,); an output's over those whose follow-up lasts to its visit."""
+    alive = ~(np.isnan(value) & np.isfinite(course.ended.reshape(shape)))
+    if alive.all():
+        return np.asarray(value.mean(axis=1))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(alive, value, 0.0).sum(axis=1) / alive.sum(axis=1))
+
+
+def _true_value(
+    setting: Setting, followed: tuple[Course, Floats], asked: tuple[str, Any], shape: tuple[int, int]
+) -> NDArray[Any]:
     """True value of an endpoint for each subject, (R, N)."""
-    name, estimand = asked
+    (name, estimand), (course, trial_times) = asked, followed
     endpoint = setting.protocol.endpoints[name]
     if endpoint.event is None:
-        output = setting.model.outputs[str(endpoint.output)].is_
-        values: Mapping[str, Floats] = {str(endpoint.output): course.values[output].reshape(*shape, -1)}
-        return endpoints.values_at(setting.protocol, endpoint, values)
+        output = str(endpoint.output)
+        over = trial_times > course.ended[:, None]
+        value = np.where(over, np.nan, course.true(setting, output)).reshape(*shape, -1)
+        return endpoints.values_at(setting.protocol, endpoint, {output: value})
     onset = {key: value.reshape(shape) for key, value in course.onset.items()}
     grade = {key: value.reshape(shape) for key, value in course.grade.items()}
     return endpoints.incidence(endpoint, estimand, (onset, grade, course.stop.reshape(shape)))
@@ -245,14 +288,19 @@ def curves(setting: Setting, trial: Trial) -> dict[str, Any] | None:
         if not rows.size:
             continue
         events = dosing(setting, people, (rows, trial.course.stop[rows]), trial.course.plans)
-        found = solve(setting.compiled, people.parameters[rows], events, grid, windows={})
+        inputs = {name: value[rows] for name, value in people.inputs.items()}
+        found = solve(
+            setting.compiled, people.parameters[rows], events, grid, windows={}, covariates=inputs,
+            changes=people.changes.subjects(rows),
+        )  # fmt: skip
+        found.values[np.broadcast_to((grid > trial.course.ended[rows, None])[:, None], found.values.shape)] = np.nan
         draw = np.repeat(trial.draw, trial.shape[1])[rows]
         labels: dict[str, NDArray[Any]] = {"replicate": people.replicate[rows], "subject": people.subject[rows],
                   "arm": people.arm[rows].astype(np.int16), "draw": draw.astype(np.uint32), "shown": shown}  # fmt: skip
         part = {name: np.repeat(value, grid.size) for name, value in labels.items()}
         part["time"] = np.tile(grid, rows.size)
         for name, output in setting.model.outputs.items():
-            if output.is_ in setting.compiled.outputs:
+            if output.continuous and output.is_ in setting.compiled.outputs:
                 part[name] = found.values[:, setting.compiled.outputs.index(output.is_)].reshape(-1)
         parts.append(part)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else None

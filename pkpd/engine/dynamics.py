@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from pkpd.model.equations import Binary, Call, Compare, Expr, Name, Number, names, show, walk
+from pkpd.model.equations import Binary, Call, Compare, Expr, Name, Number, names, reach, show, walk
 
 if TYPE_CHECKING:
     from pkpd.model.dosing import Transit
@@ -282,4 +282,14 @@ def _outputs(model: Model) -> tuple[str, ...]:
     mentioned = [str(o.is_) for o in model.outputs.values()] + [str(s.of) for s in model.summaries.values()]
     for expr in model.response.values():
         mentioned += sorted(names(expr))
+    mentioned += _chances(model)
     return tuple(dict.fromkeys(name for name in mentioned if name in inside))
+
+
+def _chances(model: Model) -> list[str]:
+    """Equations of states that probabilities, counts and grades are drawn with (the others need no solver)."""
+    found = [name for e in model.events.values() for name in (e.risk, *e.at_least.values())]
+    for output in model.outputs.values():
+        found += [str(name) for name in (*output.at_least.values(), output.dispersion, output.zeros)]
+    reached = reach(model.equations)
+    return [name for name in found if reached.get(name, frozenset()) & set(model.states)]

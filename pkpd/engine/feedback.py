@@ -161,10 +161,13 @@ def begun(rules: Sequence[Rule], events: Events) -> Dosed:
     )  # fmt: skip
 
 
-def advance(dosed: Dosed, course: Course, until: F64, *, visits: Mapping[str, F64] | None = None) -> I64:
+def advance(
+    dosed: Dosed, course: Course, until: F64, *, visits: Mapping[str, F64] | None = None, once: bool = False
+) -> I64:
     """Take every decision before `until` (n,) [h], in place; the subjects whose doses changed.
 
-    visits {name: (n,)}: actual times of the visits that rules name.
+    visits {name: (n,)}: actual times of the visits that rules name. once: nobody's doses change twice (where a change
+    may move `until`, ask again).
     """
     stale = np.arange(len(dosed.factor))
     touched = np.zeros(len(stale), np.bool_)
@@ -179,6 +182,8 @@ def advance(dosed: Dosed, course: Course, until: F64, *, visits: Mapping[str, F6
         seen = course.look(stale, dosed.events(stale), np.where(due, times, np.nan)) if named else {}
         stale = stale[_decided(dosed, course, (stale, times, rules, due), seen)]
         touched[stale] = True
+        if once:
+            break
     return np.flatnonzero(touched)
 
 

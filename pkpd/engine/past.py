@@ -213,7 +213,7 @@ def _through_transits(
         there = (last >= 0) & (at >= first) & (k < own)
         there &= doses.index[np.maximum(at, 0)] >= cleared
         columns[there, k] = arriving.slot[at[there]]
-    wide, moved = rows.widened(values, changes, columns.reshape(len(last), -1), _EMPTY * slots)
+    wide, moved = rows.widened(values, changes, columns.reshape(len(last), slots * len(_EMPTY)), _EMPTY * slots)
     return _sized(compiled, state, slots), wide, moved
 
 

@@ -18,7 +18,7 @@ from pkpd.model import equations as eq
 from pkpd.model.observed import Output
 from pkpd.model.spec import Model
 
-__all__ = ["INVALID", "classes", "count", "crossing", "ordered", "simulate", "thresholds"]
+__all__ = ["INVALID", "classes", "count", "crossing", "lived", "ordered", "simulate", "thresholds", "thresholds_at"]
 
 Floats = NDArray[np.float64]
 INVALID: Final = -1
@@ -118,13 +118,22 @@ def thresholds(
     The k-th event of a recurrent hazard comes when the cumulative hazard from time 0 crosses the k-th threshold.
     Address: `Purpose.HAZARD`, `event` the slot of the event's name, index = occurrence.
     """
+    return thresholds_at(
+        seed, subject=subject[None, :], replicate=replicate[:, None], event=event, occurrences=occurrences
+    )  # fmt: skip
+
+
+def thresholds_at(
+    seed: int, *, subject: NDArray[Any], replicate: NDArray[Any], event: int, occurrences: int = 1
+) -> Floats:
+    """`thresholds` of any subjects and replicates that broadcast against each other, (..., occurrences)."""
     from pkpd.kernels.elementary import log_array
 
     u = uniforms(
-        seed, Purpose.HAZARD, subject=subject[None, :, None], replicate=replicate[:, None, None],
+        seed, Purpose.HAZARD, subject=subject[..., None], replicate=replicate[..., None],
         index=np.arange(occurrences), slot=event,
     )  # fmt: skip
-    return np.asarray(np.cumsum(-log_array(u), axis=2))
+    return np.asarray(np.cumsum(-log_array(u), axis=-1))
 
 
 def crossing(times: Floats, cumulative: Floats, threshold: Floats) -> Floats:
@@ -152,31 +161,38 @@ def simulate(
     TIME), each broadcasting to (R, N, V). Observations are taken in order: the outcome of one may feed the next.
     Address: `Purpose.OUTCOME`, index = observation, slot of the output's name.
     """
+    who = {"subject": subject[None, :], "replicate": replicate[:, None]}
+    return lived(model, known, model.response, seed=seed, **who)[0]
+
+
+def lived(
+    model: Model,
+    known: Mapping[str, Any],
+    response: Mapping[str, eq.Expr],
+    *,
+    seed: int,
+    subject: NDArray[Any],
+    replicate: NDArray[Any],
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """As `simulate`, of subjects and replicates that broadcast to a shape S: outcomes and equations, each (*S, V).
+
+    response: equations evaluated at each observation, in order, with the outcome of the observation before.
+    """
     wanted = {name: (slots([name]), out) for name, out in model.outputs.items() if not out.continuous}
-    if not wanted:
-        return {}
-    size = np.broadcast_shapes((len(replicate), len(subject), 1), *(np.shape(v) for v in known.values()))
-    found = {name: np.empty(size) for name in wanted}
+    who = np.broadcast_shapes(np.shape(subject), np.shape(replicate))
+    size = np.broadcast_shapes((*who, 1), *(np.shape(v) for v in known.values()))
+    found, made = {name: np.empty(size) for name in wanted}, {name: np.empty(size) for name in response}
     former = {str(out.previous.name): (name, out.previous.first) for name, (_, out) in wanted.items() if out.previous}
-    for visit in range(size[2]):
-        values = {name: _at(value, visit) for name, value in known.items()}
+    for visit in range(size[-1] if wanted or response else 0):
+        values = {name: np.broadcast_to(np.asarray(v, np.float64), size)[..., visit] for name, v in known.items()}
         for name, (source, first) in former.items():
-            values[name] = found[source][:, :, visit - 1] if visit else np.full(size[:2], first)
-        for name, expr in model.response.items():
-            values[name] = eq.evaluate(expr, values)
+            values[name] = found[source][..., visit - 1] if visit else np.full(size[:-1], first)
+        for name, expr in response.items():
+            made[name][..., visit] = values[name] = eq.evaluate(expr, values)
         for name, (slot, out) in wanted.items():
-            u = uniforms(
-                seed, Purpose.OUTCOME, subject=subject[None, :], replicate=replicate[:, None], index=visit, slot=slot
-            )
-            found[name][:, :, visit] = _drawn(out, values, u)
-    return found
-
-
-def _at(value: Any, visit: int) -> Floats:
-    array = np.asarray(value, np.float64)
-    if array.ndim < 3:
-        return array[..., 0] if array.ndim and array.shape[-1] == 1 else array
-    return np.asarray(array[:, :, visit] if array.shape[2] > 1 else array[:, :, 0])
+            u = uniforms(seed, Purpose.OUTCOME, subject=subject, replicate=replicate, index=visit, slot=slot)
+            found[name][..., visit] = _drawn(out, values, u)
+    return found, made
 
 
 def _drawn(out: Output, values: Mapping[str, Any], u: Floats) -> Floats:

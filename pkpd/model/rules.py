@@ -20,7 +20,7 @@ from pkpd.ground.fields import Hours, Identifier, Measured, Real, problem
 from pkpd.ground.units import Quantity
 from pkpd.model.parts import STRICT
 
-__all__ = ["DOSE", "Action", "Rule", "When"]
+__all__ = ["DOSE", "Action", "Decisions", "Rule", "When"]
 
 DOSE: Final = "dose"
 """`at: dose`: before every dose, wherever a delay has put it."""

@@ -21,27 +21,26 @@ __all__ = ["RUNS", "features", "refuse"]
 FUNCTIONS: Final = frozenset({"sin", "cos", "lgamma", "factorial"})
 """Functions beyond those every consumer has."""
 
-RUNS: Final[dict[str, frozenset[str]]] = {
-    "engine": frozenset(
-        {
-            "blocks",
-            "clock",
-            "correlated",
-            "covariate",
-            "dose_option",
-            "function",
-            "hazard",
-            "last_dose",
-            "mixture",
-            "occasion",
-            "outcomes",
-            "residual",
-        }
-        | {"shape", "shared", "stateless", "transit", "varying"}
-    ),
-    "trial": frozenset({"blocks", "clock", "dose_option", "residual", "shape", "shared"}),
-    "fit": frozenset({"blocks"}),
-}
+ALL: Final = frozenset(
+    {
+        "blocks",
+        "clock",
+        "correlated",
+        "covariate",
+        "dose_option",
+        "function",
+        "hazard",
+        "last_dose",
+        "mixture",
+        "occasion",
+        "outcomes",
+        "residual",
+    }
+    | {"shape", "shared", "stateless", "transit", "varying"}
+)
+"""Every feature beyond the common ground."""
+
+RUNS: Final[dict[str, frozenset[str]]] = {"engine": ALL, "trial": ALL, "fit": frozenset({"blocks"})}
 """Consumer -> features beyond the common ground that it runs."""
 
 _SAID: Final = {
