@@ -220,7 +220,7 @@ class _Work:
         given += [getattr(self.model, kind)[state] for kind in _DOSING if state in getattr(self.model, kind)]
         if any(self.derived(along, expr, state) is not None for expr in given):
             return True
-        moved = any(self.derived(along, expr, "stops") is not None for expr in self.model.stops)
+        moved = any(self.derived(along, expr, "stops") is not None for expr in self.model.stops[: self.model.jumps])
         slope = self.graph.of(self.model.derivative[state], self.names)
         return moved and self.names[TIME] in self.graph.needed([slope])
 
@@ -264,7 +264,7 @@ class _Work:
                     slope = self.derived(along, expr, f"doses.{state}.{kind}")
                     if slope is not None:
                         tables[kind][state, name] = self.expression(slope)
-            for nth, expr in enumerate(self.model.stops):
+            for nth, expr in enumerate(self.model.stops[: self.model.jumps]):
                 slope = self.derived(along, expr, "stops")
                 if slope is not None:
                     stops[nth, name] = self.expression(slope)

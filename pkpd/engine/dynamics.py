@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 from pkpd.model.equations import Binary, Call, Compare, Expr, Name, Number, names, reach, show, walk
@@ -87,7 +87,8 @@ class Dynamics:
     integration itself uses; one that is linear in time is three of them, see `linear_columns`); assigned: name ->
     expression, each after what it needs; initial, derivative: by state (initial defaults to 0); bioavailability, lag,
     scale (dose's unit -> state's), rate and duration of infusions that the model gives: by state (1, 0 h, 1, none, none
-    by default); stops: expressions of parameters that are times [h] at which a solver must stop; outputs: names of
+    by default); stops: expressions of parameters that are times [h] at which a solver must stop, first the `jumps` at
+    which equations may jump, then those at which they bend; outputs: names of
     equations or states that are wanted; summaries: statistics of such names; risks: event -> hazard [1/h]; hazards: the
     last states, that integrate the hazard of an event each (see `with_hazards`);
     tangent: of a model with sensitivities; transits: by state, whose doses come as columns of `inputs` (see `past`).
@@ -107,6 +108,7 @@ class Dynamics:
     rate: Mapping[str, Expr] = field(default_factory=dict)
     duration: Mapping[str, Expr] = field(default_factory=dict)
     stops: tuple[Expr, ...] = ()
+    jumps: int = 0
     tangent: Tangent | None = None
     inputs: tuple[str, ...] = ()
     risks: Mapping[str, Expr] = field(default_factory=dict)
@@ -167,9 +169,10 @@ def dynamics_of(model: Model) -> Dynamics:
             Statistic(name=name, of=str(s.of), kind=s.as_, window=s.window) for name, s in model.summaries.items()
         ),
         inputs=inputs,
-        stops=_stops(model),
         risks={name: Name(event.hazard) for name, event in model.events.items() if event.hazard},
     )
+    jumps, bends = _stops(plain, _conditions), _stops(plain, _bends)
+    plain = replace(plain, stops=(*jumps, *(b for b in bends if b not in jumps)), jumps=len(jumps))
     return _with_transits(plain, {state: t.transit for state, t in model.doses.items() if t.transit is not None})
 
 
@@ -219,6 +222,7 @@ def with_slots(dynamics: Dynamics, state: str, slots: int) -> Dynamics:
     return replace(dynamics, inputs=inputs, parameters=(*own, *inputs), assigned=assigned)
 
 
+_LONGEST = 5_000  # nodes of a comparison written out
 _SLOT = (".start", ".amount", ".factor", ".n", ".ktr")
 
 
@@ -248,24 +252,59 @@ def _linear(name: str) -> Expr:
     return Binary("+", value, Binary("*", slope, Binary("-", Name(TIME), start)))
 
 
-def _stops(model: Model) -> tuple[Expr, ...]:
-    """Model event times: what a condition of the equations compares time with, where it is no state and no time."""
-    lines = [*model.integrated.values(), *(e.expression for e in model.equations if e.kind == "derivative")]
-    found: dict[str, Expr] = {}
-    for expr in lines:
-        for node in walk(expr):
-            if isinstance(node, Compare):
-                for a, b in pairwise(node.operands):
-                    for clock, other in ((a, b), (b, a)):
-                        if clock == Name(TIME) and not names(_whole(other, model)) & {*model.states, TIME}:
-                            found[show(other)] = other
+Pairs = list[tuple[Expr, Expr]]
+
+
+def _stops(dynamics: Dynamics, compared: Callable[[Expr], Pairs]) -> tuple[Expr, ...]:
+    """Model event times: when what is compared meets, at times that parameters give."""
+    states, found = frozenset(dynamics.states), dict[str, Expr]()
+    moving = {TIME}
+    for name, expr in dynamics.assigned.items():
+        if names(expr) & moving:
+            moving.add(name)
+    for expr in (*dynamics.assigned.values(), *dynamics.derivative.values()):
+        for a, b in compared(expr):
+            if (names(a) | names(b)) & moving and (time := _meeting(a, b, dynamics, states)) is not None:
+                found[show(time)] = time
     return tuple(found.values())
 
 
-def _whole(expr: Expr, model: Model) -> Expr:
-    from pkpd.engine.structure import inlined
+def _conditions(expr: Expr) -> Pairs:
+    """What conditions compare."""
+    return [pair for node in walk(expr) if isinstance(node, Compare) for pair in pairwise(node.operands)]
 
-    return inlined(expr, model.integrated)
+
+def _bends(expr: Expr) -> Pairs:
+    """What `max`, `min` and `abs` compare."""
+    found: Pairs = []
+    for node in walk(expr):
+        match node:
+            case Call("max" | "min", args):
+                found += combinations(args, 2)
+            case Call("abs", (inner,)):
+                found.append((inner, Number(0.0)))
+    return found
+
+
+def _meeting(a: Expr, b: Expr, dynamics: Dynamics, states: frozenset[str]) -> Expr | None:
+    """The time at which a = b, where both are straight lines in time and know no state."""
+    from pkpd.engine.structure import inlined, linear_terms, written_out
+
+    if written_out(dynamics, (a, b)) > _LONGEST:
+        return None
+    left, right = (inlined(side, dynamics.assigned) for side in (a, b))
+    if (names(left) | names(right)) & states:
+        return None
+    for clock, other, plain in ((left, right, b), (right, left, a)):
+        if clock == Name(TIME) and TIME not in names(other):
+            return plain
+    lines = [linear_terms(side, frozenset({TIME})) for side in (left, right)]
+    if lines[0] is None or lines[1] is None:
+        return None
+    slope, offset = ([line.get(key, Number(0.0)) for line in lines if line is not None] for key in (TIME, ""))
+    if slope[0] == slope[1]:
+        return None
+    return Binary("/", Binary("-", offset[1], offset[0]), Binary("-", slope[0], slope[1]))
 
 
 def _dose_option(model: Model, name: str) -> dict[str, Expr]:

@@ -19,6 +19,7 @@ from pkpd.engine.plan import (
     lane_loop,
     load_fixed,
     loads,
+    moment,
     plan_of,
     seen,
     slopes,
@@ -167,7 +168,8 @@ def _restart(plan: Plan) -> str:
     """First slope and first step of lanes flagged new; the other lanes keep theirs."""
     n, modes = range(len(plan.states)), Modes(plan)
     roots = (*plan.derivative, *modes.nodes)
-    body = [*loads(plan, [("Y", "y"), ("R", "r")], roots), *slopes(plan, [f"y{j}" for j in n], "t", 1)]
+    body = [*loads(plan, [("Y", "y"), ("R", "r")], roots), f"t1 = {moment(plan, 0.0)}"]
+    body += slopes(plan, [f"y{j}" for j in n], "t1", 1)
     body += ["d0 = 0.0", "d1 = 0.0"]
     for j in plan.own:
         body += [f"s{j} = 1.0 / (atol + rtol * abs(y{j}))", f"d0 += abs(y{j}) * s{j}", f"d1 += abs(k1_{j}) * s{j}"]

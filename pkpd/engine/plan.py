@@ -14,11 +14,12 @@ from pkpd.engine.tangent_source import groups
 
 __all__ = [
     "BLOCKS", "POINTS", "Plan", "Split", "at", "combined", "dense_rows", "error_lines", "fixed_given", "function",
-    "lane_loop", "load_fixed", "loads", "plan_of", "seen", "slopes",
+    "lane_loop", "load_fixed", "loads", "moment", "plan_of", "seen", "slopes",
 ]  # fmt: skip
 
 BLOCKS = ("Y", "K1", "YN", "K7", "D2", "D3", "D4", "R", "YP", "YS", "RS", "X", "XK", "M", "C")
 POINTS = 7  # rows of an output for its windows: five points of the step, their mean, whether it turns
+_HAIR = 2.0**-46  # more than the rounding of a time that parameters give, less than any tolerance sees
 _FIRST_ROW = 16  # kernels.lanes.FIRST_FREE_ROW, repeated so that generating needs no numba
 
 
@@ -50,7 +51,8 @@ class Plan:
     """Numbered nodes of one model: derivatives, outputs, initial values, and what is computed once per subject.
 
     names: of the states; groups: numbers of the states that the norm of the error takes together; inputs: symbols of
-    the input rates of the states, for total derivatives; own: numbers of the states the method steps.
+    the input rates of the states, for total derivatives; own: numbers of the states the method steps; edges: whether
+    the equations may jump or bend at times at which the solver stops.
     """
 
     graph: Graph
@@ -68,6 +70,7 @@ class Plan:
     tangent: Tangent | None
     split: Split | None
     windows: tuple[int, ...]
+    edges: bool
 
     @property
     def rows(self) -> dict[str, int]:
@@ -130,6 +133,7 @@ def plan_of(dynamics: Dynamics, switches: bool, block: LinearBlock | None) -> Pl
         tangent=dynamics.tangent,
         split=split,
         windows=tuple(sorted({list(dynamics.wanted()).index(s.of) for s in dynamics.summaries})),
+        edges=bool(dynamics.stops),
     )
 
 
@@ -188,6 +192,14 @@ def seen(plan: Plan, outputs: Sequence[int]) -> list[int]:
     """Numbers of the states these outputs depend on: only these need dense output."""
     used = set(plan.graph.needed([plan.outputs[k] for k in outputs]))
     return [k for k, node in enumerate(plan.states) if node in used]
+
+
+def moment(plan: Plan, node: float) -> str:
+    """Time of a stage at a fraction of the step; the ends are a hair inside the step where equations may jump there."""
+    if plan.edges and node in (0.0, 1.0):
+        end = "t" if node == 0.0 else "fma(h, 1.0, t)"
+        return f"fma({_HAIR if node == 0.0 else -_HAIR!r}, abs({end}) + 1.0, {end})"
+    return f"fma(h, {node!r}, t)" if node else "t"
 
 
 def slopes(plan: Plan, states: Sequence[str], time: str, stage: int) -> list[str]:

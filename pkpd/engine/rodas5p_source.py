@@ -12,7 +12,18 @@ from dataclasses import dataclass
 from pkpd.engine import rodas5p as method
 from pkpd.engine.derive import Derivatives, jacobian
 from pkpd.engine.modes_source import Modes
-from pkpd.engine.plan import Plan, at, combined, dense_rows, error_lines, fixed_given, lane_loop, loads, slopes
+from pkpd.engine.plan import (
+    Plan,
+    at,
+    combined,
+    dense_rows,
+    error_lines,
+    fixed_given,
+    lane_loop,
+    loads,
+    moment,
+    slopes,
+)  # fmt: skip
 from pkpd.engine.printer import statements
 from pkpd.engine.tangent_source import norm
 
@@ -103,12 +114,12 @@ def _clock(plan: Plan) -> dict[int, int]:
 
 def _first(plan: Plan, slope: list[int], clock: dict[int, int], places: list[tuple[int, int]]) -> list[str]:
     """f, the Jacobian j{i}_{j} and df/dt g{j} at the start of the step, computed together."""
-    given = fixed_given(plan) | {node: f"y{k}" for k, node in enumerate(plan.states)} | {plan.time: "t"}
+    given = fixed_given(plan) | {node: f"y{k}" for k, node in enumerate(plan.states)} | {plan.time: "t1"}
     given |= {node: f"r{k}" for k, node in enumerate(plan.inputs)}
     roots = [*(plan.derivative[j] for j in plan.own), *slope, *clock.values()]
     block = statements(plan.graph, roots, given, "x1_")
     n, q = len(plan.own), len(slope)
-    lines = [*block.lines]
+    lines = [f"t1 = {moment(plan, 0.0)}", *block.lines]
     by = {j: f" * m{j}" if plan.switches else "" for j in plan.own}
     lines += [f"f1_{j} = ({text} + r{j}){by[j]}" for j, text in zip(plan.own, block.roots[:n], strict=True)]
     lines += [f"j{i}_{j} = ({t}){by[i]}" for (i, j), t in zip(places, block.roots[n : n + q], strict=True)]
@@ -127,7 +138,7 @@ def _stage(plan: Plan, modes: Modes, stage: int, clock: dict[int, int], *, elimi
         lines += [f"u{stage}_{j} = {text}" for j, text in zip(own, inside, strict=True)]
         node = method.NODES[stage - 1]
         lines += modes.at(repr(node), f"u{stage}_")
-        lines.append(f"t{stage} = fma(h, {node!r}, t)")
+        lines.append(f"t{stage} = {moment(plan, node)}")
         lines += _renamed(slopes(plan, [f"u{stage}_{j}" for j in range(len(plan.states))], f"t{stage}", stage), stage)
     for j in own:
         text = f"f{stage}_{j}"

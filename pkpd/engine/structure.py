@@ -7,13 +7,13 @@ Rates may be any expression of parameters, amounts any equation proportional to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pkpd.engine.dynamics import Dynamics
 from pkpd.model.equations import Binary, Call, Compare, Expr, Logic, Name, Number, Unary, names, walk
 
-__all__ = ["OneCompartment", "inlined", "linear_terms", "one_compartment"]
+__all__ = ["OneCompartment", "inlined", "linear_terms", "one_compartment", "written_out"]
 
 ZERO, ONE = Number(0.0), Number(1.0)
 _LARGEST = 5_000
@@ -93,7 +93,8 @@ def linear_terms(expr: Expr, states: frozenset[str]) -> dict[str, Expr] | None:
 
 def one_compartment(dynamics: Dynamics) -> OneCompartment | None:
     """The one-compartment form of the dynamics, or None."""
-    if not 1 <= len(dynamics.states) <= 2 or dynamics.initial or _written_out(dynamics) > _LARGEST:
+    every = (*dynamics.derivative.values(), *dynamics.wanted().values())
+    if not 1 <= len(dynamics.states) <= 2 or dynamics.initial or written_out(dynamics, every) > _LARGEST:
         return None
     rows = _rows(dynamics)
     if rows is None:
@@ -105,12 +106,11 @@ def one_compartment(dynamics: Dynamics) -> OneCompartment | None:
     return None
 
 
-def _written_out(dynamics: Dynamics) -> int:
-    """Nodes of all equations with the assigned names written out: a chain of doublings would be without end."""
+def written_out(dynamics: Dynamics, wanted: Iterable[Expr]) -> int:
+    """Nodes of expressions with the assigned names written out: a chain of doublings would be without end."""
     size: dict[str, int] = {}
     for name, expr in dynamics.assigned.items():
         size[name] = _size(expr, size)
-    wanted = [*dynamics.derivative.values(), *dynamics.wanted().values()]
     return sum(_size(expr, size) for expr in wanted)
 
 

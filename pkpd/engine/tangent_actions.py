@@ -39,6 +39,7 @@ from pkpd.model.regimen import EventKind, Events
 __all__ = ["SHIFT_AFTER", "SHIFT_BEFORE", "Moved", "Stops", "moved", "with_tangents"]
 
 SHIFT_BEFORE, SHIFT_AFTER = 10, 11
+_ONE_MOMENT = 4e-12  # `shift` looks 1e-12 to each side
 """Kinds of action: S += f w before an event, S -= f w after it; target is the direction, amount is w = dt/dp."""
 
 
@@ -208,11 +209,23 @@ def _steady(actions: Actions, records: Mapping[str, Moved], names: list[str]) ->
     return wide
 
 
+def _once(stops: F64, slope: F64) -> tuple[NDArray[np.int64], F64, F64]:
+    """Subject, time and its derivative of each moment that moves, once: other rows of parameters and other conditions
+    may name the same moment, and the jump there is that of all of them.
+    """
+    owner, column = np.nonzero(np.isfinite(stops) & (slope != 0.0))
+    time, amount = stops[owner, column], slope[owner, column]
+    order = np.lexsort((-np.abs(amount), time, owner))
+    owner, time, amount = owner[order], time[order], amount[order]
+    new = np.ones(len(time), np.bool_)
+    new[1:] = (owner[1:] != owner[:-1]) | (time[1:] - time[:-1] > _ONE_MOMENT * (np.abs(time[1:]) + 1.0))
+    return owner[new], time[new], amount[new]
+
+
 def _stop_jumps(work: _Merged, actions: Actions, subject: NDArray[np.int64], stops: Stops) -> None:
     """A right-hand side that jumps at a time that moves: before the actions there."""
     for k, slope in stops.slopes.items():
-        owner, column = np.nonzero(np.isfinite(stops.time) & (slope != 0.0))
-        time, amount = stops.time[owner, column], slope[owner, column]
+        owner, time, amount = _once(stops.time, slope)
         both = (np.concatenate([owner, subject]), np.concatenate([time, actions.time]))
         base = np.concatenate([np.zeros(len(owner)), np.ones(len(subject))])
         order = np.lexsort((base, both[1], both[0]))

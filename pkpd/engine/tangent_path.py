@@ -34,7 +34,7 @@ def bigger(
     records = moved(events, dosing, changes, slopes(dynamics, tangent, column))
     number = {state: k for k, state in enumerate(dynamics.states)}
     place = {n: {number[s]: number[f"{s}/{n}"] for s in tangent.states[n]} for n in tangent.wrt}
-    return with_tangents(actions, records, place, _stops(tangent, stops, changes, column))
+    return with_tangents(actions, records, place, _stops(dynamics, stops, changes, column))
 
 
 def slopes(dynamics: Dynamics, tangent: Tangent, column: Column) -> dict[str, Dosing]:
@@ -55,12 +55,13 @@ def _like(tables: dict[str, F64], nothing: F64) -> F64:
     return np.broadcast_to(nothing, (rows, nothing.shape[1]))
 
 
-def _stops(tangent: Tangent, stops: F64 | None, changes: Changes, column: Column) -> Stops | None:
+def _stops(dynamics: Dynamics, stops: F64 | None, changes: Changes, column: Column) -> Stops | None:
     """Derivatives of the model event times, one column for each of them and each change of the parameters."""
-    if stops is None or not tangent.stops:
+    tangent = dynamics.tangent
+    if stops is None or tangent is None or not tangent.stops:
         return None
     found: dict[int, F64] = {}
-    n, count = stops.shape[0], 1 + max(nth for nth, _ in tangent.stops)
+    n, count = stops.shape[0], len(dynamics.stops)
     for (nth, name), expr in tangent.stops.items():
         values = column(expr)
         table = found.setdefault(tangent.wrt.index(name), np.zeros_like(stops))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pkpd.engine import tsit5
 from pkpd.engine.modes_source import Modes
-from pkpd.engine.plan import Plan, at, combined, dense_rows, error_lines, lane_loop, loads, slopes
+from pkpd.engine.plan import Plan, at, combined, dense_rows, error_lines, lane_loop, loads, moment, slopes
 from pkpd.engine.tangent_source import norm
 
 __all__ = ["tsit5_step"]
@@ -17,7 +17,7 @@ def tsit5_step(plan: Plan) -> str:
     for stage in range(2, 8):
         body += [f"u{stage}_{j} = fma(h, {combined(tsit5.A[stage - 1], j)}, y{j})" for j in own]
         body += modes.at(repr(tsit5.C[stage - 1]), f"u{stage}_")
-        body.append(f"t{stage} = fma(h, {tsit5.C[stage - 1]!r}, t)")
+        body.append(f"t{stage} = {moment(plan, tsit5.C[stage - 1])}")
         body += slopes(plan, [f"u{stage}_{j}" for j in range(len(plan.states))], f"t{stage}", stage)
     for g, group in enumerate(plan.groups):
         body += error_lines(g, {j: (f"h * ({combined(tsit5.ERROR, j)})", f"u7_{j}") for j in group})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 import warnings
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 
+from pkpd.conformance.case import Case, Given, case_of, schedule
 from pkpd.engine.build import Compiled, compiled
 from pkpd.engine.sensitivity import sensitivities
 from pkpd.engine.solve import solve
@@ -73,6 +75,12 @@ def _error(name: str, model: Model, doses: tuple, times: np.ndarray) -> Measured
     return Measured(float(each.max()), f"{name}, {SUBJECTS} subjects, all outputs: {note}")
 
 
+@row("sensitivity.w1", unit="of max abs S", bar="<= 1e-6")
+def w1() -> Measured:
+    """Two compartments, oral, seven doses."""
+    return _error("w1", load("w1"), (24.0 * np.arange(7), 10_000.0), np.arange(1.0, 169.0))
+
+
 @row("sensitivity.w2", unit="of max abs S", bar="<= 1e-6")
 def w2() -> Measured:
     return _error("w2", load("w2"), (np.zeros(1), 100.0), np.arange(1.0, 145.0))
@@ -106,6 +114,55 @@ def tmdd() -> Measured:
 def friberg() -> Measured:
     """Docetaxel and neutrophils (w4), two cycles, nine parameters: 60 states."""
     return _error("w4", load("w4"), (504.0 * np.arange(2), 100.0, 1.0), np.linspace(0.4, 1008.0, 150))
+
+
+LIBRARY = {
+    "djebli_alirocumab": (
+        "KINT",
+        "R0",
+        "F",
+        "TLAG",
+        "dose(central)",
+    ),  # QSS; an initial value, share, lag, unit of doses
+    "hamberg_warfarin": ("GAMMA", "MTT2", "dose(depot)"),  # C^0.424 at C = 0
+    "zecchin_ovarian": ("SLD0", "ALPHA", "TEND", "TFREEZE"),  # an initial value, times at which the equations jump
+}
+
+
+@row("sensitivity.library", unit="of max abs S", bar="<= 1e-6")
+def library() -> Measured:
+    """Three models of the library, every state and output, over the regimen of the conformance suite."""
+    found = {name: _of_library(name, wrt) for name, wrt in LIBRARY.items()}
+    return Measured(max(found.values()), ", ".join(f"{name} {e:.1e}" for name, e in found.items()))
+
+
+def _of_library(name: str, wrt: tuple[str, ...]) -> float:
+    """Largest error over the directions, of the largest of each output along each."""
+    case = case_of(load(name))
+    names, plan = list(wrt), case.usual()
+    events = Events.pack([schedule(plan)])
+    found = sensitivities(
+        case.compiled, case.parameters[None], events, case.grid, wrt=names, path="ode", rtol=1e-8, atol=10 * case.atol,
+        max_steps=10**6, **case.inputs,
+    )  # fmt: skip
+    assert not found.status.any()
+    moved = [_moved(case, plan, n, h) for n in names for h in STEPS]
+    tight = {"rtol": 3e-14, "atol": 1e-6 * case.atol, "max_steps": 10**7, "path": "ode"}
+    values = case.solve([p for _, p in moved], case.grid, np.array([row for row, _ in moved]), **tight)
+    reference = np.einsum("s,psot->opt", WEIGHTS, values.reshape(len(names), len(STEPS), *values.shape[1:]))
+    least = 1e-4 * case.peaks[:, None, None]  # what moves less than this is the noise of the differences
+    top = np.maximum(np.abs(reference).max(axis=-1, keepdims=True), least)
+    return float((np.abs(found.gradient[0] - reference) / top).max())
+
+
+def _moved(case: Case, plan: list[Given], name: str, h: float) -> tuple[np.ndarray, list[Given]]:
+    """Parameters and doses with one direction moved by exp(h)."""
+    row = case.parameters.copy()
+    if name in case.compiled.parameters:
+        row[case.compiled.parameters.index(name)] *= np.exp(h)
+        return row, plan
+    target = case.target(name[len("dose(") : -1])
+    return row, [replace(g, amount=g.amount * np.exp(h)) if g.target == target else g for g in plan]
 
 
 @row("sensitivity.w2_rate", unit="subjects/CPU s", bar=">= 50000")
