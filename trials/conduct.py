@@ -40,7 +40,7 @@ def occasions(protocol: Protocol, times: Floats) -> Floats | None:
     at, names = protocol.occasions.at, protocol.visit_names
     if at.visits:
         return np.ascontiguousarray(times[:, :, sorted(names.index(name) for name in at.visits)])
-    fixed = np.asarray([time for time in at.until(float(times.max(initial=0.0))) if time > 0.0])
+    fixed = np.asarray([time for time in at.until(float(times.max(initial=protocol.horizon))) if time > 0.0])
     return np.broadcast_to(fixed, (*times.shape[:2], fixed.size)).copy()
 
 

@@ -64,7 +64,8 @@ def simulate_trial(setting: Setting, replicates: Iterable[int]) -> Trial:
     times = conduct.visit_times(protocol, replicate=numbers, subject=cohort.subject)
     borders = conduct.occasions(protocol, times)
     drawn = patients(
-        setting.model, setting.draws, cohort, seed=seed, borders=borders, until=float(times.max(initial=0.0))
+        setting.model, setting.draws, cohort, seed=seed, borders=borders,
+        until=float(times.max(initial=protocol.horizon)),
     )  # fmt: skip
     # 3. allocate in order of enrolment, within strata
     stratum = _strata(setting, cohort)

@@ -172,7 +172,10 @@ class Case:
 
 
 def typical(model: Model, covariates: Mapping[str, float] | None = None) -> dict[str, float]:
-    """Parameters of the subject without random effects, and its covariates: as given, else at their references."""
+    """Parameters of the subject without random effects, and its covariates: as given, else at their references.
+
+    A reference outside the range (70 kg of a model of newborns) stands for nobody: the middle of the range then.
+    """
     from pkpd.model.variability import individual, point
 
     inputs = {name: _reference(c) for name, c in model.inputs.items()}
@@ -184,11 +187,13 @@ def typical(model: Model, covariates: Mapping[str, float] | None = None) -> dict
 
 
 def _reference(covariate: Any) -> float:
-    if covariate.reference is not None:
+    low, high = covariate.range or (-np.inf, np.inf)
+    if covariate.reference is not None and low <= covariate.reference <= high:
         return float(covariate.reference)
     if covariate.labels:
         return float(min(covariate.labels))
-    low, high = covariate.range or (1.0, 1.0)
+    if not np.isfinite(low + high):
+        return 1.0
     return float(0.5 * (low + high))
 
 
