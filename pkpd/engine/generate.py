@@ -51,7 +51,7 @@ def source(
         no=len(plan.outputs),
         rows=rows["end"],
         control="0.14, 0.08" if method == "tsit5" and plan.split is None else "0.17, 0.04",
-        layout=", ".join(str(rows[k]) for k in (*BLOCKS, "Q")),
+        layout=", ".join(str(rows[k]) for k in (*BLOCKS, "FIVE")),
     )
     parts = [header, _prepare(plan), _initial(plan), _switch(plan), _outputs(plan, method), _restart(plan)]
     parts.append(rodas5p_step(plan) if method == "rodas5p" else tsit5_step(plan))
@@ -147,8 +147,8 @@ def _points(plan: Plan, method: Method) -> str:
         body += _output_lines(plan, plan.watched, "fma(theta, h, t)", f"p{{}}_{point}")
     for k in plan.watched:
         five, row = ", ".join(f"p{k}_{point}" for point in range(5)), POINTS * k
-        body += [f"{at('Q', row + point)} = p{k}_{point}" for point in range(5)]
-        body += [f"{at('Q', row + 5)} = boole({five})", f"{at('Q', row + 6)} = 1.0 if turns({five}) else 0.0"]
+        body += [f"{at('FIVE', row + point)} = p{k}_{point}" for point in range(5)]
+        body += [f"{at('FIVE', row + 5)} = boole({five})", f"{at('FIVE', row + 6)} = 1.0 if turns({five}) else 0.0"]
     return lane_loop("points(W)", body, "forced")
 
 

@@ -79,8 +79,8 @@ class Plan:
         for name in BLOCKS:
             found[name] = row
             row += n if name != "M" or self.switches else 0
-        found["Q"] = found["C"] + len(self.fixed) + n
-        found["end"] = found["Q"] + (POINTS * len(self.outputs) if self.watched else 0)
+        found["FIVE"] = found["C"] + len(self.fixed) + n
+        found["end"] = found["FIVE"] + (POINTS * len(self.outputs) if self.watched else 0)
         return found
 
     @property

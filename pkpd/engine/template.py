@@ -17,8 +17,8 @@ from pkpd.kernels.elementary import exp, expit, log, power, tanh
 from pkpd.kernels.intrinsics import fma, wide
 from pkpd.kernels.lanes import choose, control, greatest, latest, least, missing, set_step
 from pkpd.kernels.special import cos, digamma, factorial, lgamma, sin, trigamma
-from pkpd.kernels.statistics import alone, bracket, crosses, narrowed, node, nothing, opened, parted, probe, stretch
-from pkpd.kernels.statistics import boole, fitted, matters, quartic, quartic_bend, summit, turns
+from pkpd.kernels.statistics import COUNT, alone, boole, bracket, crosses, fitted, matters, narrowed, node, nothing
+from pkpd.kernels.statistics import opened, parted, probe, quartic, quartic_bend, stretch, summit, turns
 
 # states (the first NP are the model's, the others integrate hazards), outputs, rows of the workspace
 NS, NP, NO, ROWS = {ns}, {np}, {no}, {rows}
@@ -26,7 +26,7 @@ NS, NP, NO, ROWS = {ns}, {np}, {no}, {rows}
 POINTS = 7
 # exponents of the step control
 GROW, DAMP = {control}
-Y, K1, YN, K7, D2, D3, D4, R, YP, YS, RS, X, XK, M, C, Q = {layout}
+Y, K1, YN, K7, D2, D3, D4, R, YP, YS, RS, X, XK, M, C, FIVE = {layout}
 options = dict(error_model="numpy", nogil=True, fastmath=False)
 inline = njit(**options, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 forced = njit(**options, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
@@ -34,7 +34,7 @@ forced = njit(**options, no_cpython_wrapper=True, no_cfunc_wrapper=True, forcein
 
 NO_WINDOWS = """
 @inline
-def windows_now(W, I, lane, which, lo, hi, stats, out):
+def windows_now(W, I, lane, which, lo, hi, seen, out):
     W[12 * 8 + lane] = np.inf
 
 
@@ -44,13 +44,19 @@ def points(W):
 
 
 @inline
-def windows_in_step(W, I, lane, t1, which, lo, hi, level, stats, S, B, out):
+def windows_in_step(W, I, lane, t1, which, lo, hi, level, seen, S, B, out):
     pass
 """
 
 WINDOWS = """
+@forced
+def place(i, g, w, lo):
+    # where in the flat statistics a window's begin
+    return ((i * lo.shape[1] + g) * lo.shape[2] + w) * COUNT
+
+
 @inline
-def windows_now(W, I, lane, which, lo, hi, stats, out):
+def windows_now(W, I, lane, which, lo, hi, seen, out):
     # windows that end at or before the start see the initial state; the others start empty
     i = I[lane]
     first = np.inf
@@ -58,12 +64,12 @@ def windows_now(W, I, lane, which, lo, hi, stats, out):
         for w in range(lo.shape[2]):
             a, b = lo[i, g, w], hi[i, g, w]
             if not (a <= b):
-                nothing(stats[i, g, w])
+                nothing(seen, place(i, g, w, lo))
             elif b <= W[lane]:
                 outputs_now(W, lane, out)
-                alone(stats[i, g, w], b, out[which[g]])
+                alone(seen, place(i, g, w, lo), b, out[which[g]])
             else:
-                opened(stats[i, g, w])
+                opened(seen, place(i, g, w, lo))
                 first = min(first, a)
     W[12 * 8 + lane] = first
 
@@ -98,30 +104,30 @@ def crossing(W, lane, o, u, x, v, y, left, per, level, B, out):
 
 
 @inline
-def bent(W, lane, o, left, per, t, end, level, seen, S, B, out):
+def bent(W, lane, o, left, per, t, end, level, seen, at, S, B, out):
     # a piece from node to node: its five points, and the extremes between them that matter
     fitted(S)
     u, x, step = 0.0, S[0], 0.25 * (end - t)
     for k in range(4):
         for inner in range(2):
-            v, y, at = k + 1.0, S[k + 1], t + step * (k + 1.0)
+            v, y = k + 1.0, S[k + 1]
             if inner == 0:
-                if not matters(S, k, level, seen):
+                if not matters(S, k, level, seen, at):
                     continue
                 v = turning(W, lane, o, k, left, per, S, out)
-                y, at = output_at(W, lane, o, left + per * v, out), t + step * v
-            node(seen, end if v == 4.0 else at, y)
+                y = output_at(W, lane, o, left + per * v, out)
+            node(seen, at, end if v == 4.0 else t + step * v, y)
             if crosses(x, y, level):
                 z = crossing(W, lane, o, u, x, v, y, left, per, level, B, out)
-                parted(seen, step * (v - u), step * (z - u), y > x)
+                parted(seen, at, step * (v - u), step * (z - u), y > x)
             else:
-                stretch(seen, step * (v - u), x, y, level)
+                stretch(seen, at, step * (v - u), x, y, level)
             u, x = v, y
 
 
 @forced
-def windows_in_step(W, I, lane, t1, which, lo, hi, level, stats, S, B, out):
-    # add the step to the windows it is part of; its five points are in the rows Q
+def windows_in_step(W, I, lane, t1, which, lo, hi, level, seen, S, B, out):
+    # add the step to the windows it is part of; its five points are in the rows FIVE
     i, t0, h = I[lane], W[lane], W[8 + lane]
     first = np.inf
     for g in range(lo.shape[1]):
@@ -131,30 +137,31 @@ def windows_in_step(W, I, lane, t1, which, lo, hi, level, stats, S, B, out):
             first = a if b > t1 and a < first else first
             if not (b > t0 and (a < t1 or b <= t1)):
                 continue
-            t, end, seen = (a if a > t0 else t0), (b if b < t1 else t1), stats[i, g, w]
-            left, per = (t - t0) / h, 0.25 * (end - t) / h
+            t, end, at = (a if a > t0 else t0), (b if b < t1 else t1), place(i, g, w, lo)
             if a == b:
-                alone(seen, b, output_at(W, lane, o, left, out))
+                alone(seen, at, b, output_at(W, lane, o, (b - t0) / h, out))
                 continue
-            row = (Q + POINTS * o) * 8 + lane
+            row = (FIVE + POINTS * o) * 8 + lane
             whole = a <= t0 and b >= t1
             if whole:
+                left, per = 0.0, 0.25
                 x, y, area, turned = W[row], W[row + 32], W[row + 40], W[row + 48] > 0.0
             else:
+                left, per = (t - t0) / h, 0.25 * (end - t) / h
                 for k in range(5):
                     S[k] = output_at(W, lane, o, left + per * k, out)
                 x, y, area = S[0], S[4], boole(S[0], S[1], S[2], S[3], S[4])
                 turned = turns(S[0], S[1], S[2], S[3], S[4])
-            seen[0] += (end - t) * area
-            node(seen, t, x)
+            seen[at] += (end - t) * area
+            node(seen, at, t, x)
             if turned or crosses(x, y, level[g]):
                 if whole:
                     for k in range(5):
                         S[k] = W[row + 8 * k]
-                bent(W, lane, o, left, per, t, end, level[g], seen, S, B, out)
+                bent(W, lane, o, left, per, t, end, level[g], seen, at, S, B, out)
             else:
-                node(seen, end, y)
-                stretch(seen, end - t, x, y, level[g])
+                node(seen, at, end, y)
+                stretch(seen, at, end - t, x, y, level[g])
     W[12 * 8 + lane] = first
 """
 
@@ -373,7 +380,7 @@ def solve(P, offsets, time, kind, target, amount, steady, steady_target, Q, star
     W = np.ones(ROWS * 8)
     I = np.zeros(64, np.int64)
     out = np.empty(NO)
-    S, B = np.empty(9), np.empty(5)
+    S, B, seen = np.empty(9), np.empty(5), stats.reshape(-1)
     n, nxt, busy = P.shape[0], 0, 0
     for lane in range(8):
         I[lane] = -1
@@ -411,7 +418,7 @@ def solve(P, offsets, time, kind, target, amount, steady, steady_target, Q, star
                 for s in range(NP, NS):
                     arm(W, I, lane, s, 0, thresholds)
                 samples_now(W, I, lane, times, start[i], not after, values, out)
-                windows_now(W, I, lane, which, lo, hi, stats, out)
+                windows_now(W, I, lane, which, lo, hi, seen, out)
                 if not finite:
                     I[56 + lane] = 3
                 elif end > start[i] or after:
@@ -458,7 +465,7 @@ def solve(P, offsets, time, kind, target, amount, steady, steady_target, Q, star
                 if W[112 + lane] <= t1:
                     samples_in_step(W, I, lane, times, t1, not (after and at_stop), values)
                 if W[96 + lane] <= t1:
-                    windows_in_step(W, I, lane, t1, which, lo, hi, level, stats, S, B, out)
+                    windows_in_step(W, I, lane, t1, which, lo, hi, level, seen, S, B, out)
                 for s in range(NP, NS):
                     if W[(X + s) * 8 + lane] <= W[(YN + s) * 8 + lane]:
                         cross(W, I, lane, s, thresholds, crossings, out)

@@ -33,7 +33,19 @@ from numpy.typing import NDArray
 
 from pkpd.kernels.elementary import exp, log
 from pkpd.kernels.intrinsics import fma, inlined, kernel
-from pkpd.kernels.statistics import alone, bracket, crosses, narrowed, node, nothing, opened, parted, probe, stretch
+from pkpd.kernels.statistics import (
+    COUNT,
+    alone,
+    bracket,
+    crosses,
+    narrowed,
+    node,
+    nothing,
+    opened,
+    parted,
+    probe,
+    stretch,
+)
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -367,17 +379,26 @@ def _passed(state: tuple[float, float, float, float], ka: float, ke: float, by: 
 
 @inlined
 def _window(
-    knots: F64, count: int, scale: float, set_scale: F64, lo: float, hi: float, level: float, seen: F64, B: F64
+    knots: F64,
+    count: int,
+    scale: float,
+    set_scale: F64,
+    lo: float,
+    hi: float,
+    level: float,
+    seen: F64,
+    place: int,
+    B: F64,
 ) -> None:
     """Integral and the other statistics of scale x central amount over [lo, hi]; lo = hi gives the value there."""
-    opened(seen)
+    opened(seen, place)
     first = int(np.searchsorted(knots[0, :count], lo, side="right")) - 1
     if lo == hi and first >= 0 and knots[0, first] == hi:
         first -= 1
     if first < 0:
         before = (knots[0, 0] if count > 0 and knots[0, 0] < hi else hi) - lo
-        node(seen, lo, 0.0)
-        stretch(seen, before, 0.0, 0.0, level)
+        node(seen, place, lo, 0.0)
+        stretch(seen, place, before, 0.0, 0.0, level)
     value = 0.0
     for k in range(max(first, 0), count):
         t, a, c, ra, rc, ka, ke = (
@@ -391,30 +412,30 @@ def _window(
             t = lo
         stop = knots[0, k + 1] if (k + 1 < count and knots[0, k + 1] < hi) else hi
         length = stop - t
-        seen[0] += area(a, c, ra, rc, ka, ke, length) * by
+        seen[place] += area(a, c, ra, rc, ka, ke, length) * by
         at = time_of_extremum(a, c, ra, rc, ka, ke)
         last, x = 0.0, c * by
         if lo < hi:
-            node(seen, t, x)
+            node(seen, place, t, x)
         for inner in range(2):
             s = length if inner == 1 else at
             if inner == 0 and not 0.0 < at < length:
                 continue
             value = propagate(a, c, ra, rc, ka, ke, s)[1] * by
-            node(seen, stop if inner == 1 else t + s, value)
+            node(seen, place, stop if inner == 1 else t + s, value)
             if crosses(x, value, level):
                 bracket(B, last, x - level, s, value - level)
-                parted(seen, s - last, _passed((a, c, ra, rc), ka, ke, by, level, B) - last, value > x)
+                parted(seen, place, s - last, _passed((a, c, ra, rc), ka, ke, by, level, B) - last, value > x)
             else:
-                stretch(seen, s - last, x, value, level)
+                stretch(seen, place, s - last, x, value, level)
             last, x = s, value
-        seen[0] = seen[0] if value == value else np.nan
+        seen[place] = seen[place] if value == value else np.nan
     if lo == hi:
-        alone(seen, hi, value)
+        alone(seen, place, hi, value)
     else:
-        seen[0] /= hi - lo
-    if np.isnan(seen[0]):
-        nothing(seen)
+        seen[place] /= hi - lo
+    if np.isnan(seen[place]):
+        nothing(seen, place)
 
 
 @kernel
@@ -427,7 +448,7 @@ def windows(
     scale (n,), set_scale: its value after each change of the rates. An action at `end` is not seen; one at `start` is;
     zero width gives the value there. NaN bounds give NaN. level: of the times above and below, NaN for none.
     """
-    knots, B = np.empty((8, _longest(offsets))), np.empty(5)
+    knots, B, flat = np.empty((8, _longest(offsets))), np.empty(5), out.reshape(-1)
     for i in range(ka.size):
         count = walk(
             ka[i], ke[i], set_ka, set_ke, offsets[i], offsets[i + 1], time, kind, target, amount, steady, knots
@@ -435,9 +456,9 @@ def windows(
         for w in range(start.shape[1]):
             lo, hi = start[i, w], end[i, w]
             if lo <= hi:
-                _window(knots, count, scale[i], set_scale, lo, hi, level, out[i, w], B)
+                _window(knots, count, scale[i], set_scale, lo, hi, level, flat, (i * start.shape[1] + w) * COUNT, B)
             else:
-                nothing(out[i, w])
+                nothing(flat, (i * start.shape[1] + w) * COUNT)
 
 
 @inlined

@@ -11,7 +11,19 @@ from pkpd.kernels.compartments import CANCELLED, in_modes, longest_of, mode_step
 from pkpd.kernels.elementary import exp, log
 from pkpd.kernels.intrinsics import forced, inlined, kernel
 from pkpd.kernels.modes import grown, grown_twice, modes
-from pkpd.kernels.statistics import alone, bracket, crosses, narrowed, node, nothing, opened, parted, probe, stretch
+from pkpd.kernels.statistics import (
+    COUNT,
+    alone,
+    bracket,
+    crosses,
+    narrowed,
+    node,
+    nothing,
+    opened,
+    parted,
+    probe,
+    stretch,
+)
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -102,7 +114,7 @@ def _passed(
 @forced
 def _piece(
     weights: F64, rates: F64, z: F64, rho: F64, constant: float, begin: float, end: float, level: float, seen: F64,
-    size: F64, B: F64, D: F64, roots: F64, spare: F64, d: F64,
+    place: int, size: F64, B: F64, D: F64, roots: F64, spare: F64, d: F64,
 ) -> None:  # fmt: skip
     """Add a segment from `begin` to `end`, whose state at `begin` is z; the integral of the part that moves."""
     length = end - begin
@@ -111,31 +123,31 @@ def _piece(
         area = z[i] * grown(x)
         if rho[i] != 0.0:
             area += rho[i] * length * grown_twice(x)
-        seen[0] += weights[i] * length * area
+        seen[place] += weights[i] * length * area
         d[i] = weights[i] * (rates[i] * z[i] + rho[i])
     turns = _turning(d, rates, length, D, roots, spare, B)
     x, last = _value(weights, rates, z, rho, 0.0, constant, size), 0.0
-    node(seen, begin, x)
+    node(seen, place, begin, x)
     for k in range(turns + 1):
         s = roots[k] if k < turns else length
         value = _value(weights, rates, z, rho, s, constant, size)
-        node(seen, begin + s if k < turns else end, value)
+        node(seen, place, begin + s if k < turns else end, value)
         if crosses(x, value, level):
             bracket(B, last, x - level, s, value - level)
-            parted(seen, s - last, _passed(weights, rates, z, rho, constant, level, B, size) - last, value > x)
+            parted(seen, place, s - last, _passed(weights, rates, z, rho, constant, level, B, size) - last, value > x)
         else:
-            stretch(seen, s - last, x, value, level)
+            stretch(seen, place, s - last, x, value, level)
         x, last = value, s
-        seen[0] += value - value  # a value that is not a number shows
+        seen[place] += value - value  # a value that is not a number shows
 
 
 @forced
 def _window(
     weights: F64, rates: F64, knot: F64, Z: F64, R: F64, knots: int, constant: float, lo: float, hi: float,
-    level: float, seen: F64, size: F64, B: F64, work: F64,
+    level: float, seen: F64, place: int, size: F64, B: F64, work: F64,
 ) -> None:  # fmt: skip
     D, z, d, roots, spare = work[5:], work[0], work[1], work[2], work[3]
-    opened(seen)
+    opened(seen, place)
     k = 0
     while k + 1 < knots and (knot[k + 1] < lo or (knot[k + 1] == lo and lo < hi)):
         k += 1
@@ -145,22 +157,22 @@ def _window(
         s = max(left - knot[k], 0.0)
         for i in range(rates.size):
             z[i] = mode_step(Z[k, i], R[k, i], rates[i], s)
-        _piece(weights, rates, z, R[k], constant, left, right, level, seen, size, B, D, roots, spare, d)
+        _piece(weights, rates, z, R[k], constant, left, right, level, seen, place, size, B, D, roots, spare, d)
         k += 1
         if k < knots and knot[k] >= hi:
             return
 
 
 @forced
-def _closed(seen: F64, constant: float, lo: float, hi: float) -> None:
+def _closed(seen: F64, place: int, constant: float, lo: float, hi: float) -> None:
     """The average of an integral, or the value; nothing where something was not a number."""
-    lost = np.isnan(seen[0])
+    lost = np.isnan(seen[place])
     if lo == hi:
-        alone(seen, hi, seen[1])
+        alone(seen, place, hi, seen[place + 1])
     else:
-        seen[0] = constant + seen[0] / (hi - lo)
+        seen[place] = constant + seen[place] / (hi - lo)
     if lost:
-        nothing(seen)
+        nothing(seen, place)
 
 
 @kernel
@@ -183,7 +195,7 @@ def linear_windows(
         np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m))
     )  # fmt: skip
     knot, Z, R = np.empty(count), np.empty((count, m)), np.empty((count, m))
-    work, B, size = np.zeros((5 + m, m)), np.empty(5), np.empty(2)
+    work, B, size, flat = np.zeros((5 + m, m)), np.empty(5), np.empty(2), out.reshape(-1)
     for i in range(b.shape[0]):
         good[i] = modes(A, i, starts, parent, S, Q, N, X, rates, V, U)
         if not good[i]:
@@ -193,13 +205,14 @@ def linear_windows(
             in_modes(weights, i, row[g], V, mixed, 0)
             for w in range(lo.shape[2]):
                 left, right = lo[i, g, w], hi[i, g, w]
+                place = ((i * row.size + g) * lo.shape[2] + w) * COUNT
                 if not left <= right:
-                    nothing(out[i, g, w])
+                    nothing(flat, place)
                     continue
                 size[0], size[1] = 0.0, 0.0
                 _window(
-                    mixed[0], rates, knot, Z, R, knots, constant[i, row[g]], left, right, level[g], out[i, g, w], size,
+                    mixed[0], rates, knot, Z, R, knots, constant[i, row[g]], left, right, level[g], flat, place, size,
                     B, work,
                 )  # fmt: skip
                 good[i] = good[i] and not size[0] > CANCELLED * size[1]
-                _closed(out[i, g, w], constant[i, row[g]], left, right)
+                _closed(flat, place, constant[i, row[g]], left, right)

@@ -1,5 +1,7 @@
 """Statistics of a curve over a window, gathered from its monotone stretches; the same for every way to solve.
 
+What is seen of a window lies in `seen[at:at + COUNT]`: slices would count references in the middle of the steps.
+
 A window is walked from node to node: its ends, the extremes inside, the ends of steps. Between two nodes the curve is
 monotone, so that extremes are at nodes and a level is crossed once or not at all.
 """
@@ -23,53 +25,55 @@ LEFT, AT_LEFT, RIGHT, AT_RIGHT, MOVED = range(5)
 
 
 @forced
-def opened(seen: F64) -> None:
+def opened(seen: F64, at: int) -> None:
     """Nothing seen yet; the average begins as an integral."""
-    seen[0], seen[1], seen[2], seen[3], seen[4], seen[5], seen[6] = 0.0, -np.inf, np.inf, np.nan, np.nan, 0.0, 0.0
+    for k in range(COUNT):
+        seen[at + k] = 0.0
+    seen[at + 1], seen[at + 2], seen[at + 3], seen[at + 4] = -np.inf, np.inf, np.nan, np.nan
 
 
 @forced
-def alone(seen: F64, t: float, value: float) -> None:
+def alone(seen: F64, at: int, t: float, value: float) -> None:
     """A window of zero width: the value there."""
-    seen[0], seen[1], seen[2], seen[3], seen[4], seen[5], seen[6] = value, value, value, t, t, 0.0, 0.0
+    for k in range(COUNT):
+        seen[at + k] = value if k < 3 else (t if k < 5 else 0.0)
 
 
 @forced
-def nothing(seen: F64) -> None:
+def nothing(seen: F64, at: int) -> None:
     """No window: not a number."""
     for k in range(COUNT):
-        seen[k] = np.nan
+        seen[at + k] = np.nan
 
 
 @forced
-def node(seen: F64, t: float, value: float) -> None:
-    """The curve at t: of equal extremes the first counts."""
-    if value > seen[1]:
-        seen[1], seen[3] = value, t
-    if value < seen[2]:
-        seen[2], seen[4] = value, t
+def node(seen: F64, at: int, t: float, value: float) -> None:
+    """The curve at t: of equal extremes the first counts. Selects: branches of lanes in turn are unforeseeable."""
+    higher, lower = value > seen[at + 1], value < seen[at + 2]
+    seen[at + 1], seen[at + 3] = value if higher else seen[at + 1], t if higher else seen[at + 3]
+    seen[at + 2], seen[at + 4] = value if lower else seen[at + 2], t if lower else seen[at + 4]
 
 
 @forced
 def crosses(a: float, b: float, level: float) -> bool:
     """Whether the curve passes the level between two nodes; to touch it is not to pass."""
-    return (a > level and b < level) or (a < level and b > level)
+    return ((a > level) & (b < level)) | ((a < level) & (b > level))
 
 
 @forced
-def stretch(seen: F64, length: float, a: float, b: float, level: float) -> None:
+def stretch(seen: F64, at: int, length: float, a: float, b: float, level: float) -> None:
     """Time between nodes that the level does not part; on the level all along is neither above nor below."""
-    if a > level or b > level:
-        seen[5] += length
-    elif a < level or b < level:
-        seen[6] += length
+    above = (a > level) | (b > level)
+    below = ((a < level) | (b < level)) & (not above)
+    seen[at + 5] += length if above else 0.0
+    seen[at + 6] += length if below else 0.0
 
 
 @forced
-def parted(seen: F64, length: float, at: float, rising: bool) -> None:
-    """Time between nodes, of which the curve passes the level after `at`."""
-    seen[5] += length - at if rising else at
-    seen[6] += at if rising else length - at
+def parted(seen: F64, at: int, length: float, before: float, rising: bool) -> None:
+    """Time between nodes, of which the curve passes the level `before` hours in."""
+    seen[at + 5] += length - before if rising else before
+    seen[at + 6] += before if rising else length - before
 
 
 @forced
@@ -159,15 +163,15 @@ def quartic_bend(S: F64, u: float) -> Any:
 
 
 @forced
-def matters(S: F64, k: int, level: float, seen: F64) -> Any:
+def matters(S: F64, k: int, level: float, seen: F64, at: int) -> Any:
     """Whether there is an extremum between points k and k + 1 that may beat those seen, or pass the level and back."""
     rise, fall = quartic_slope(S, float(k)), quartic_slope(S, k + 1.0)
     bump = abs(rise) + abs(fall)
     top, low = max(S[k], S[k + 1]), min(S[k], S[k + 1])
     if rise > 0.0 and fall < 0.0:
-        return top + bump > seen[1] or (top <= level and top + bump > level)
+        return top + bump > seen[at + 1] or (top <= level and top + bump > level)
     if rise < 0.0 and fall > 0.0:
-        return low - bump < seen[2] or (low >= level and low - bump < level)
+        return low - bump < seen[at + 2] or (low >= level and low - bump < level)
     return False
 
 
