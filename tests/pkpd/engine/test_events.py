@@ -145,6 +145,10 @@ CASES = {
     "steady state, infusion exactly as long as the interval": (
         [record(2, 100, CENTRAL, duration=12, ii=12, ss=1)], infusion(PAST, 100 * F2 / 12, 12),
     ),
+    "steady state, infusion with lag that ends exactly at the record": (
+        [record(2, 100, DEPOT, rate=-2, ii=4.5, ss=1)],
+        infusion(before(2.0, 4.5, 200) + LAG, 100 * F1 / 3, 3, DEPOT),
+    ),
     "constant infusion at steady state ends at its record": (
         [record(2, 0, CENTRAL, rate=7, ss=1)], [(2 - 720.0, "rate", CENTRAL, 7), (2, "rate", CENTRAL, -7)],
     ),
@@ -219,6 +223,27 @@ def test_records_equal_brute_force(model, case, path):
     first = min((r[0] for r in records if r[5]), default=0.0)  # a steady state says nothing of the time before it
     seen = first < TIMES
     np.testing.assert_allclose(found.values[0, 0, seen], expected[seen], rtol=1e-8, atol=1e-12)
+
+
+SLOW = MODEL.replace("central: mg}}", "central: mg, slow: mg}}").replace("CP: {{is: C}}", "CP: {{is: C}}, SL: {{is: slow}}").replace(
+    "{extra}", "\n  slow(0) = 1\n  d/dt(slow) = KS*ONE*((1 + PULL*central)*exp(1 - slow/ONE) - 1)",
+).replace("parameters:", """parameters:
+  KS: {{typical: 0.0002 1/h, status: assumed}}
+  PULL: {{typical: 2e-4 1/mg, status: assumed}}
+  ONE: {{typical: 1 mg, status: assumed}}""").format()  # fmt: skip
+
+
+def test_a_slow_state_is_steady_too():
+    """Kinetics settle in one interval, the logarithm of a marker in many; the marker itself is linear: fixed point by matrix
+    exponentials."""
+    known, slow, pull = compiled(Model.parse(SLOW)), 2e-4, 2e-4
+    matrix = np.array([[-KA, 0, 0], [KA, -KE, 0], [0, slow * pull, -slow]])
+    peak = np.linalg.solve(np.eye(3) - expm(matrix * 80), [100 * F1, 0, 0])
+    expected = 1.0 + np.log1p((expm(matrix * (80 - LAG)) @ peak)[2])
+    found = solve(
+        known, np.r_[slow, pull, 1.0, P][None], events(record(0, 100, ii=80, ss=1)), [0.0], path="ode", after=True
+    )
+    assert found.values[0, known.outputs.index("slow"), 0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_an_empty_compartment_that_is_off_takes_nothing_until_it_is_on(model):
