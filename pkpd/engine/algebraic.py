@@ -15,6 +15,7 @@ from pkpd.engine.changes import in_force
 from pkpd.engine.dynamics import TIME, Dynamics
 from pkpd.engine.paths import lost_parameters, named
 from pkpd.engine.request import Request, Result
+from pkpd.engine.status import Way
 from pkpd.engine.structure import inlined
 from pkpd.model.equations import Name, evaluate
 
@@ -56,3 +57,4 @@ def algebraic_chunk(request: Request, result: Result, lo: int, hi: int) -> None:
         result.values[lo:hi, k] = evaluate(inlined(expr, dynamics.assigned), known)
     result.values[lo:hi][np.broadcast_to(np.isnan(times)[:, None], result.values[lo:hi].shape)] = np.nan
     lost_parameters(request, result, lo, hi)
+    result.way[lo:hi] = Way.EVALUATED

@@ -119,7 +119,7 @@ class _Request:
 
     def __init__(self, compiled: Compiled, wrt: tuple[str, ...], scale: str) -> None:
         self.compiled, self.wrt, self.scale = compiled, wrt, scale
-        self.key = (compiled.dynamics.text(), compiled.dynamics.inputs, compiled.method, wrt, scale)
+        self.key = (compiled.dynamics.text(), compiled.dynamics.inputs, compiled.choice, wrt, scale)
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -133,7 +133,7 @@ def _augmented(request: _Request) -> Augmented:
     model, given = extended(replace(request.compiled.dynamics, summaries=()), request.wrt)
     work = _Work.of(model, request.wrt, request.scale)
     dynamics, where = work.dynamics()
-    bigger = Compiled(dynamics=dynamics, form=None, method=request.compiled.method)
+    bigger = Compiled(dynamics=dynamics, form=None, choice=request.compiled.choice)
     return Augmented(compiled=bigger, wrt=request.wrt, outputs=model.outputs, where=where, given=given, model=model)
 
 

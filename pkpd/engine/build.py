@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pkpd.engine.block import LinearBlock, linear_block
+from pkpd.engine.choice import Choice, Pilot
 from pkpd.engine.dynamics import Dynamics, Statistic, clock_columns, dynamics_of, with_hazards
 from pkpd.engine.generate import Method, source
 from pkpd.engine.structure import OneCompartment, one_compartment
@@ -24,13 +25,14 @@ class Compiled:
 
     outputs: names along the output axis of a solution; summaries: the model's statistics;
     form: the closed form, or None where the generated ODE solver is needed; kinds: event -> first, recurrent or
-    terminal, of the events that have a hazard.
+    terminal, of the events that have a hazard; choice: the solver of a nonlinear model, where it is given; pilot: finds
+    it where it is not.
     """
 
     dynamics: Dynamics
     form: OneCompartment | None
-    method: Method = "tsit5"
-    split: bool = False
+    choice: Choice | None = None
+    pilot: Pilot | None = field(default=None, compare=False, repr=False)
     _texts: dict[tuple[Method, bool, bool], str] = field(default_factory=dict, compare=False, repr=False)
     kinds: Mapping[str, str] = field(default_factory=dict)
 
@@ -61,9 +63,17 @@ class Compiled:
         return None if self.dynamics.tangent is not None else linear_block(self.dynamics)
 
     @property
+    def chosen(self) -> Choice:
+        """The solver of steps; a model with a closed form that needs steps after all has Tsit5."""
+        if self.choice is not None:
+            return self.choice
+        linear = self.form is not None or not self.dynamics.states or (self.block is not None and self.block.whole)
+        return Choice() if linear or self.pilot is None else self.pilot.choice()
+
+    @property
     def source(self) -> str:
         """Text of the generated solver of all states."""
-        return self.text(self.method)
+        return self.text(self.chosen.method)
 
     def text(self, method: Method, *, split: bool = False, switches: bool = False) -> str:
         """Text of a generated solver. split: the linear block by its modes; switches: compartments go off and on."""
@@ -91,7 +101,8 @@ def compiled(model: Model) -> Compiled:
     ('C',)
     """
     kinds = {name: event.kind for name, event in model.events.items() if event.hazard}
-    return replace(of_dynamics(dynamics_of(model)), kinds=kinds)
+    found = replace(of_dynamics(dynamics_of(model)), kinds=kinds)
+    return replace(found, pilot=Pilot(model, found))
 
 
 def of_dynamics(dynamics: Dynamics) -> Compiled:

@@ -13,7 +13,7 @@ from pkpd.engine.block import LinearBlock, Matrices
 from pkpd.engine.dynamics import TIME
 from pkpd.engine.paths import actions_in, lost_parameters, named
 from pkpd.engine.request import STATISTICS, Request, Result
-from pkpd.engine.status import SolveStatus
+from pkpd.engine.status import SolveStatus, Way
 from pkpd.engine.structure import inlined
 from pkpd.model.equations import evaluate
 
@@ -40,6 +40,7 @@ def linear_chunk(request: Request, result: Result, lo: int, hi: int) -> Flags:
     unsteady = np.bincount(owner[settled], minlength=hi - lo) > 0
     result.status[lo:hi][lost] = np.where(unsteady[lost], SolveStatus.NOT_STEADY, SolveStatus.NOT_FINITE)
     lost_parameters(request, result, lo, hi)
+    result.way[lo:hi] = Way.LINEAR
     again: Flags = doubtful & (result.status[lo:hi] == SolveStatus.OK)
     return again
 

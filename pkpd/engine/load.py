@@ -19,7 +19,7 @@ from typing import Any
 from pkpd.engine.template import VERSION
 from pkpd.ground.store import cache_dir, locked, write_atomic
 
-__all__ = ["module", "solver"]
+__all__ = ["key", "module", "solver"]
 
 _INLINED = ("elementary.py", "intrinsics.py", "lanes.py", "special.py")
 
@@ -36,7 +36,8 @@ def _surroundings() -> bytes:
     return "\n".join((VERSION, numba.__version__, llvm.get_host_cpu_name(), features)).encode() + inlined
 
 
-def _key(text: str) -> str:
+def key(text: str) -> str:
+    """Hash of a text and of what besides it decides the machine code."""
     return hashlib.sha256(text.encode() + b"\0" + _surroundings()).hexdigest()[:24]
 
 
@@ -49,7 +50,7 @@ def solver(text: str) -> Callable[..., None]:
 @lru_cache(maxsize=64)
 def module(text: str) -> ModuleType:
     """The generated module with this text."""
-    name = f"vtrial_generated_{_key(text)}"
+    name = f"vtrial_generated_{key(text)}"
     path = cache_dir("kernels") / f"{name}.py"
     with locked(path):
         if not path.exists():

@@ -236,7 +236,7 @@ def _sized(compiled: Compiled, state: str, slots: int) -> Compiled:
     known: dict[tuple[str, int], Compiled] = compiled.__dict__.setdefault("_sized", {})
     if (state, slots) not in known:
         bigger = with_slots(compiled.dynamics, state, slots)
-        known[state, slots] = replace(of_dynamics(bigger), kinds=compiled.kinds, method=compiled.method)
+        known[state, slots] = replace(of_dynamics(bigger), kinds=compiled.kinds, choice=compiled.choice)
     return known[state, slots]
 
 

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from pkpd.engine.actions import OFF, ON, Actions, Dosing, actions_of, owned
 from pkpd.engine.changes import Changes, in_force
 from pkpd.engine.dynamics import TIME, Dynamics
-from pkpd.engine.generate import Method
 from pkpd.engine.request import STATISTICS, Request, Result
-from pkpd.engine.status import SolveStatus
+from pkpd.engine.status import SolveStatus, Way
 from pkpd.engine.structure import OneCompartment, inlined
 from pkpd.engine.tangent_path import bigger
 from pkpd.model.equations import Expr, evaluate
@@ -145,18 +144,17 @@ def ode_chunk(request: Request, result: Result, lo: int, hi: int) -> None:
     windows = request.windows
     which = np.asarray([request.compiled.outputs.index(of) for of in windows.of], np.int64)
     switched = bool(np.isin(actions.kind, (OFF, ON)).any())
-    method: Method = request.compiled.method
-    if request.path == "tsit5" or request.path == "rodas5p":
-        method = request.path
+    method = request.method
     solver(request.compiled.text(method, switches=switched))(
         request.parameters[lo:hi], actions.offsets, actions.time, actions.kind, actions.target, actions.amount,
         actions.steady, actions.steady_target, actions.parameters, request.start[lo:hi], request.sampled(lo, hi),
         request.after, which,
-        windows.lo[lo:hi], windows.hi[lo:hi], windows.level, request.rtol, request.atol, request.max_steps,
+        windows.lo[lo:hi], windows.hi[lo:hi], windows.level, request.rtol, request.atol, request.patience(method),
         request.thresholds[lo:hi], result.crossings[lo:hi],
         result.values[lo:hi], result.stats[lo:hi], result.status[lo:hi],
     )  # fmt: skip
     lost_parameters(request, result, lo, hi)
+    result.way[lo:hi] = Way.TSIT5 if method == "tsit5" else Way.RODAS5P
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +209,7 @@ def closed_chunk(request: Request, result: Result, lo: int, hi: int) -> None:
     _closed_windows(chunk, result)
     bad = lost_parameters(request, result, lo, hi) | lost
     result.status[lo:hi][bad] = SolveStatus.NOT_FINITE
+    result.way[lo:hi] = Way.CLOSED
 
 
 def _kernel_actions(actions: Actions, form: OneCompartment, dynamics: Dynamics) -> tuple[NDArray[Any], ...]:

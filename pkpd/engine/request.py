@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from pkpd.engine.arrays import owned
 from pkpd.engine.build import Compiled
 from pkpd.engine.changes import Changes
+from pkpd.engine.choice import PATIENCE
+from pkpd.engine.generate import Method
 from pkpd.ground.errors import InputError
 from pkpd.ground.text import nearest
 from pkpd.model.regimen import Events
@@ -70,6 +72,20 @@ class Request:
     path: Path
     tile: F64 | None = None
 
+    @property
+    def method(self) -> Method:
+        """Of the steps of all states: the one asked for, else the chosen one."""
+        return self.path if self.path == "tsit5" or self.path == "rodas5p" else self.compiled.chosen.method
+
+    @property
+    def patient(self) -> bool:
+        """Whether a subject that takes too many steps of Tsit5 is left at that: the method was asked for by name."""
+        return self.path in ("tsit5", "rodas5p") or self.compiled.choice is not None
+
+    def patience(self, method: Method) -> int:
+        """Attempted steps after which a subject is given up by this method."""
+        return self.max_steps if self.patient or method == "rodas5p" else min(self.max_steps, PATIENCE)
+
     def sampled(self, lo: int, hi: int) -> F64:
         """Sample times of subjects lo:hi as kernels take them; one block of memory serves all where they are shared."""
         if self.tile is not None and hi - lo <= len(self.tile):
@@ -93,12 +109,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Arrays the chunks fill: values (n, output, T), stats (n, group, K, statistic), crossings, status (n,)."""
+    """Arrays the chunks fill: values (n, output, T), stats (n, group, K, statistic), crossings, status and way (n,)."""
 
     values: F64
     stats: F64
     crossings: F64
     status: NDArray[np.int8]
+    way: NDArray[np.int8]
 
     @classmethod
     def empty(cls, request: Request) -> Result:
@@ -110,6 +127,7 @@ class Result:
             stats=np.full((n, groups, k, len(STATISTICS)), np.nan),
             crossings=np.full_like(request.thresholds, np.inf),
             status=np.zeros(n, np.int8),
+            way=np.zeros(n, np.int8),
         )
 
 

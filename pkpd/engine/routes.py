@@ -4,12 +4,14 @@
     -> all in steps
 
 A subject with records that a closed form does not know (compartments off and on; for the general form also changes of
-parameters), or whose windows its modes cannot be trusted with, goes through the generated solver.
+parameters), or whose windows its modes cannot be trusted with, goes through the generated solver. The method of the
+steps is the model's (`choice`); a subject that takes more than `PATIENCE` attempts of Tsit5 is solved by Rodas5P.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ from pkpd.engine.linear_path import linear_chunk
 from pkpd.engine.paths import closed_chunk, ode_chunk
 from pkpd.engine.request import Request, Result
 from pkpd.engine.split_path import split_chunk
+from pkpd.engine.status import SolveStatus, Way
 from pkpd.ground.errors import InputError
 from pkpd.model.regimen import EventKind
 
@@ -34,6 +37,23 @@ _TIGHT = 1e-10
 
 def chosen(request: Request) -> Chunk:
     """The function that solves a chunk. Errors: InputError for a path the model does not have."""
+    chunk = _chosen(request)
+    return chunk if request.patient else _relieved(chunk)
+
+
+def _relieved(chunk: Chunk) -> Chunk:
+    """The same, and a subject for which Tsit5 ran out of patience is solved by Rodas5P."""
+
+    def relieved(request: Request, result: Result, lo: int, hi: int) -> None:
+        chunk(request, result, lo, hi)
+        stuck = result.status[lo:hi] == SolveStatus.STEP_LIMIT
+        stuck &= np.isin(result.way[lo:hi], (Way.TSIT5, Way.SPLIT_TSIT5))
+        _elsewhere(replace(request, path="rodas5p"), result, lo + np.flatnonzero(stuck), ode_chunk)
+
+    return relieved
+
+
+def _chosen(request: Request) -> Chunk:
     path = request.path
     if path not in PATHS:
         raise InputError(f"must be one of {', '.join(PATHS)}", field="path", value=path)
@@ -70,7 +90,7 @@ def _splits(request: Request) -> bool:
     Steps that no longer follow the block are too wide for the quadrature of such a window.
     """
     block, outputs = request.compiled.block, request.compiled.outputs
-    if not request.compiled.split or block is None or block.whole or not block.modal:
+    if block is None or block.whole or not block.modal or not request.compiled.chosen.split:
         return False
     return not any(outputs.index(of) in block.fed for of in request.windows.of)
 
@@ -107,4 +127,4 @@ def _elsewhere(request: Request, result: Result, rows: NDArray[np.intp], solver:
         found = Result.empty(part)
         solver(part, found, 0, len(rows))
         result.values[rows], result.stats[rows], result.status[rows] = found.values, found.stats, found.status
-        result.crossings[rows] = found.crossings
+        result.crossings[rows], result.way[rows] = found.crossings, found.way

@@ -18,11 +18,11 @@ from pkpd.engine.hazards import Armed, armed, constant_rates, cut, of_constant
 from pkpd.engine.past import with_past
 from pkpd.engine.request import Path, Request, Result, windows_of
 from pkpd.engine.routes import Chunk, chosen
-from pkpd.engine.status import SolveStatus
+from pkpd.engine.status import SolveStatus, Way
 from pkpd.ground.errors import InputError
 from pkpd.model.regimen import Events
 
-__all__ = ["CHUNK", "Solution", "SolveStatus", "solve"]
+__all__ = ["CHUNK", "Solution", "SolveStatus", "Way", "solve"]
 
 CHUNK = 4096
 F64 = NDArray[np.float64]
@@ -35,7 +35,7 @@ class Solution:
 
     crossings {event: (n, K)}: times [h] of events by hazard, inf where none comes by the last time asked; ended (n,):
     time of the first terminal event, inf without: samples and windows that end after it are NaN.
-    A subject whose status is not OK has NaN everywhere.
+    way (n,): how each subject was solved, as `Way`. A subject whose status is not OK has NaN everywhere.
     """
 
     values: F64
@@ -43,11 +43,17 @@ class Solution:
     status: NDArray[np.int8]
     crossings: dict[str, F64] = field(default_factory=dict)
     ended: F64 = field(default_factory=lambda: np.empty(0))
+    way: NDArray[np.int8] = field(default_factory=lambda: np.empty(0, np.int8))
 
     def failures(self) -> dict[SolveStatus, int]:
         """How many subjects ended with each status other than OK."""
         codes, counts = np.unique(self.status, return_counts=True)
         return {SolveStatus(int(c)): int(k) for c, k in zip(codes, counts, strict=True) if c != 0}
+
+    def ways(self) -> dict[Way, int]:
+        """How many subjects were solved in each way."""
+        codes, counts = np.unique(self.way, return_counts=True)
+        return {Way(int(c)): int(k) for c, k in zip(codes, counts, strict=True)}
 
 
 def solve(
@@ -150,7 +156,8 @@ def _solution(request: Request, result: Result, order: NDArray[np.intp] | None, 
     if order is not None:
         back = np.argsort(order, axis=1, kind="stable")
         values = np.take_along_axis(values, back[:, None, :], axis=2)
-    return Solution(values=values, summaries=request.windows.summaries(result.stats), status=result.status)
+    return Solution(values=values, summaries=request.windows.summaries(result.stats), status=result.status,
+                    way=result.way)  # fmt: skip
 
 
 def _parameters(parameters: Any, compiled: Compiled) -> F64:

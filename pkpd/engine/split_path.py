@@ -12,7 +12,7 @@ from pkpd.engine.block import LinearBlock
 from pkpd.engine.linear_path import block_values, block_windows
 from pkpd.engine.paths import actions_in, lost_parameters
 from pkpd.engine.request import STATISTICS, Request, Result, Windows
-from pkpd.engine.status import SolveStatus
+from pkpd.engine.status import SolveStatus, Way
 
 __all__ = ["extended", "split_chunk"]
 
@@ -48,10 +48,11 @@ def split_chunk(request: Request, result: Result, lo: int, hi: int) -> Flags:
     own, rest = _windows(request, part, block)
     stats = np.full((*rest.lo.shape, len(STATISTICS)), np.nan)
     which = np.asarray([compiled.outputs.index(of) for of in rest.of], np.int64)
-    solver(compiled.text(compiled.method, split=True))(
+    method = compiled.chosen.method
+    solver(compiled.text(method, split=True))(
         parameters, actions.offsets, actions.time, actions.kind, actions.target, actions.amount, actions.steady,
         actions.steady_target, np.empty((0, parameters.shape[1])), request.start[part], request.sampled(lo, hi),
-        request.after, which, rest.lo, rest.hi, rest.level, request.rtol, request.atol, request.max_steps,
+        request.after, which, rest.lo, rest.hi, rest.level, request.rtol, request.atol, request.patience(method),
         request.thresholds[part], result.crossings[part], result.values[part], stats, result.status[part],
     )  # fmt: skip
     result.stats[part][:, [k for k in range(len(request.windows.of)) if k not in own]] = stats
@@ -61,6 +62,7 @@ def split_chunk(request: Request, result: Result, lo: int, hi: int) -> Flags:
         result.status[part][lost & (result.status[part] == SolveStatus.OK)] = SolveStatus.NOT_FINITE
         good &= ~block_windows(request, result, part, matrices, actions=actions, groups=own)
     lost_parameters(request, result, lo, hi)
+    result.way[part] = Way.SPLIT_TSIT5 if method == "tsit5" else Way.SPLIT_RODAS5P
     return ~good
 
 

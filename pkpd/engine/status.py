@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["SolveStatus"]
+__all__ = ["SolveStatus", "Way"]
 
 
 class SolveStatus(IntEnum):
@@ -24,6 +24,20 @@ class SolveStatus(IntEnum):
     def advice(self) -> str:
         """One sentence for the report."""
         return _ADVICE[self]
+
+
+class Way(IntEnum):
+    """How a subject was solved: outputs evaluated, closed form of one compartment or of any linear model, steps, or the
+    linear block by its modes and the rest in steps.
+    """
+
+    EVALUATED = 0
+    CLOSED = 1
+    LINEAR = 2
+    TSIT5 = 3
+    RODAS5P = 4
+    SPLIT_TSIT5 = 5
+    SPLIT_RODAS5P = 6
 
 
 _ADVICE = {

@@ -30,8 +30,27 @@ def kernel[F: Callable[..., Any]](function: F) -> F:
     compiled: Any = njit(**OPTIONS, cache=True)(function)
     cache = compiled._cache._cache_file
     cache._source_stamp = (cache._source_stamp, _digest())
+    plain = compiled.compile
+    compiled.compile = lambda signature: _alone(plain, signature, Path(compiled._cache.cache_path), function)
     result: F = compiled
     return result
+
+
+def _alone(compile_: Callable[[Any], Any], signature: Any, folder: Path, function: Callable[..., Any]) -> Any:
+    """Compile, or load from the cache, under a lock: of processes that start together one compiles, the others load."""
+    from filelock import FileLock, Timeout
+
+    name = f"{function.__module__}.{function.__qualname__}.lock"
+    lock = FileLock(folder / name, timeout=600.0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except (OSError, Timeout):  # nowhere to write: each process compiles for itself
+        return compile_(signature)
+    try:
+        return compile_(signature)
+    finally:
+        lock.release()
 
 
 @lru_cache(maxsize=1)

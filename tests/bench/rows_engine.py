@@ -23,7 +23,6 @@ WARFARIN = {
     "IC50": ("1.007", "mg/L"), "KOUT": ("0.055", "1/h"), "E0": ("96.5", "1"),
 }  # fmt: skip
 TURNOVER = "  RESP(0) = E0\n  d/dt(RESP) = E0*KOUT*(1 - IMAX*C/(IC50 + C)) - KOUT*RESP\n"
-WARFARIN_SD = np.array([0.60, 0.27, 0.22, 0.0, 0.45, 0.10, 0.05])
 
 
 def _model(parameters: dict[str, tuple[str, str]], states: str, body: str) -> Compiled:
@@ -137,14 +136,3 @@ def trial_12_weeks() -> Measured:
     events, times = _events(12.0 * np.arange(168), 300.0, n), 24.0 * np.array([0, 14, 28, 56, 84])
     used, found = _used(lambda: solve(model, parameters, events, times), repeats=2)
     return Measured(used, f"{int((found.status != 0).sum())} failures")
-
-
-@row("engine.w2_rate", unit="subjects/CPU s", bar=">= 200000")
-def w2_rate() -> Measured:
-    """Workload W2, 10,000 subjects drawn as its README says, 145 samples of two outputs, default tolerances."""
-    n, model = 10_000, warfarin()
-    rng = np.random.default_rng(3)
-    parameters = _typical(WARFARIN) * np.exp(WARFARIN_SD * rng.normal(size=(n, 7)))
-    events, times = _events(np.zeros(1), 100.0, n), np.arange(145.0)
-    used, found = _used(lambda: solve(model, parameters, events, times))
-    return Measured(n / used, f"{int((found.status != 0).sum())} failures")
