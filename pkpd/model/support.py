@@ -31,6 +31,7 @@ ALL: Final = frozenset(
         "function",
         "hazard",
         "last_dose",
+        "lloq",
         "mixture",
         "occasion",
         "outcomes",
@@ -40,7 +41,7 @@ ALL: Final = frozenset(
 )
 """Every feature beyond the common ground."""
 
-RUNS: Final[dict[str, frozenset[str]]] = {"engine": ALL, "trial": ALL, "fit": frozenset({"blocks"})}
+RUNS: Final[dict[str, frozenset[str]]] = {"engine": ALL, "trial": ALL - {"lloq"}, "fit": frozenset({"blocks"})}
 """Consumer -> features beyond the common ground that it runs."""
 
 _SAID: Final = {
@@ -60,6 +61,7 @@ _SAID: Final = {
     "shape": "boxcox and t scales",
     "shared": "shared etas",
     "blocks": "several omega blocks",
+    "lloq": "a limit of quantification",
     "stateless": "a model without states",
 }
 _WHO: Final = {"engine": "solved", "trial": "simulated in a trial", "fit": "fitted"}
@@ -136,6 +138,8 @@ def _outcomes(model: Model) -> Iterator[tuple[str, str]]:
             yield "hazard", f"events.{name}.hazard"
     for name, output in model.outputs.items():
         error = output.error
+        if output.lloq is not None:
+            yield "lloq", f"outputs.{name}.lloq"
         if not output.continuous:
             yield "outcomes", f"outputs.{name}.kind"
         plain = set(terms_of(error)) <= {"additive", "proportional"} and error.combine == "variance"

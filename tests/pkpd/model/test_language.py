@@ -99,6 +99,21 @@ def test_it_survives_its_dict(model: Model) -> None:
     assert again.digest == model.digest
 
 
+TEXT_WITH_LIMIT = """
+vtrial: model/1
+name: limited
+states: {central: mg}
+parameters:
+  CL: {typical: 1 L/h, status: assumed}
+  V: {typical: 10 L, status: assumed}
+equations: |
+  C = central/V
+  d/dt(central) = -CL*C
+outputs:
+  CP: {is: C, error: {additive: 0.1 mg/L}, lloq: 0.5 mg/L}
+"""
+
+
 def test_golden_numbers_are_not_the_model(model: Model) -> None:
     assert Model.parse(changed("is: 1.5 mg/L", "is: 1.6 mg/L")).digest == model.digest
     assert Model.parse(changed("boxcox(0.442)", "boxcox(0.443)")).digest != model.digest
@@ -129,6 +144,17 @@ def test_every_consumer_refuses_what_it_does_not_run(model: Model) -> None:
     refuse(model, "trial")
     with pytest.raises(InputError, match="yet"):
         refuse(model, "fit")
+
+
+def test_a_limit_of_quantification_is_refused_where_values_are_measured() -> None:
+    """A trial or a fit that passed it over would show values below the limit as if they had been measured."""
+    plain = Model.parse(TEXT_WITH_LIMIT)
+    assert features(plain) == (("lloq", "outputs.CP.lloq"),)
+    refuse(plain, "engine")
+    with pytest.raises(InputError, match="a limit of quantification cannot be simulated in a trial yet"):
+        refuse(plain, "trial")
+    with pytest.raises(InputError, match="a limit of quantification cannot be fitted yet"):
+        refuse(plain, "fit")
 
 
 def test_random_effects_by_the_definition(model: Model) -> None:
