@@ -179,6 +179,46 @@ def simulate(
 
 @app.command()
 @guarded
+def twin(
+    data: Annotated[Path, typer.Argument(metavar="PATIENT", help="One patient: CSV, NONMEM style, or a FHIR bundle.")],
+    *,
+    model: Annotated[str, typer.Option(metavar="MODEL", help="Model file (YAML), or a name of the library.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where twin.html and twin.json go.")] = Path("out"),
+    posterior: Annotated[Path | None, typer.Option(metavar="FILE", help="Fit to take the population from.")] = None,
+    target: Annotated[str | None, typer.Option(metavar="TEXT", help='For example "AUC24 400..600".')] = None,
+    toxic: Annotated[str | None, typer.Option(metavar="TEXT", help='What does harm: "AUC24 > 650".')] = None,
+    doses: Annotated[str | None, typer.Option(metavar="LIST", help="Amounts to compare: 500,750,1000.")] = None,
+    every: Annotated[str | None, typer.Option(metavar="LIST", help="Intervals to compare, h: 8,12,24.")] = None,
+    infusion: Annotated[float | None, typer.Option(metavar="H", min=0, help="Length of an infusion, h.")] = None,
+    start: Annotated[float | None, typer.Option(metavar="H", min=0, help="When the new regimen begins, h.")] = None,
+    horizon: Annotated[float, typer.Option(metavar="H", min=0.1, help="How long it is followed, h.")] = 72.0,
+    penalty: Annotated[float, typer.Option(metavar="X", min=0, help="Weight of harm against the target.")] = 1.0,
+    name: Annotated[str | None, typer.Option("--id", metavar="ID", help="Which patient of the file.")] = None,
+    drug: Annotated[str, typer.Option(metavar="WORD", help="Name of the drug in a FHIR bundle.")] = "",
+    particles: Annotated[int, typer.Option(metavar="N", min=100, help="Draws of the patient's posterior.")] = 2000,
+    draws: Annotated[int, typer.Option(metavar="N", min=1, help="Draws of published population values.")] = 1000,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the draws.")] = 20261121,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Then read further lines from stdin, update by each.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Use a fit that broke its limits.")] = False,
+    machine: Machine = False,
+) -> int:
+    """Follow one patient: posterior from doses and levels, forecast, the dose that reaches a target."""
+    from reports.desk import twin as desk
+
+    order = desk.Order(
+        data=data, model=model, out=out, posterior=posterior, id=name, drug=drug, particles=particles, draws=draws,
+        seed=seed, stream=stream, force=force, machine=machine,
+    )  # fmt: skip
+    return desk.twin(order, desk.Aim(
+        target=target, toxic=toxic, amounts=doses, intervals=every, infusion=infusion, start=start, horizon=horizon,
+        penalty=penalty,
+    ))  # fmt: skip
+
+
+@app.command()
+@guarded
 def report(directory: Directory, *, machine: Machine = False) -> int:
     """Write the report of a finished run again."""
     from reports.desk import result

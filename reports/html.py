@@ -44,7 +44,7 @@ def write(record: Any, out: str | Path) -> Path:
 def render(study: Study) -> str:
     """The page of a study as text; the same study gives the same bytes."""
     numbers: Mapping[str, Callable[[], int]] = {kind: itertools.count(1).__next__ for kind in ("table", "figure")}
-    text: str = _environment().get_template("report.html.j2").render(
+    text: str = environment().get_template("report.html.j2").render(
         study=study, headline=headline(study), sections=sections(study), next_table=numbers["table"],
         next_figure=numbers["figure"],
     )  # fmt: skip
@@ -52,7 +52,8 @@ def render(study: Study) -> str:
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates' environment: everything is escaped, what is not defined is an error."""
     return Environment(
         loader=PackageLoader("reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, finalize=_clean,

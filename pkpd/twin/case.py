@@ -264,8 +264,9 @@ def _coordinates(model: Model, draws: PopulationDraws, occasions: int) -> Coordi
     variance = np.einsum("dii->di", draws.omega)
     live = (variance > 0.0).all(axis=0)
     names = draws.eta_names
-    subject = np.asarray([i for i, n in enumerate(names) if live[i] and n in model.subject_etas], np.int64)
-    occasion = np.asarray([i for i, n in enumerate(names) if live[i] and n in model.occasion_etas], np.int64)
+    own = len(model.subject_etas)  # effects between occasions follow those between subjects
+    subject = np.asarray([i for i in range(own) if live[i]], np.int64)
+    occasion = np.asarray([i for i in range(own, len(names)) if live[i]], np.int64)
     roots = np.linalg.cholesky(draws.omega[:, subject[:, None], subject[None, :]])
     sds = np.sqrt(variance[:, occasion])
     shift = (

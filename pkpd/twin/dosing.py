@@ -1,7 +1,7 @@
 """Which dose? Every candidate regimen in the same particles: the chance to reach the target and to do harm.
 
-The metrics are of the latent course: no residual error is in them. Areas and extremes of an output of the dynamics are
-the engine's own windows (no grid); of the response layer, and times above a limit, from a grid of five minutes.
+The metrics are of the latent course: no residual error is in them. Of an output of the dynamics they are the engine's
+own windows (no grid); of one of the response layer they come from a grid of five minutes.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.ground.errors import InputError
-from pkpd.model.parts import Summary
 from pkpd.model.regimen import Events, Schedule
 from pkpd.twin.forecast import folk, followed, quantiles
 from pkpd.twin.likelihood import People
@@ -29,8 +28,9 @@ __all__ = ["Candidate", "Choice", "Chosen", "choose", "metric", "regimen"]
 
 Floats = NDArray[np.float64]
 GRID = 1.0 / 12.0  # h
-_KINDS: dict[str, Literal["average", "maximum", "minimum"]] = {
+_KINDS = {
     "auc": "average", "average": "average", "peak": "maximum", "maximum": "maximum", "minimum": "minimum",
+    "time above": "time_above", "time below": "time_below",
 }  # fmt: skip
 
 
@@ -124,11 +124,8 @@ def metric(
     if target.metric == "trough":
         return followed(twins, rows, np.asarray([[end]]), schedule=schedule)[target.output][:, 0]
     dynamic = twins.case.model.outputs[target.output].is_ in twins.case.engine.outputs
-    if target.metric in _KINDS and dynamic:
-        found = _window(twins, rows, target, schedule, span=(low, end))
-    else:
-        found = _grid(twins, rows, target, schedule, span=(low, end))
-    return found * (end - low if target.metric == "auc" else 1.0)
+    by = _window if dynamic else _grid
+    return by(twins, rows, target, schedule, span=(low, end)) * (end - low if target.metric == "auc" else 1.0)
 
 
 def _window(twins: Twins, rows: People, target: Target, schedule: Schedule, *, span: tuple[float, float]) -> Floats:
@@ -141,19 +138,21 @@ def _window(twins: Twins, rows: People, target: Target, schedule: Schedule, *, s
         _engine(twins, target), rows.parameters, Events.shared(schedule, len(rows)), np.zeros((len(rows), 0)),
         covariates=rows.inputs, changes=rows.changes, windows={name: asked}, rtol=case.rtol, atol=case.atol,
     )  # fmt: skip
-    return found.summaries[name][:, 0]
+    share = span[1] - span[0] if target.metric.startswith("time") else 1.0
+    return found.summaries[name][:, 0] / share
 
 
 def _engine(twins: Twins, target: Target) -> Compiled:
-    """The model with one summary: the statistic the target needs."""
-    from pkpd.engine.build import compiled
+    """The model with one statistic: what the target needs."""
+    from pkpd.engine.build import of_dynamics
+    from pkpd.engine.dynamics import Statistic
 
-    known: dict[tuple[str, str], Compiled] = twins.case.__dict__.setdefault("_engines", {})
-    key = (target.output, _KINDS[target.metric])
+    known: dict[tuple[str, str, float], Compiled] = twins.case.__dict__.setdefault("_engines", {})
+    key = (target.output, _KINDS[target.metric], -1.0 if np.isnan(target.limit) else target.limit)
     if key not in known:
-        of = str(twins.case.model.outputs[target.output].is_)
-        one = Summary(of=of, as_=_KINDS[target.metric], window=24.0)
-        known[key] = compiled(replace(twins.case.model, summaries={"TWIN": one}))
+        of, limit = str(twins.case.model.outputs[target.output].is_), None if np.isnan(target.limit) else target.limit
+        one = Statistic(name="TWIN", of=of, kind=key[1], window=24.0, threshold=limit)
+        known[key] = of_dynamics(replace(twins.case.engine.dynamics, summaries=(one,)))
     return known[key]
 
 

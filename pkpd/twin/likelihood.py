@@ -184,29 +184,35 @@ def errors(case: Case, draw: Ints) -> dict[str, CombinedError]:
 
 def fitted(case: Case, folk: People, levels: Levels) -> Floats:
     """True value at every observation, (R, T); NaN where there is none or the solve failed. levels: of the patients."""
-    times, after, output = levels.time[folk.who], levels.after[folk.who], levels.output[folk.who]
-    names = list(case.model.outputs)
+    names, who = list(case.model.outputs), folk.who
+    times, one = levels.time[who], len(_kinds(levels)) == 1
     values = np.full(times.shape, np.nan)
-    for late in np.unique(after[output >= 0]):
+    for late in np.unique(levels.after[levels.there]):
         found, _ = outputs(case, folk, times, after=bool(late))
-        for k in np.unique(output[output >= 0]).tolist():
-            cells = (output == k) & (after == late)
-            values = np.where(cells, found[names[k]], values)
+        whole = one and bool((levels.after[levels.there] == late).all())
+        for k in _kinds(levels):
+            cells = True if whole else ((levels.output == k) & (levels.after == late))[who]
+            values = found[names[k]] if whole else np.where(cells, found[names[k]], values)
     return values
+
+
+def _kinds(levels: Levels) -> list[int]:
+    """Places of the outputs that are observed."""
+    return [int(k) for k in np.unique(levels.output[levels.there])]
 
 
 def pointwise(case: Case, folk: People, levels: Levels, values: Floats | None = None) -> Floats:
     """Log density of every observation, (R, T); 0 where there is none, -inf where it is impossible or not solved."""
-    f = fitted(case, folk, levels) if values is None else values
-    output, below, y = levels.output[folk.who], levels.below[folk.who], levels.value[folk.who]
-    law = errors(case, folk.draw)
-    names, total = list(case.model.outputs), np.zeros(f.shape)
-    for k in np.unique(output[output >= 0]).tolist():
-        error = law[names[k]]
-        density = log_density(error, f, y)
-        if below.any():
-            density = np.where(below, log_below(error, f, y), density)
-        total = np.where(output == k, np.where(np.isfinite(f) & ~np.isnan(density), density, -np.inf), total)
+    f, who = fitted(case, folk, levels) if values is None else values, folk.who
+    law, names = errors(case, folk.draw), list(case.model.outputs)
+    y, total = levels.value[who], np.zeros(f.shape)
+    for k in _kinds(levels):
+        density = log_density(law[names[k]], f, y)
+        if levels.below.any():
+            density = np.where(levels.below[who], log_below(law[names[k]], f, y), density)
+        density = np.where(np.isfinite(f) & ~np.isnan(density), density, -np.inf)
+        here = levels.output == k
+        total = density if here.all() else np.where(here[who], density, total)
     return total
 
 

@@ -16,6 +16,7 @@ __all__ = ["Evaluate", "Particles", "covariance_of", "moved", "resampled"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+LEAST = 4
 MOST_MOVES = 64
 """Index of an address = level x MOST_MOVES + move."""
 
@@ -74,7 +75,8 @@ def moved(
     particles: Particles, case: Case, patient: int, evaluate: Evaluate, *, seed: int, level: int, moves: int,
     power: float = 1.0, shape: tuple[Floats, Floats] | None = None,
 ) -> tuple[Particles, float]:  # fmt: skip
-    """`moves` steps that leave prior x likelihood^power unchanged, and the mean share accepted.
+    """Up to `moves` steps that leave prior x likelihood^power unchanged, and the mean share accepted. After `LEAST` of
+    them no more are made once all but 1 % of the particles have moved.
 
     By turns independence steps from a t around `shape` (mean, covariance; with a fresh population draw) and steps along
     the difference of two particles as they were at the start (ter Braak, Stat Comput 2006;16:239: 2.38/sqrt(2 K) of it,
@@ -82,14 +84,17 @@ def moved(
     """
     mean, covariance = covariance_of(particles) if shape is None else shape
     wide = Proposal.around(mean[None], covariance[None])
-    before, accepted = particles.x, []
+    before, accepted, still = particles.x, [], np.ones(len(particles), np.bool_)
     for k in range(moves):
         index = level * MOST_MOVES + k
         independent = k % 2 == 0
         step = _Step(case=case, patient=patient, seed=seed, index=index, proposal=wide)
         draw, x, back = step.independent(particles) if independent else step.along(particles, before, whole=k % 4 == 3)
-        particles, share = _chosen(particles, (draw, x, back), evaluate, step, power=power)
-        accepted.append(share)
+        particles, taken = _chosen(particles, (draw, x, back), evaluate, step, power=power)
+        accepted.append(float(taken.mean()))
+        still &= ~taken
+        if k + 1 >= LEAST and still.mean() < 0.01:
+            break
     return particles, float(np.mean(accepted)) if accepted else np.nan
 
 
@@ -132,7 +137,7 @@ class _Step:
 
 def _chosen(
     now: Particles, proposed: tuple[Ints, Floats, Floats], evaluate: Evaluate, step: _Step, *, power: float
-) -> tuple[Particles, float]:
+) -> tuple[Particles, NDArray[np.bool_]]:
     draw, x, back = proposed
     prior, likelihood = evaluate(draw, x)
     with np.errstate(invalid="ignore"):
@@ -143,4 +148,4 @@ def _chosen(
         draw=np.where(take, draw, now.draw), x=np.where(take[:, None], x, now.x),
         log_prior=np.where(take, prior, now.log_prior),
         log_likelihood=np.where(take, likelihood, now.log_likelihood), log_weight=now.log_weight,
-    ), float(take.mean())  # fmt: skip
+    ), take  # fmt: skip

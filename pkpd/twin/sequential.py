@@ -23,16 +23,17 @@ from pkpd.twin.case import Case, Levels, case_of
 from pkpd.twin.likelihood import people, pointwise
 from pkpd.twin.moves import Evaluate, Particles, covariance_of, moved, resampled
 from pkpd.twin.psis import effective
-from pkpd.twin.target import ROWS, evaluated
+from pkpd.twin.target import ROWS, evaluated, mode
 from pkpd.twin.tempering import FIRST_LEVEL, of_patient, prior_particles
-from pkpd.twin.twin import SEED, Twins
+from pkpd.twin.twin import METHODS, SEED, Settings, Twins
 
-__all__ = ["Filter", "Update", "begun", "from_prior", "updated"]
+__all__ = ["Filter", "Update", "as_twins", "begun", "from_prior", "updated"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 KEPT = 0.5
-MOVES = 10
+MOVES = 12
+LEAST = 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,19 @@ def begun(twin: Twins, source: PopulationDraws, *, patient: int = 0) -> Filter:
     particles = Particles(draw=draw, x=x, log_prior=prior, log_likelihood=found, log_weight=weight)
     made = Filter(case=case, source=source, particles=particles, seen=len(case.records.time), seed=twin.seed)
     return replace(made, log=(_logged(made, moves=0, accepted=np.nan),))
+
+
+def as_twins(state: Filter) -> Twins:
+    """The state as a twin of one patient: for forecasts, doses and checks."""
+    p = state.particles
+    top = mode(state.case, seed=state.seed)
+    few = state.ess < LEAST
+    said = (f"only {state.ess:.0f} effective draws after the last update",) if few else ()
+    return Twins(
+        case=state.case, settings=Settings(particles=len(p)), seed=state.seed, draw=p.draw[None], x=p.x[None],
+        weight=state.weight[None], mode=top, k=np.full(1, np.nan), ess=np.full(1, state.ess), warnings=(said,),
+        method=np.full(1, METHODS.index("failed" if few else "resample-move"), np.int8),
+    )  # fmt: skip
 
 
 def from_prior(
@@ -192,12 +206,12 @@ def _absorbed(state: Filter) -> tuple[Filter, float]:
     """The state after the next observations, up to and with the first that leaves too few effective draws."""
     now, whole = state.particles, state.case.levels
     coming = Levels(**{name: getattr(whole, name)[:, state.seen :] for name in Levels.__slots__})
-    total = np.cumsum(_densities(state, coming), axis=1)
-    weights = now.log_weight[:, None] + total
+    each = _densities(state, coming)
+    weights, likelihoods = _summed(now.log_weight, each), _summed(now.log_likelihood, each)
     few = np.flatnonzero(_effective(weights) < KEPT * len(now))
-    last = int(few[0]) if len(few) else total.shape[1] - 1
+    last = int(few[0]) if len(few) else each.shape[1] - 1
     seen = state.seen + last + 1
-    now = replace(now, log_weight=weights[:, last], log_likelihood=now.log_likelihood + total[:, last])
+    now = replace(now, log_weight=weights[:, last], log_likelihood=likelihoods[:, last])
     if not len(few):
         return replace(state, particles=now, seen=seen), np.nan
     if not np.isfinite(now.log_weight).any():
@@ -208,6 +222,11 @@ def _absorbed(state: Filter) -> tuple[Filter, float]:
     now = resampled(now, case, 0, seed=state.seed, level=seen)
     now, accepted = moved(now, case, 0, _of(case), seed=state.seed, level=seen, moves=MOVES, shape=shape)
     return replace(state, particles=now, seen=seen), accepted
+
+
+def _summed(start: Floats, each: Floats) -> Floats:
+    """Running sums of `each` (S, J) from `start`, one after the other: the bits of one update a row."""
+    return np.cumsum(np.column_stack([start, each]), axis=1)[:, 1:]
 
 
 def _of(case: Case) -> Evaluate:

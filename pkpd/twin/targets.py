@@ -78,12 +78,25 @@ class Target:
         """Whether each value lies in the range; a value that is not a number does not."""
         return np.asarray((values >= self.low) & (values <= self.high))
 
-    def __str__(self) -> str:
-        name = f"{self.metric} {self.limit:g}" if self.metric.startswith("time") else self.metric
+    @property
+    def name(self) -> str:
+        """The metric in words: `AUC over 24 h of CP`."""
+        words = {"auc": "AUC", "average": "mean", "minimum": "smallest", "maximum": "largest"}
         size = f" over {self.window:g} h" if self.metric not in ("minimum", "maximum", "trough") else ""
-        low = "" if np.isinf(self.low) else f"{self.low:g} <= "
-        high = "" if np.isinf(self.high) else f" <= {self.high:g}"
-        return f"{low}{name} of {self.output}{size}{high}"
+        limit = f" {self.limit:g}" if self.metric.startswith("time") else ""
+        return f"{words.get(self.metric, self.metric)}{limit}{size} of {self.output}"
+
+    def unit(self, output: str) -> str:
+        """Unit of the metric, from that of the output."""
+        if self.metric == "auc":
+            return f"{output} x h" if output else "h"
+        return "share of the time" if self.metric.startswith("time") else output
+
+    def __str__(self) -> str:
+        if np.isinf(self.low):
+            return f"{self.name} at most {self.high:g}"
+        return f"{self.name} at least {self.low:g}" if np.isinf(self.high) else (
+            f"{self.name} from {self.low:g} to {self.high:g}")  # fmt: skip
 
 
 def _range(found: re.Match[str]) -> tuple[float, float]:

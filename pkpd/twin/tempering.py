@@ -23,7 +23,7 @@ __all__ = ["FIRST_LEVEL", "Tempered", "of_patient", "prior_particles", "tempered
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-KEPT, LEVELS, MOVES, LAST = 0.5, 60, 6, 12
+KEPT, LEVELS, MOVES, LAST = 0.5, 60, 6, 16
 FIRST_LEVEL = 50_000_000
 """Levels of tempering are numbered from here, those of updates from 0: their addresses differ."""
 

@@ -21,11 +21,11 @@ from pkpd.twin.importance import Cloud, Proposal, importance, refitted
 from pkpd.twin.target import Mode, modes
 from pkpd.twin.tempering import Tempered, tempered
 
-__all__ = ["SEED", "Settings", "Twins", "twins"]
+__all__ = ["METHODS", "SEED", "Settings", "Twins", "of_case", "twins"]
 
 Floats = NDArray[np.float64]
 SEED = 20261121
-METHODS = ("importance sampling", "importance sampling, refitted", "tempering", "NUTS", "failed")
+METHODS = ("importance sampling", "importance sampling, refitted", "tempering", "NUTS", "resample-move", "failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from reports.cli import main
 from reports.desk import doctor, guard, say
 from reports.desk.trial import demo_protocol
 
-COMMANDS = ("demo", "run", "check", "plan", "fit", "simulate", "report", "verify", "schema", "models", "doctor")
+COMMANDS = ("demo", "run", "check", "plan", "fit", "simulate", "twin", "report", "verify", "schema", "models", "doctor")
 
 
 def test_help_names_every_command_in_half_a_second() -> None:
