@@ -266,13 +266,13 @@ def _list(*, machine: bool) -> int:
 @library.command()
 @guarded
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model of the library, or a file that ends in .yaml.")],
     *,
     svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Also draw the profile into FILE.")] = None,
     text: Annotated[bool, typer.Option("--text", help="Print the text itself, to copy and change.")] = False,
     machine: Machine = False,
 ) -> int:
-    """Tell all about a model of the library: equations, compartments, parameters, sources, profile."""
+    """Tell all about a model of the library or of a file: equations, compartments, parameters, sources, profile."""
     from reports.desk import models as desk
 
     return desk.show(name, svg=svg, text=text, machine=machine)

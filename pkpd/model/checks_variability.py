@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pkpd.model.parts import Shared
+from pkpd.model.parts import Shared, Spread
 
 if TYPE_CHECKING:
     from pkpd.model.checks import Finder
@@ -13,15 +13,35 @@ if TYPE_CHECKING:
 
 __all__ = ["check_variability"]
 
+MOST = 5.0
+SAYING = "is a standard deviation {}, and more than 5 is no variability between people"
+
 
 def check_variability(model: Model, find: Finder) -> None:
     """InputError for the first thing wrong."""
+    _percent(model, find)
     _shared(model, find)
     _occasions(model, find)
     _varying(model, find)
     _correlations(model, find)
     _blocks(model, find)
     _mixture(model, find)
+
+
+def _percent(model: Model, find: Finder) -> None:
+    """Spreads on a log scale and relative errors that can only be percentages: 30 for 0.3 would be believed."""
+    for name, p in model.parameters.items():
+        for key in ("iiv", "iov"):
+            spread = getattr(p, key)
+            if p.link == "log" and isinstance(spread, Spread) and spread.typical > MOST:
+                remedy = f"write {spread.typical / 100:g} for {spread.typical:g} %"
+                find.fail(("parameters", name, key), SAYING.format("of the logarithm"), float(spread.typical), remedy)
+    for name, output in model.outputs.items():
+        for key in ("proportional", "log"):
+            term = getattr(output.error, key)
+            if term is not None and term.typical > MOST:
+                remedy = f"write {term.typical / 100:g} for {term.typical:g} %"
+                find.fail(("outputs", name, "error", key), SAYING.format("as a fraction"), float(term.typical), remedy)
 
 
 def _shared(model: Model, find: Finder) -> None:

@@ -36,10 +36,13 @@ def models(*, machine: bool) -> int:
 
 
 def show(name: str, *, svg: Path | None = None, text: bool = False, machine: bool) -> int:
-    """Tell a model: equations, parameters, compartments, profile; or print its text."""
+    """Tell a model of the library, or of a file: equations, parameters, compartments, profile; or print its text."""
+    from pkpd.ground.text import read_text
     from pkpd.model import library
+    from pkpd.model.spec import Model
 
-    model, written = library.load(name), library.model_path(name).read_text(encoding="utf-8")
+    path = Path(name) if Path(name).suffix in (".yaml", ".yml") else library.model_path(name)
+    model, written = Model.read(path), read_text(path)
     if machine:
         say.machine({"name": name, "text": written, "model": model.to_dict()})
     elif text:

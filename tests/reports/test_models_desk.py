@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from pkpd.model.library import load, models
+from pkpd.model.library import load, model_path, models
 from reports.cli import main
 from reports.desk import profile
 from reports.desk.diagram import diagram, flows
@@ -75,6 +75,16 @@ def test_show_and_svg(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_show_text_is_the_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "show", "li_meropenem", "--text"]) == 0
     assert capsys.readouterr().out.startswith("vtrial: model/1\nname: li_meropenem\n")
+
+
+def test_a_file_is_told_as_a_library_model_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text(model_path("li_meropenem").read_text())
+    assert main(["models", "show", str(own)]) == 0
+    mine = capsys.readouterr().out
+    assert main(["models", "show", "li_meropenem"]) == 0
+    assert mine == capsys.readouterr().out
+    assert main(["models", "show", str(tmp_path / "none.yaml")]) == 2
 
 
 def test_a_model_without_states_has_a_course(capsys: pytest.CaptureFixture[str]) -> None:

@@ -250,6 +250,7 @@ def test_an_observation_after_a_dose_at_the_same_time_is_marked() -> None:
         (HEAD + DOSE + "1,1,0,3,0,2\n", 3, None, "6 cells"),
         (HEAD + DOSE + "1,1,0,3,0,2,heavy\n", 3, "WT", "number"),
         (HEAD + DOSE + '1,1,0,"3,0,2,70\n', None, None, "CSV"),
+        ((HEAD + DOSE).replace(",", ";"), 1, None, "not separated by commas"),
     ],
 )
 def test_bad_files(source: str, line: int | None, column: str | None, said: str) -> None:

@@ -95,6 +95,8 @@ CASES = [
     # old, new, field, said, remedy
     ("se: 0.21", "se: -0.1", "parameters.KA.se", "greater than or equal to 0", ""),
     ("iiv: 0.66", "iiv: -0.1", "parameters.KA.iiv", "greater than or equal to 0", ""),
+    ("iiv: 0.66", "iiv: 66", "parameters.KA.iiv", "a standard deviation of the logarithm", "write 0.66 for 66 %"),
+    ("proportional: 0.0984", "proportional: 9.84", "outputs.CP.error.proportional", "as a fraction", "0.0984 for 9.84 %"),
     ("iiv: 0.66", "iiv: 0.66 1/h", "parameters.KA.iiv", "must be a number", ""),
     ("iiv: 0.66", "iiv: 0.66, iov: 0.1", "parameters.KA.iov", "needs an occasion", "column"),
     ("iiv: 0.66", "iiv: {eta: BWT}", "parameters.KA.iiv.eta", "no such parameter with an iiv", ""),
