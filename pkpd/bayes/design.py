@@ -5,13 +5,14 @@ them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pkpd.bayes.family import Family, closed_family, ode_family
+from pkpd.bayes.modal import modal_family, modal_of
 from pkpd.bayes.ode_design import OdeDesign, ode_design
-from pkpd.bayes.plan import plan
 from pkpd.engine.actions import Dosing, actions_of
 from pkpd.engine.build import compiled
 from pkpd.engine.structure import OneCompartment
@@ -23,9 +24,12 @@ from pkpd.model.spec import Model
 if TYPE_CHECKING:
     from pkpd.model.records import Records
 
-__all__ = ["Design", "Structure", "design", "measured_output"]
+__all__ = ["Design", "Path", "Structure", "design", "measured_outputs"]
 
 Floats = NDArray[np.float64]
+Path = Literal["auto", "modes", "closed", "ode"]
+FIRST = 4.0
+"""Length [h] of the first interval after a dose of the coarsest grid that is tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,16 +43,22 @@ class Structure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
-    """`arrays`: the inputs of the kernel after ka, cl, v; `dv` (rows,), `covariates` (subjects,) by name.
+    """`dv`, `subject`, `output` (rows,): observed values, whose they are, and the place of their output in `outputs`;
+    `covariates` (subjects,) by name.
 
-    structure is None, and arrays empty, where the generated solver predicts the data: then `ode` is what it needs.
+    family: how the compiled density predicts the rows. For the PyMC model: `structure` and `arrays` (inputs of the
+    kernel after ka, cl, v) where one output of one compartment is measured, `ode` where the generated solver predicts.
     """
 
     ids: tuple[str, ...]
     arrays: tuple[NDArray[Any], ...]
     dv: Floats
+    subject: NDArray[np.int64]
+    output: NDArray[np.int64]
+    outputs: tuple[str, ...]
     covariates: dict[str, Floats]
     structure: Structure | None
+    family: Family
     ode: OdeDesign | None = None
 
     @property
@@ -56,50 +66,87 @@ class Design:
         return len(self.dv)
 
 
-def measured_output(model: Model, records: Records) -> str:
-    """The one output the data measure. Errors: InputError when there are several."""
-    found = sorted({int(k) for k in records.output})
-    if len(found) != 1:
-        raise InputError("one output is fitted at a time yet", field="DVID", remedy="keep the rows of one output")
-    return list(model.outputs)[found[0]]
+def measured_outputs(model: Model, records: Records) -> tuple[str, ...]:
+    """The outputs the data measure, in the order of the model."""
+    names = list(model.outputs)
+    return tuple(names[k] for k in sorted({int(k) for k in records.output}))
 
 
-def design(model: Model, records: Records, *, path: Literal["auto", "closed", "ode"] = "auto") -> Design:
-    """The data of a fit. path: the closed form of one compartment, or the generated solver for any model (`auto`: the
-    closed form where there is one). Errors: InputError for records that cannot be fitted yet, a missing covariate.
+def design(model: Model, records: Records, *, path: Path = "auto", first: float = FIRST) -> Design:
+    """The data of a fit, and the family of gradients: `modes` (linear compartments and what follows them linearly),
+    `closed` (one compartment, any doses), `ode` (the generated solver); `auto` takes the first that fits the structure.
+
+    first: length [h] of the first interval after a dose, of a grid. Errors: InputError for records that cannot be
+    fitted yet, a missing covariate, a structure without the path asked for.
     """
-    output = measured_output(model, records)
-    form = _form(model, output, path)
+    outputs = measured_outputs(model, records)
     _check_covariates(model, records)
-    if form is None:
-        return _by_solver(model, records, output)
-    times, subject, column = _grid(records)
-    after = _after(model, records, form)
-    _check_error(model, output, records, after)
+    _check_errors(model, outputs, records)
+    records.require_doses("fitted")
+    output = np.searchsorted([list(model.outputs).index(o) for o in outputs], records.output).astype(np.int64)
+    family, structure, arrays, ode = _family(model, records, outputs, output, path=path, first=first)
     return Design(
-        ids=records.ids,
-        arrays=(*_doses(model, records, form), times, subject, column, after),
-        dv=np.ascontiguousarray(records.dv, np.float64),
+        ids=records.ids, arrays=arrays, dv=np.ascontiguousarray(records.dv, np.float64),
+        subject=np.asarray(records.subject, np.int64), output=output, outputs=outputs,
         covariates={name: np.asarray(records.covariates[name], np.float64) for name in _needed(model)},
-        structure=_structure(model, output, form),
-    )
+        structure=structure, family=family, ode=ode,
+    )  # fmt: skip
 
 
-def _by_solver(model: Model, records: Records, output: str) -> Design:
+def _family(
+    model: Model, records: Records, outputs: tuple[str, ...], output: NDArray[np.int64], *, path: Path, first: float
+) -> tuple[Family, Structure | None, tuple[NDArray[Any], ...], OdeDesign | None]:
+    """The family, and what the PyMC model needs of it."""
+    form = _form(model, outputs, path)
+    structure = None if form is None else _structure(model, outputs[0], form)
+    arrays = () if form is None else _closed_arrays(model, records, form)
+    if path in ("auto", "modes"):
+        found = _modes(model, records, outputs, output, first=first)
+        if found is not None:
+            return found, structure, arrays, None
+        if path == "modes":
+            _no_path("modes", outputs)
+    if structure is not None:
+        return (
+            closed_family(structure.absorption, structure.elimination, structure.volume, arrays),
+            structure,
+            arrays,
+            None,
+        )
+    if path == "closed":
+        _no_path("closed", outputs)
+    ode = _by_solver(model, records)
+    return ode_family(ode), None, (), ode
+
+
+def _no_path(path: str, outputs: tuple[str, ...]) -> NoReturn:
+    problem = "this structure has no closed form to fit"
+    raise InputError(problem, field=f"outputs.{outputs[0]}", value=path, remedy="leave the path to the product")
+
+
+def _modes(
+    model: Model, records: Records, outputs: tuple[str, ...], output: NDArray[np.int64], *, first: float
+) -> Family | None:
+    dynamics = compiled(model).dynamics
+    form = modal_of(dynamics, tuple(str(model.outputs[o].is_) for o in outputs))
+    return None if form is None else modal_family(form, dynamics, records, output, first=first)
+
+
+def _closed_arrays(model: Model, records: Records, form: OneCompartment) -> tuple[NDArray[Any], ...]:
+    times, subject, column = _grid(records)
+    return (*_doses(model, records, form), times, subject, column, _after(model, records, form))
+
+
+def _by_solver(model: Model, records: Records) -> OdeDesign:
     """The design of a model without a closed form; parameters that the fit keeps fixed carry no gradient."""
-    found, how = compiled(model), plan(model, output)
-    _check_error(model, output, records, records.after)
-    wrt = [n for n, p in model.parameters.items() if n in how.typical or n in how.spread or p.effects or p.above]
-    base = np.array([[float(p.typical) for p in model.parameters.values()]])
+    found = compiled(model)
+    parts = model.parameters
+    wrt = [n for n, p in parts.items() if p.prior is not None or p.se > 0.0 or p.random or p.effects or p.above]
+    base = np.array([[float(p.value) for p in parts.values()]])
     inputs = [_input(name, records) for name in found.inputs]
     rows = np.column_stack([np.repeat(base, len(records), axis=0), *inputs])
-    number = len(model.outputs)
-    measured = [str(model.outputs[output].is_)] * number
-    return Design(
-        ids=records.ids, arrays=(), dv=np.ascontiguousarray(records.dv, np.float64),
-        covariates={name: np.asarray(records.covariates[name], np.float64) for name in _needed(model)},
-        structure=None, ode=ode_design(found, records, measured, wrt, base=rows),
-    )  # fmt: skip
+    measured = [str(out.is_) for out in model.outputs.values()]
+    return ode_design(found, records, measured, wrt, base=rows)
 
 
 def _input(name: str, records: Records) -> Floats:
@@ -125,14 +172,11 @@ def _check_covariates(model: Model, records: Records) -> None:
             raise InputError("the data lack a covariate of the model", field=name, remedy="add the column")
 
 
-def _form(model: Model, output: str, path: str) -> OneCompartment | None:
-    """The closed form, or None for the generated solver."""
-    wanted, form = model.outputs[output].is_, compiled(model).form
-    known = form is not None and wanted in form.scale and not _moving_doses(model)
-    if path == "closed" and not known:
-        problem = "this structure has no closed form to fit"
-        raise InputError(problem, field=f"outputs.{output}", value=wanted, remedy="leave the path to the product")
-    return form if known and path != "ode" else None
+def _form(model: Model, outputs: tuple[str, ...], path: Path) -> OneCompartment | None:
+    """The closed form of one compartment, where it predicts all that is measured."""
+    wanted, form = str(model.outputs[outputs[0]].is_), compiled(model).form
+    plain = len(outputs) == 1 and path != "ode" and not _moving_doses(model)
+    return form if plain and form is not None and wanted in form.scale else None
 
 
 def _moving_doses(model: Model) -> bool:
@@ -162,7 +206,6 @@ def _doses(model: Model, records: Records, form: OneCompartment) -> tuple[NDArra
                 field = f"doses.{state}.{name}"
                 raise InputError("a fitted bioavailability or lag must be a number yet", field=field, value=str(value))
             table[:, states.index(state)] = value
-    records.require_doses("fitted")
     found = actions_of(records.doses, Dosing(share=share, lag=lag))
     place = {form.central: CENTRAL} | ({} if form.depot is None else {form.depot: DEPOT})
     target = np.asarray([place[s] for s in states], np.int32)[found.target]
@@ -190,15 +233,28 @@ def _after(model: Model, records: Records, form: OneCompartment) -> NDArray[np.b
     return np.asarray(records.after & (same & sudden[None, :]).any(axis=1))
 
 
-def _check_error(model: Model, output: str, records: Records, after: NDArray[np.bool_]) -> None:
-    """A proportional error alone leaves rows before the first dose without any: their density is infinite or zero."""
-    if model.outputs[output].error.additive is not None:
-        return
+def _check_errors(model: Model, outputs: tuple[str, ...], records: Records) -> None:
+    """A relative error alone leaves rows before the first dose without any, where nothing is there without a drug."""
+    for output in outputs:
+        error = model.outputs[output].error
+        rows = records.output == list(model.outputs).index(output)
+        if error.log is not None and (records.dv[rows] <= 0.0).any():
+            row = int(np.flatnonzero(rows & (records.dv <= 0.0))[0])
+            problem = (
+                f"subject {records.ids[records.subject[row]]} has a value that is not > 0 at {records.time[row]:g} h"
+            )
+            remedy = "use additive and proportional errors, or set MDV to 1"
+            raise InputError(problem, field=f"outputs.{output}.error.log", value=float(records.dv[row]), remedy=remedy)
+        if error.additive is None and not model.initials:
+            _check_begun(output, records, rows)
+
+
+def _check_begun(output: str, records: Records, rows: NDArray[np.bool_]) -> None:
     owner = np.repeat(np.arange(len(records)), np.diff(records.doses.offsets))
     first = np.full(len(records), np.inf)
     np.minimum.at(first, owner, records.doses.time)
     begun = first[records.subject]
-    silent = (records.time < begun) | ((records.time == begun) & ~after)
+    silent = rows & ((records.time < begun) | ((records.time == begun) & ~records.after))
     if silent.any():
         row = int(np.flatnonzero(silent)[0])
         raise InputError(

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache as once
 from importlib.metadata import version
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from pkpd.ground import digest, store
 from pkpd.ground.errors import InputError, RunFailed
 from pkpd.ground.streams import Purpose, key
+from pkpd.ground.text import nearest
 from pkpd.model.spec import Model
 from pkpd.posterior import Posterior, read, write
 
@@ -47,6 +48,7 @@ class Settings:
     tune: int = 1000
     chains: int = 4
     target_accept: float = 0.95
+    centred: Mapping[str, bool] | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("draws", 4), ("tune", 1), ("chains", 1)):
@@ -86,17 +88,21 @@ def fit(
     tune: int = 1000,
     chains: int = 4,
     target_accept: float = 0.95,
+    centred: Mapping[str, bool] | None = None,
     cores: int = 2,
     cache: bool = True,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Fit:
     """Fit the model to the records; the same inputs give the same posterior whatever `cores`.
 
-    `on_stage` hears "import", "compile", "sample", "diagnose". A fit over its limits is returned and marked
-    (`posterior.sound` is False); whoever uses it asks `require_sound`. Errors: InputError (model or data), RunFailed
-    (the sampler could not start).
+    centred: random effects to sample as individual values (True) or not (False) whatever the data say; the others are
+    decided by a quick look at the data, told in the diagnostics.
+    `on_stage` hears "build", "import", "compile", "look", "sample", "diagnose". A fit over its limits is returned and
+    marked (`posterior.sound` is False); whoever uses it asks `require_sound`. Errors: InputError (model or
+    data), RunFailed (the sampler could not start).
     """
-    settings = Settings(seed=seed, draws=draws, tune=tune, chains=chains, target_accept=target_accept)
+    settings = Settings(seed=seed, draws=draws, tune=tune, chains=chains, target_accept=target_accept, centred=centred)
+    _check_centred(model, centred or {})
     if not cache:
         folder = Path(tempfile.mkdtemp(prefix="vtrial-fit-"))
         return _made(model, records, (settings, cores, on_stage), folder)
@@ -121,6 +127,12 @@ def fit(
     )
 
 
+def _check_centred(model: Model, centred: Mapping[str, bool]) -> None:
+    for name in centred:
+        if name not in model.eta_names:
+            raise InputError("has no random effect", field="centred", value=name, remedy=nearest(name, model.eta_names))
+
+
 def _cache_key(model: Model, records: Records, settings: Settings) -> str:
     """SHA-256 of everything that decides the draws."""
     versions = {name: version(name) for name in PACKAGES}
@@ -129,10 +141,12 @@ def _cache_key(model: Model, records: Records, settings: Settings) -> str:
 
 @once
 def _code_key() -> str:
-    """Our own code that stands between data and draws: this room's files and the kernels."""
-    from pkpd import kernels
+    """Our own code that stands between data and draws: this room's files, the engine's, the model's and the kernels."""
+    from pkpd import engine, kernels
+    from pkpd import model as texts
 
-    folders = (Path(__file__).parent, Path(kernels.__file__).parent)
+    rooms = (kernels, engine, texts)
+    folders = (Path(__file__).parent, *(Path(str(room.__file__)).parent for room in rooms))
     return digest.of_json([path.read_text() for folder in folders for path in sorted(folder.glob("*.py"))])
 
 

@@ -32,31 +32,57 @@ Floats = NDArray[np.float64]
 
 
 def population_model(plan: Plan, design: Design) -> pm.Model:
-    """The hierarchical model of one output of the one-compartment family.
+    """The hierarchical model of all measured outputs; its law is the one `density` compiles.
 
-    Example: `population_model(plan(model, "CP"), design(model, records))`, then any PyMC function.
+    Example: `population_model(plan(model, ["CP", "PCA"]), design(model, records))`, then any PyMC function. Dimension
+    of the observations: `row` with one output, else `row_OUTPUT` each.
     """
-    coords = {"subject": list(design.ids), "row": np.arange(design.rows)}
+    coords = {"subject": list(design.ids), **_row_coords(plan, design)}
     with pm.Model(coords=coords) as model:
         typical = _typical(plan)
         individual = _individual(plan, design, typical, _etas(plan))
         mean = _mean(design, individual)
-        pm.Normal(plan.output, mean, _sd(plan, mean), observed=design.dv, dims="row")
+        for place in range(len(plan.outputs)):
+            _observed(plan, design, place, mean)
     return model
 
 
+def _row_coords(plan: Plan, design: Design) -> dict[str, Any]:
+    if len(plan.outputs) == 1:
+        return {"row": np.arange(design.rows)}
+    return {f"row_{o}": np.flatnonzero(design.output == k) for k, o in enumerate(plan.outputs)}
+
+
+def _observed(plan: Plan, design: Design, place: int, mean: Any) -> None:
+    """The observations of one output: normal with sd sqrt(a^2 + (b f)^2), or log-normal."""
+    output, rows = plan.outputs[place], np.flatnonzero(design.output == place)
+    dims = "row" if len(plan.outputs) == 1 else f"row_{output}"
+    own = mean if len(plan.outputs) == 1 else mean[rows]
+    terms = {
+        name.rpartition(".")[2]: pm.HalfNormal(error_label(name), np.float64(p.scale))
+        for name, p in plan.error.items() if name.partition(".")[0] == output
+    }  # fmt: skip
+    if "log" in terms:
+        pm.LogNormal(output, pt.log(own), terms["log"], observed=design.dv[rows], dims=dims)
+    else:
+        pm.Normal(output, own, _sd(terms, own), observed=design.dv[rows], dims=dims)
+
+
 def _mean(design: Design, individual: Mapping[str, Any]) -> Any:
-    """Predicted value of every row: by the closed form, or by the generated solver."""
+    """Predicted value of every row: by the closed form, by modes and nodes, or by the generated solver."""
     structure = design.structure
     if structure is not None:
         ke, volume = graph(structure.elimination, individual), graph(structure.volume, individual)
         ka = 1.0 if structure.absorption is None else graph(structure.absorption, individual)
         ka, cl, v = (_per_subject(x, design) for x in (ka, ke * volume, volume))
         return concentration(ka, cl, v, design.arrays)
+    if design.ode is None:
+        from pkpd.bayes.family_op import predicted
+
+        values = [_per_subject(graph(e, individual), design) for e in design.family.columns]
+        return predicted(pt.stack(values, axis=1), design.family, design.dv)
     from pkpd.bayes.ode_op import prediction
 
-    if design.ode is None:
-        raise TypeError("a design predicts by a closed form or by a solver")
     columns = [_per_subject(individual[name], design) for name in design.ode.wrt]
     return prediction(pt.stack(columns, axis=1), design.ode)
 
@@ -162,11 +188,8 @@ def _per_subject(value: Any, design: Design) -> Any:
     return value + np.zeros(len(design.ids)) if getattr(value, "ndim", 0) == 0 else value
 
 
-def _sd(plan: Plan, mean: Any) -> Any:
+def _sd(terms: Mapping[str, Any], mean: Any) -> Any:
     """sqrt(a^2 + (b f)^2), or the one term there is."""
-    terms = {
-        name.rpartition(".")[2]: pm.HalfNormal(error_label(name), np.float64(p.scale)) for name, p in plan.error.items()
-    }
     if "proportional" not in terms:
         return terms["additive"]
     relative = terms["proportional"] * mean

@@ -8,6 +8,7 @@ it is fixed. A random effect or a residual error needs a prior: nothing is made 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +19,10 @@ from pkpd.bayes.prior import Prior, half_normal, lkj_correlation, normal
 from pkpd.ground.errors import InputError
 from pkpd.ground.units import factor
 from pkpd.model.equations import evaluate
+from pkpd.model.observed import terms_of
 from pkpd.model.parts import NORMAL_95, Parameter, inside_unit
 from pkpd.model.spec import Model
-from pkpd.model.support import refuse
+from pkpd.model.support import RUNS, features, refuse
 
 __all__ = [
     "Plan", "base_value", "correlation_label", "error_label", "link", "natural", "partial_label", "plan",
@@ -28,17 +30,19 @@ __all__ = [
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
+ERROR_KINDS = ("additive", "proportional", "log")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Priors by parameter name: `typical` on the parameter's scale, `spread` and `error` half-normal scales.
 
-    blocks: (random effects, LKJ shape) of each correlated block; `output` is the output the data measure.
+    blocks: (random effects, LKJ shape) of each correlated block; `outputs` are those the data measure, in the order of
+    the model.
     """
 
     model: Model
-    output: str
+    outputs: tuple[str, ...]
     typical: dict[str, Prior]
     spread: dict[str, Prior]
     blocks: tuple[tuple[tuple[str, ...], float], ...]
@@ -55,17 +59,30 @@ class Plan:
         return found | {error_label(name): p for name, p in self.error.items()}
 
 
-def plan(model: Model, output: str) -> Plan:
-    """The plan of a fit of `output`. Errors: InputError where a random effect or a residual error has no prior."""
-    refuse(model, "fit")
+def plan(model: Model, outputs: str | Iterable[str]) -> Plan:
+    """The plan of a fit of one or several outputs.
+
+    Errors: InputError where a random effect or a residual error has no prior.
+    """
+    if any(feature not in RUNS["fit"] and not _log_error(model, field) for feature, field in features(model)):
+        refuse(model, "fit")
+    measured = (outputs,) if isinstance(outputs, str) else tuple(outputs)
     spread = {name: _spread(name, model.parameters[name]) for name in model.eta_names}
     return Plan(
         model=model,
-        output=output,
+        outputs=measured,
         typical={name: prior for name in model.parameters if (prior := _typical(model, name))},
         spread=spread,
         blocks=_blocks(model),
-        error=_error(model, output),
+        error={name: prior for output in measured for name, prior in _error(model, output).items()},
+    )
+
+
+def _log_error(model: Model, field: str) -> bool:
+    """Whether a field is the error of an output that is normal on the log scale, which a fit runs."""
+    output = field.split(".")[1] if field.startswith("outputs.") and field.endswith(".error") else ""
+    return (
+        bool(output) and set(terms_of(model.outputs[output].error)) == {"log"} and model.outputs[output].error.t is None
     )
 
 
@@ -151,7 +168,7 @@ def _blocks(model: Model) -> tuple[tuple[tuple[str, ...], float], ...]:
 
 def _error(model: Model, output: str) -> dict[str, Prior]:
     found = {}
-    for kind in ("additive", "proportional"):
+    for kind in ERROR_KINDS:
         term = getattr(model.outputs[output].error, kind)
         if term is None:
             continue

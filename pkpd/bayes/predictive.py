@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from pkpd.bayes.design import measured_output
+from pkpd.bayes.design import measured_outputs
 from pkpd.engine.build import compiled
 from pkpd.engine.solve import solve
 from pkpd.ground.errors import InputError
@@ -21,10 +21,11 @@ from pkpd.ground.streams import Purpose, normals, uniforms
 from pkpd.model.records import Records
 from pkpd.model.variability import PopulationDraws, individual
 from pkpd.posterior import Posterior, median
-from pkpd.residual import CombinedError, observe, of_draws
+from pkpd.residual import error_of, observe, sd, taken
 
 if TYPE_CHECKING:
     from pkpd.bayes.fit import Fit
+    from pkpd.model.spec import Model
 
 __all__ = ["PredictiveCheck", "nominal_bins", "predictions", "simulated", "vpc"]
 
@@ -36,8 +37,9 @@ CHUNK = 250
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictiveCheck:
-    """`bands`: a row per bin and percentile: bin, time [h], n, percentile, observed, lower, median, upper (95 % of the
-    simulated percentile). `points`: the observations. `failed`: simulated rows lost to failed solves, left out.
+    """`bands`: a row per output, bin and percentile: output, bin, time [h], n, percentile, observed, lower, median,
+    upper (95 % of the simulated percentile). `points`: the observations. `failed`: simulated rows lost to failed
+    solves, left out.
     """
 
     bands: pd.DataFrame
@@ -63,27 +65,43 @@ def vpc(
     if group.shape != records.time.shape:
         raise InputError("must give one bin for each observation", field="bins", value=group.shape)
     y = simulated(posterior, records, seed=seed, replicates=replicates)
-    rows = [row for k in np.unique(group) for row in _bands(int(k), group == k, y, records)]
-    points = pd.DataFrame({"id": np.asarray(records.ids)[records.subject], "time": records.time, "value": records.dv})
+    names = np.asarray(list(posterior.model.outputs))[records.output]
+    rows = [
+        {"output": output, **row}
+        for output in measured_outputs(posterior.model, records)
+        for k in np.unique(group[names == output])
+        for row in _bands(int(k), (group == k) & (names == output), y, records)
+    ]
+    who = np.asarray(records.ids)[records.subject]
+    points = pd.DataFrame({"id": who, "output": names, "time": records.time, "value": records.dv})
     return PredictiveCheck(
         bands=pd.DataFrame(rows), points=points, replicates=replicates, failed=int(np.isnan(y).sum())
     )
 
 
 def nominal_bins(records: Records) -> NDArray[np.int64]:
-    """A bin for each row: the subject's k-th sample where all have as many, else about equal counts of similar times.
+    """A bin for each row, by output: the subject's k-th sample where all have as many, else about equal counts of
+    similar times.
 
-    Rows with the same time always share a bin.
+    Rows of an output with the same time always share a bin.
     """
-    count = np.bincount(records.subject, minlength=len(records))
+    found = np.empty(len(records.time), np.int64)
+    for output in np.unique(records.output):
+        rows = records.output == output
+        found[rows] = _bins(records.subject[rows], np.asarray(records.time[rows]))
+    return found
+
+
+def _bins(subject: NDArray[np.int64], time: Floats) -> NDArray[np.int64]:
+    count = np.unique(subject, return_counts=True)[1]
     if (count == count[0]).all():
-        order = np.lexsort((records.time, records.subject))
+        order = np.lexsort((time, subject))
         found = np.empty(len(order), np.int64)
         found[order] = np.tile(np.arange(count[0]), len(count))
         return found
     wanted = int(np.clip(np.median(count), 3, 12))
-    edges = np.unique(np.quantile(records.time, np.linspace(0.0, 1.0, wanted + 1)[1:-1], method="inverted_cdf"))
-    return np.searchsorted(edges, records.time, side="left").astype(np.int64)
+    edges = np.unique(np.quantile(time, np.linspace(0.0, 1.0, wanted + 1)[1:-1], method="inverted_cdf"))
+    return np.searchsorted(edges, time, side="left").astype(np.int64)
 
 
 def _bands(number: int, rows: NDArray[np.bool_], y: Floats, records: Records) -> list[dict[str, float]]:
@@ -132,24 +150,25 @@ def _studies(
         seed, Purpose.PREDICTIVE_RESIDUAL, subject=records.subject[None, :], replicate=replicate[:, None],
         index=np.arange(len(records.dv))[None, :],
     )  # fmt: skip
-    error = of_draws(draws, measured_output(model, records))
-    return observe(_rows_of(error, row), f, noise)
+    found = np.empty_like(f)
+    for output in measured_outputs(model, records):
+        mine = _rows_of(model, records, output)
+        error = taken(error_of(model, draws, output), row, (1,))
+        found[:, mine] = observe(error, f[:, mine], noise[:, mine])
+    return found
 
 
-def _rows_of(error: CombinedError, row: NDArray[np.int64]) -> CombinedError:
-    """The error of the chosen draws, (R, 1)."""
-
-    def pick(term: Floats | float) -> Floats | float:
-        return term[row][:, None] if isinstance(term, np.ndarray) else term
-
-    return CombinedError(additive=pick(error.additive), proportional=pick(error.proportional))
+def _rows_of(model: Model, records: Records, output: str) -> NDArray[np.bool_]:
+    """The rows that measure an output."""
+    return np.asarray(records.output == list(model.outputs).index(output))
 
 
 def _predicted(posterior: Posterior, records: Records, theta: Floats) -> Floats:
     """Predictions of the data's rows, (R, rows), for individual parameters theta (R, N, P)."""
     model = posterior.model
     made = compiled(model)
-    which = made.outputs.index(model.outputs[measured_output(model, records)].is_)
+    place = [made.outputs.index(str(out.is_)) if str(out.is_) in made.outputs else -1 for out in model.outputs.values()]
+    which = np.asarray(place)[records.output]
     times, column = _times(records)
     repeats, n = theta.shape[:2]
     everyone = np.tile(np.arange(n), repeats)
@@ -157,9 +176,9 @@ def _predicted(posterior: Posterior, records: Records, theta: Floats) -> Floats:
     found = np.empty((repeats, len(records.dv)))
     for after in np.unique(records.after):
         solution = solve(made, flat, records.doses.subjects(everyone), times[everyone], after=bool(after))
-        values = solution.values[:, which].reshape(repeats, n, -1)
+        values = solution.values.reshape(repeats, n, len(made.outputs), -1)
         rows = records.after == after
-        found[:, rows] = values[:, records.subject[rows], column[rows]]
+        found[:, rows] = values[:, records.subject[rows], which[rows], column[rows]]
     return found
 
 
@@ -176,7 +195,7 @@ def _times(records: Records) -> tuple[Floats, NDArray[np.int64]]:
 
 def predictions(fit: Fit, records: Records, *, most_draws: int = 1000) -> pd.DataFrame:
     """Observed against predicted, a row per observation: id, time, observed, population, individual, lower, upper,
-    iwres.
+    iwres, output.
 
     population: no random effects, at the posterior median. individual: posterior mean of the subject's own curve over
     evenly spaced draws, lower and upper its central 95 %. iwres: (observed - individual)/sd at the median residual
@@ -188,15 +207,27 @@ def predictions(fit: Fit, records: Records, *, most_draws: int = 1000) -> pd.Dat
     own = _predicted(posterior, records, theta)
     lower, upper = np.nanpercentile(own, (BAND[0], BAND[2]), axis=0)
     mean = own.mean(axis=0)
-    error = of_draws(middle, measured_output(posterior.model, records))
-    unit = observe(error, mean, np.ones_like(mean)) - mean
+    weighted = _weighted(posterior.model, middle, records, mean)
     return pd.DataFrame(
         {
             "id": np.asarray(records.ids)[records.subject], "time": records.time, "observed": records.dv,
             "population": _predicted(posterior, records, _typical(posterior, records, middle))[0],
-            "individual": mean, "lower": lower, "upper": upper, "iwres": (records.dv - mean) / unit,
+            "individual": mean, "lower": lower, "upper": upper, "iwres": weighted,
+            "output": np.asarray(list(posterior.model.outputs))[records.output],
         }
     )  # fmt: skip
+
+
+def _weighted(model: Model, middle: PopulationDraws, records: Records, mean: Floats) -> Floats:
+    """Residuals over their sd; of a log error, on the log scale."""
+    found = np.empty_like(mean)
+    for output in measured_outputs(model, records):
+        rows, error = _rows_of(model, records, output), error_of(model, middle, output)
+        f, y = mean[rows], records.dv[rows]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            away = np.log(y / f) if error.is_log else y - f
+        found[rows] = away / sd(error, f)
+    return found
 
 
 def _typical(posterior: Posterior, records: Records, middle: PopulationDraws) -> Floats:

@@ -1,22 +1,25 @@
-"""The sampler itself: compile, sample, and read draws and diagnostics off its tree. Imports pymc and nutpie."""
+"""From plan and data to draws: the compiled density, the quick look, the sampler, diagnostics. Imports nutpie late."""
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pkpd.bayes.design import design, measured_output
+from pkpd.bayes.centring import Choice, Look, chosen, look, starting_point
+from pkpd.bayes.density import Density, density
+from pkpd.bayes.design import Design, design, measured_outputs
 from pkpd.bayes.diagnostics import Chains, diagnose, shrinkage
 from pkpd.bayes.hierarchy import covariances, pairs
 from pkpd.bayes.plan import Plan, base_value, error_label, natural, partial_label, plan, spread_label, typical_label
-from pkpd.ground.errors import RunFailed
-from pkpd.model.equations import evaluate
+from pkpd.model.equations import evaluate, show
 from pkpd.model.spec import Model
 from pkpd.model.variability import PopulationDraws
 
@@ -35,43 +38,52 @@ Stages = Callable[[str], None]
 def sampled(
     model: Model, records: Records, *, settings: Settings, seed: int, cores: int, on_stage: Stages
 ) -> tuple[PopulationDraws, xr.DataTree, dict[str, Any], dict[str, float]]:
-    """Population draws, the full tree, diagnostics as plain data, seconds by stage."""
+    """Population draws, the full tree, diagnostics as plain data, seconds by stage (`import.cpu` ...: CPU seconds)."""
     seconds: dict[str, float] = {}
-    how = plan(model, measured_output(model, records))
-    data = design(model, records)
+    with _stage("build", seconds, on_stage):
+        how = plan(model, measured_outputs(model, records))
+        made = design(model, records)
+        plain = density(how, made)
     with _stage("import", seconds, on_stage), _quiet():
-        import nutpie
-
-        from pkpd.bayes.likelihood import population_model
+        from pkpd.bayes.nuts import draw
     with _stage("compile", seconds, on_stage), _quiet():
-        compiled = nutpie.compile_pymc_model(population_model(how, data), backend="numba")
+        _ = plain.module
+    with _stage("look", seconds, on_stage):
+        seen = look(plain)
+        choices = chosen(seen, settings.centred)
+        law = plain.with_centred(frozenset(c.name for c in choices if c.centred))
     with _stage("sample", seconds, on_stage), _quiet():
-        tree = _drawn(nutpie, compiled, settings, seed=seed, cores=cores)
+        drawn = draw(law, partial(starting_point, law, seen), settings, seed=seed, cores=cores)
     with _stage("diagnose", seconds, on_stage), _quiet():
+        tree = _tree(law, made, drawn.x, drawn.stats)
         draws = population_draws(how, tree["posterior"])
-        found = diagnose(_chains(how, tree), how.priors, _shrinkage(how, tree["posterior"]))
-    return draws, tree, found.to_dict(), seconds
+        found = diagnose(_chains(how, tree), how.priors, _shrinkage(how, tree["posterior"])).to_dict()
+        found |= _method(how, made, choices, seen)
+    return draws, tree, found, seconds
 
 
-def _drawn(nutpie: Any, compiled: Any, settings: Settings, *, seed: int, cores: int) -> xr.DataTree:
-    """One call, every choice named. A start that fails for every jitter is a RunFailed."""
-    try:
-        return nutpie.sample(
-            compiled,
-            draws=settings.draws,
-            tune=settings.tune,
-            chains=settings.chains,
-            cores=min(cores, settings.chains),
-            seed=seed,
-            target_accept=settings.target_accept,
-            sampler="nuts",
-            adaptation="diag",
-            save_warmup=False,
-            progress_bar=False,
-        )
-    except RuntimeError as error:
-        advice = "check units and times of the data, and that the priors cover them"
-        raise RunFailed(f"the sampler could not run: {str(error).splitlines()[0]}; {advice}") from error
+def _method(how: Plan, made: Design, choices: tuple[Choice, ...], seen: Look) -> dict[str, Any]:
+    """How it was sampled, as plain data: gradients, centring with reasons, what is ordered by construction."""
+    ordered = {n: f"{n} = {show(p.above)} + exp(...)" for n, p in how.model.parameters.items() if p.above is not None}
+    return {
+        "outputs": list(how.outputs),
+        "gradient": {"family": made.family.name, **made.family.about},
+        "centring": [asdict(c) for c in choices],
+        "ordered": ordered,
+        "quick_look": not seen.failed,
+    }
+
+
+def _tree(law: Density, made: Design, x: Floats, stats: Mapping[str, NDArray[Any]]) -> xr.DataTree:
+    """Posterior by name and sample statistics."""
+    import xarray as xr
+
+    named = law.layout.named(x)
+    dims = {2: ("chain", "draw"), 3: ("chain", "draw", "subject")}
+    coords = {"chain": np.arange(x.shape[0]), "draw": np.arange(x.shape[1])}
+    posterior = xr.Dataset({n: (dims[v.ndim], v) for n, v in named.items()}, coords | {"subject": list(made.ids)})
+    kept = {n: (dims[2], v) for n, v in stats.items() if v.ndim == 2}
+    return xr.DataTree.from_dict({"posterior": posterior, "sample_stats": xr.Dataset(kept, coords)})
 
 
 def population_draws(how: Plan, posterior: Any) -> PopulationDraws:
@@ -160,9 +172,10 @@ def _shrinkage(how: Plan, posterior: Any) -> dict[str, float]:
 @contextmanager
 def _stage(name: str, seconds: dict[str, float], on_stage: Stages) -> Iterator[None]:
     on_stage(name)
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     yield
     seconds[name] = time.perf_counter() - start
+    seconds[f"{name}.cpu"] = time.process_time() - cpu
 
 
 @contextmanager

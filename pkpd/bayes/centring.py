@@ -1,0 +1,288 @@
+"""A quick look before sampling: where to start, and which random effects to sample as individual values.
+
+Laplace-EM on the compiled density with every effect centred: subjects are independent given the population, so that
+Newton steps of all subjects at once need one gradient and q differences of it. The remaining variance of a subject's
+effect over its population variance, w_j = mean_i Cov_i,jj / omega_j^2 (shrinkage of the variance), says which form
+mixes: the centred Gibbs sampler of a normal hierarchy has convergence rate w, the non-centred 1 - w (Papaspiliopoulos,
+Roberts & Sköld 2007, Stat Sci 22:59, section 2). A centred effect has a funnel where omega may be small, so what counts
+is w at the lower end of omega: with s^2 = omega^2 w/(1 - w) the noise of a subject's value, sd(log omega) about
+(2 N)^-1/2/(1 - w) and omega_low = omega exp(-2.33 sd), an effect is centred where s^2/(s^2 + omega_low^2) is below a
+limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pkpd.bayes.density import COMMON, Density
+from pkpd.bayes.layout import Layout
+from pkpd.bayes.plan import base_value
+from pkpd.ground.streams import Purpose, normals
+from pkpd.model.parts import inside
+
+__all__ = ["Choice", "Look", "chosen", "look", "starting_point"]
+
+Floats = NDArray[np.float64]
+ROUNDS = 12
+LEAST_VARIANCE = 1e-4
+CENTRED_BELOW = 0.3
+"""Share of variance left by the data, at the lower end of omega, below which an effect is sampled as the individual
+value. Measured: docs/inference.md.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """x (size,): the end of the quick look, every effect centred; remaining (q,): share of each effect's variance that
+    the data leave; spread (N, q, q): covariance of each subject's effects; failed: it did not get anywhere.
+    """
+
+    x: Floats
+    remaining: dict[str, float]
+    spread: Floats
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What was decided for one random effect, and why."""
+
+    name: str
+    centred: bool
+    remaining: float
+    at_low: float
+    reason: str
+
+
+def look(density: Density) -> Look:
+    """The quick look at a density, whatever it centres."""
+    layout = density.layout
+    whole = density.with_centred(frozenset(layout.plan.spread))
+    x = _first(whole.layout)
+    covariance = np.zeros((layout.subjects, len(layout.plan.spread), len(layout.plan.spread)))
+    good = np.isfinite(whole(x)[0])
+    for k in range(ROUNDS if good else 0):
+        x, covariance = _individuals(whole, x, steps=8 if k == 0 else 2)
+        x = _population(whole, x, covariance)
+        x = _fixed(whole, x)
+    good = bool(good and np.isfinite(whole(x)[0]) and np.isfinite(covariance).all())
+    omega = np.exp(x[layout.sizes[0] : layout.sizes[0] + len(layout.plan.spread)])
+    left = np.einsum("ijj->ij", covariance).mean(axis=0) / omega**2 if good else np.ones(len(omega))
+    remaining = {n: float(w) for n, w in zip(layout.plan.spread, left, strict=True)}
+    return Look(x=x if good else _first(whole.layout), remaining=remaining, spread=covariance, failed=not good)
+
+
+def chosen(seen: Look, asked: Mapping[str, bool] | None = None) -> tuple[Choice, ...]:
+    """One decision for each random effect; asked: those the user decides."""
+    made = []
+    for name, left in seen.remaining.items():
+        low = at_low(left, len(seen.spread))
+        share = f"the data leave {100 * left:.0f} % of its variance, {100 * low:.0f} % at the lower end of its sd"
+        centred, reason = low < CENTRED_BELOW and not seen.failed, share
+        if seen.failed:
+            reason = "the quick look at the data failed"
+        if asked is not None and name in asked:
+            centred, reason = asked[name], f"asked for ({share})"
+        made.append(Choice(name=name, centred=bool(centred), remaining=left, at_low=low, reason=reason))
+    return tuple(made)
+
+
+def at_low(left: float, subjects: int) -> float:
+    """The share of variance left by the data if omega were at the lower end of what `subjects` can tell.
+
+    >>> round(at_low(0.07, 12), 2), round(at_low(0.19, 12), 2), round(at_low(0.19, 120), 2)
+    (0.19, 0.45, 0.26)
+    """
+    kept = min(max(left, 1e-9), 1.0 - 1e-6)
+    noise = kept / (1.0 - kept)
+    low = np.exp(-2.0 * 2.33 / (np.sqrt(2.0 * subjects) * (1.0 - kept)))
+    return float(noise / (noise + low))
+
+
+def starting_point(density: Density, seen: Look, seed: int) -> Floats:
+    """A chain's first point: the quick look's population and individuals, moved by chance, in the density's form."""
+    layout = density.layout
+    n_t, q, _, _ = layout.sizes
+    moved = normals(seed, Purpose.FIT, subject=np.arange(layout.size), replicate=0)
+    x = seen.x.copy()
+    sd = np.exp(x[n_t : n_t + q])
+    width = np.full(layout.population, 0.2)
+    for k, name in enumerate(layout.plan.typical):
+        own = sd[list(layout.plan.spread).index(name)] if name in layout.plan.spread else 0.2
+        width[k] = min(own / np.sqrt(layout.subjects), layout.plan.typical[name].scale)
+    x[: layout.population] += width * moved[: layout.population]
+    v = x[layout.population :].reshape(q, layout.subjects)
+    for j in range(q):
+        deviation = np.sqrt(np.maximum(seen.spread[:, j, j], 0.0))
+        v[j] += deviation * moved[layout.population :].reshape(q, layout.subjects)[j]
+    return _converted(density.layout, x)
+
+
+def _converted(layout: Layout, x: Floats) -> Floats:
+    """From every effect centred to the layout's own form."""
+    every = Layout(plan=layout.plan, subjects=layout.subjects, centred=frozenset(layout.plan.spread))
+    named = every.named(x)
+    out = x.copy()
+    v = out[layout.population :].reshape(len(layout.plan.spread), layout.subjects)
+    for j, name in enumerate(layout.plan.spread):
+        if name not in layout.centred:
+            v[j] = named[f"z_{name}"]
+    return out
+
+
+def _first(layout: Layout) -> Floats:
+    """Typical values, spreads and errors of the text; individuals at the typical values."""
+    plan, model = layout.plan, layout.plan.model
+    x = np.zeros(layout.size)
+    n_t, q, n_p, _ = layout.sizes
+    x[:n_t] = [base_value(model, n) for n in plan.typical]
+    x[n_t : n_t + q] = np.log([_spread(model, n) for n in plan.spread])
+    for k, name in enumerate(plan.error):
+        output, _, kind = name.partition(".")
+        typical = getattr(model.outputs[output].error, kind).typical
+        value = inside(typical) if hasattr(typical, "unit") else float(typical)
+        x[n_t + q + n_p + k] = np.log(max(value, 1e-3 * plan.error[name].scale))
+    v = x[layout.population :].reshape(q, layout.subjects)
+    for j, name in enumerate(plan.spread):
+        v[j] = base_value(model, name)
+    return x
+
+
+def _spread(model: Any, name: str) -> float:
+    found = model.parameters[name].spread
+    return max(float(found.typical), 0.01) if found is not None else 0.3
+
+
+def _individuals(density: Density, x: Floats, *, steps: int) -> tuple[Floats, Floats]:
+    """Damped Newton steps of every subject's effects at once; covariances (N, q, q) at the end.
+
+    Each subject has its own damping (Levenberg & Marquardt) and keeps a step only where its own density grows.
+    """
+    layout = density.layout
+    n_t, q, _, _ = layout.sizes
+    sd = np.exp(x[n_t : n_t + q])
+    x, damping = x.copy(), np.full(layout.subjects, 1e-3)
+    value = _by_subject(density, x)
+    for _ in range(steps):
+        g = _effects(density, x)
+        precision = _precision(density, x, g, sd)
+        damped = precision + damping[:, None, None] * np.einsum("njj->nj", precision)[:, :, None] * np.eye(q)
+        step = np.clip(np.linalg.solve(damped, g[:, :, None])[:, :, 0], -2.0 * sd, 2.0 * sd)
+        trial = x.copy()
+        trial[layout.population :] += step.T.ravel()
+        new = _by_subject(density, trial)
+        better = new > value
+        kept = np.where(better[:, None], step, 0.0)
+        x[layout.population :] += kept.T.ravel()
+        value = np.where(better, new, value)
+        damping = np.clip(np.where(better, 0.2 * damping, 10.0 * damping), 1e-6, 1e6)
+    covariance = np.linalg.inv(_precision(density, x, _effects(density, x), sd))
+    return x, covariance
+
+
+def _by_subject(density: Density, x: Floats) -> Floats:
+    """Log density of each subject's rows and effects, (N,), constants left out; -inf where a prediction failed."""
+    layout, design = density.layout, dict(zip((a.name for a in COMMON), density.arrays, strict=False))
+    plan, f = layout.plan, density.predictions(x)
+    n_t, q, n_p, n_e = layout.sizes
+    sigma = np.append(np.exp(x[n_t + q + n_p : n_t + q + n_p + n_e]), 0.0)  # -1: no such term
+    a, b, c = (sigma[design["terms"][design["output"], k]] for k in range(3))
+    y = design["dv"]
+    with np.errstate(all="ignore"):
+        plain = np.sqrt(a**2 + (b * f) ** 2)
+        r = np.where(c > 0.0, np.log(y / f) / c, (y - f) / plain)
+        rows = -0.5 * r * r - np.log(np.where(c > 0.0, c, plain))
+    rows = np.where(np.isfinite(rows), rows, -np.inf)
+    found = np.zeros(layout.subjects)
+    np.add.at(found, density.subject, rows)
+    z = layout.named(x)
+    for name in plan.spread:
+        found -= 0.5 * z[f"z_{name}"] ** 2
+    return found
+
+
+def _effects(density: Density, x: Floats) -> Floats:
+    """Gradient of the individuals' values, (N, q)."""
+    layout = density.layout
+    found = density(x)[1][layout.population :].reshape(len(layout.plan.spread), layout.subjects)
+    return found.T
+
+
+def _precision(density: Density, x: Floats, g: Floats, sd: Floats) -> Floats:
+    """Minus the Hessian of each subject's block by differences, at least a tenth of the least population precision."""
+    layout = density.layout
+    q = len(sd)
+    made = np.empty((layout.subjects, q, q))
+    for j in range(q):
+        h = 1e-4 * max(sd[j], 0.01)
+        near = x.copy()
+        near[layout.population + j * layout.subjects : layout.population + (j + 1) * layout.subjects] += h
+        made[:, :, j] = -(_effects(density, near) - g) / h
+    made = np.nan_to_num(0.5 * (made + made.transpose(0, 2, 1)))
+    values, vectors = np.linalg.eigh(made)
+    values = np.maximum(values, 0.1 / float(np.max(sd)) ** 2)
+    return np.asarray(np.einsum("nij,nj,nkj->nik", vectors, values, vectors))
+
+
+def _population(density: Density, x: Floats, covariance: Floats) -> Floats:
+    """Typical values of the parameters with effects, their spread and correlations, from the individuals."""
+    layout, plan = density.layout, density.layout.plan
+    n_t, q, n_p, _ = layout.sizes
+    if not q:
+        return x
+    x = x.copy()
+    v = x[layout.population :].reshape(q, layout.subjects).T
+    sd = np.exp(x[n_t : n_t + q])
+    centre = np.array([base_value(plan.model, n) for n in plan.spread])
+    for j, name in enumerate(plan.spread):
+        if name in plan.typical:
+            prior, at = plan.typical[name], list(plan.typical).index(name)
+            weight = layout.subjects / sd[j] ** 2
+            x[at] = (weight * v[:, j].mean() + prior.location / prior.scale**2) / (weight + 1.0 / prior.scale**2)
+            centre[j] = x[at]
+    omega = np.einsum("ni,nj->ij", v - centre, v - centre) + covariance.sum(axis=0)
+    omega /= layout.subjects
+    x[n_t : n_t + q] = 0.5 * np.log(np.maximum(np.diag(omega), LEAST_VARIANCE))
+    x[n_t + q : n_t + q + n_p] = _partials(layout, omega)
+    return x
+
+
+def _partials(layout: Layout, omega: Floats) -> Floats:
+    """Logits of the partial correlations of each block, drawn a little towards none."""
+    order, made = list(layout.plan.spread), []
+    for block, _ in layout.plan.blocks:
+        at = [order.index(n) for n in block]
+        part = omega[np.ix_(at, at)]
+        scale = np.sqrt(np.maximum(np.diag(part), LEAST_VARIANCE))
+        correlation = 0.9 * part / np.outer(scale, scale) + 0.1 * np.eye(len(at))
+        root = np.linalg.cholesky(correlation)
+        for i in range(len(at)):
+            left = 1.0
+            for j in range(i):
+                p = float(np.clip(root[i, j] / np.sqrt(left), -0.95, 0.95))
+                made.append(2.0 * np.arctanh(p))
+                left *= 1.0 - p * p
+    return np.asarray(made)
+
+
+def _fixed(density: Density, x: Floats) -> Floats:
+    """A Newton step, one by one, of what has no random effect: other typical values and residual errors."""
+    layout, plan = density.layout, density.layout.plan
+    n_t, q, n_p, n_e = layout.sizes
+    own = [k for k, n in enumerate(plan.typical) if n not in plan.spread]
+    for k in [*own, *range(n_t + q + n_p, n_t + q + n_p + n_e)]:
+        h = 1e-4
+        near = x.copy()
+        near[k] += h
+        (value, g), (_, g_near) = density(x), density(near)
+        curve = (g[k] - g_near[k]) / h
+        step = g[k] / curve if curve > 0.0 else 0.5 * np.sign(g[k])
+        trial = x.copy()
+        trial[k] += float(np.clip(step, -0.7, 0.7))
+        x = trial if density(trial)[0] > value else x
+    return x

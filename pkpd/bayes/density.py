@@ -1,0 +1,211 @@
+"""The log density of a fit and its gradient as one compiled function: generated once, kept on disk, called through C.
+
+The same law as `likelihood.population_model` (a test compares both), without PyTensor: a warm start loads machine code.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pkpd.bayes.density_source import Argument, Mapping, density_text, mapping
+from pkpd.bayes.design import Design
+from pkpd.bayes.layout import Layout
+from pkpd.bayes.plan import Plan, base_value
+from pkpd.engine.graph import Graph
+from pkpd.ground import digest
+from pkpd.model.equations import Expr
+from pkpd.model.parts import Effect, Parameter
+
+__all__ = ["COMMON", "Density", "density", "kernels_key"]
+
+Floats = NDArray[np.float64]
+HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+COMMON = (
+    Argument("dv", "float64", 1), Argument("output", "int64", 1), Argument("covariates", "float64", 2),
+    Argument("base", "float64", 1), Argument("free", "int64", 1), Argument("location", "float64", 1),
+    Argument("scale", "float64", 1), Argument("spread_scale", "float64", 1), Argument("who", "int64", 1),
+    Argument("centred", "int64", 1), Argument("pair_shape", "float64", 1), Argument("pair_row", "int64", 1),
+    Argument("pair_column", "int64", 1), Argument("pair_first", "int64", 1), Argument("terms", "int64", 2),
+    Argument("error_scale", "float64", 1), Argument("constant", "float64", 1), Argument("fitted", "float64", 1),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Density:
+    """layout; text of the module; arrays in the order of its arguments; subject (rows,): whose each row is."""
+
+    layout: Layout
+    text: str
+    arrays: tuple[NDArray[Any], ...]
+    subject: NDArray[np.int64]
+
+    @cached_property
+    def module(self) -> ModuleType:
+        """The compiled module (from the disk where it was compiled before)."""
+        from pkpd.engine.load import module
+
+        return module(self.text)
+
+    @cached_property
+    def header(self) -> NDArray[np.int64]:
+        """Addresses and shapes of the arrays, as the C entry reads them; valid while this object lives."""
+        return np.asarray([v for a in self.arrays for v in (a.ctypes.data, *a.shape)], np.int64)
+
+    def __call__(self, x: Floats) -> tuple[float, Floats]:
+        """Log density at x (size,) on the unconstrained scale, normalised as PyMC's, and its gradient."""
+        g, value = np.empty(self.layout.size), np.empty(1)
+        point = np.ascontiguousarray(x, np.float64)
+        self.module.entry.ctypes(g.size, _pointer(point), _pointer(g), _pointer(value), self.header.ctypes.data)
+        return float(value[0]), g
+
+    def predictions(self, x: Floats) -> Floats:
+        """Predicted value of every row at x."""
+        fitted = np.empty(len(self.arrays[0]))
+        replace(self, arrays=(*self.arrays[: len(COMMON) - 1], fitted, *self.arrays[len(COMMON) :]))(x)
+        return fitted
+
+    def with_centred(self, centred: frozenset[str]) -> Density:
+        """The same law with other effects centred: the same machine code."""
+        flags = np.asarray([int(n in centred) for n in self.layout.plan.spread], np.int64)
+        place = [a.name for a in COMMON].index("centred")
+        arrays = (*self.arrays[:place], flags, *self.arrays[place + 1 :])
+        return replace(self, layout=replace(self.layout, centred=centred), arrays=arrays)
+
+
+def _pointer(a: Floats) -> Any:
+    import ctypes
+
+    return a.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
+
+
+def density(plan: Plan, design: Design, *, centred: frozenset[str] = frozenset()) -> Density:
+    """The density of a plan on its data. centred: parameters whose effects are sampled as individual values."""
+    layout = Layout(plan=plan, subjects=len(design.ids), centred=centred)
+    family = design.family
+    individual = _individual(plan, family.columns, tuple(design.covariates))
+    text = density_text(family, individual, COMMON, kernels_key())
+    arrays = tuple(np.ascontiguousarray(a) for a in (*_common(layout, design), *family.arrays.values()))
+    own = tuple(a if a.flags.writeable else a.copy() for a in arrays)
+    return Density(layout=layout, text=text, arrays=own, subject=design.subject)
+
+
+@cache
+def kernels_key() -> str:
+    """SHA-256 of the kernels the module inlines."""
+    from pkpd import kernels
+
+    return digest.of_json([path.read_text() for path in sorted(Path(kernels.__file__).parent.glob("*.py"))])
+
+
+def _common(layout: Layout, design: Design) -> tuple[NDArray[Any], ...]:
+    """The hierarchy's own arrays, in the order of `COMMON`."""
+    plan, model = layout.plan, layout.plan.model
+    order = list(model.parameters)
+    columns = [np.asarray(x, np.float64) for x in design.covariates.values()]
+    covariates = np.stack(columns, axis=1) if columns else np.zeros((len(design.ids), 0))
+    priors = list(plan.typical.values())
+    shape, row, column, first = layout.shapes()
+    return (
+        design.dv, design.output, covariates,
+        np.asarray([base_value(model, n) for n in order]),
+        np.asarray([order.index(n) for n in plan.typical], np.int64),
+        np.asarray([p.location for p in priors], np.float64), np.asarray([p.scale for p in priors], np.float64),
+        np.asarray([p.scale for p in plan.spread.values()], np.float64),
+        np.asarray([order.index(n) for n in plan.spread], np.int64),
+        np.asarray([int(n in layout.centred) for n in plan.spread], np.int64),
+        shape, row, column, first, _terms(plan),
+        np.asarray([p.scale for p in plan.error.values()], np.float64), np.asarray([_constant(layout)]), np.empty(0),
+    )  # fmt: skip
+
+
+def _terms(plan: Plan) -> NDArray[np.int64]:
+    """Place of each output's additive, proportional and log error among the plan's; -1: none."""
+    place = {name: k for k, name in enumerate(plan.error)}
+    kinds = ("additive", "proportional", "log")
+    return np.asarray([[place.get(f"{o}.{kind}", -1) for kind in kinds] for o in plan.outputs], np.int64)
+
+
+def _constant(layout: Layout) -> float:
+    """What the kernels leave out of the priors' densities."""
+    plan = layout.plan
+    total = -sum(math.log(p.scale) + HALF_LOG_2PI for p in plan.typical.values())
+    total += sum(
+        0.5 * math.log(2.0 / math.pi) - math.log(p.scale) for p in (*plan.spread.values(), *plan.error.values())
+    )
+    total -= sum(2.0 * math.lgamma(b) - math.lgamma(2.0 * b) for b in layout.shapes()[0])
+    return total - HALF_LOG_2PI * len(plan.spread) * layout.subjects
+
+
+def _individual(plan: Plan, columns: tuple[Expr, ...], covariates: tuple[str, ...]) -> Mapping:
+    """Columns of X from a subject's values on the parameters' scales, the typical values on them, and covariates."""
+    graph = Graph(frozenset())
+    order = list(plan.model.parameters)
+    own = {n: graph.symbol(f"u.{n}") for n in order}
+    typical = {n: graph.symbol(f"t.{n}") for n in order}
+    given = {n: graph.symbol(f"c.{n}") for n in covariates}
+    parts = plan.model.parameters
+    population = _resolved(plan, graph, {n: _unlinked(graph, p, typical[n]) for n, p in parts.items()})
+    known = given | {f"={n}": node for n, node in population.items()}
+    found = {n: _moved(plan, graph, n, (own[n], known)) for n in parts}
+    values = _resolved(plan, graph, found)
+    roots = [graph.of(e, values) for e in columns]
+    return mapping("individual", graph, roots, [*own.values(), *typical.values(), *given.values()])
+
+
+def _unlinked(graph: Graph, p: Parameter, node: int) -> int:
+    return graph.apply({"log": "exp", "logit": "expit"}[p.link], node) if p.link != "identity" else node
+
+
+def _resolved(plan: Plan, graph: Graph, values: dict[str, int]) -> dict[str, int]:
+    """Add its floor to every parameter above one."""
+    found = dict(values)
+    for name, p in plan.model.parameters.items():
+        if p.above is not None:
+            found[name] = graph.apply("+", graph.of(p.above, found), found[name])
+    return found
+
+
+def _moved(plan: Plan, graph: Graph, name: str, nodes: tuple[int, dict[str, int]]) -> int:
+    """A parameter in natural units: covariate effects added on its scale or multiplied.
+
+    nodes: its value on its scale; covariates and, as `=NAME`, typical values.
+    """
+    node, known = nodes
+    p, factors = plan.model.parameters[name], []
+    for covariate, effect in p.effects.items():
+        x = known[covariate]
+        reference = graph.number(plan.model.covariates[covariate].reference or 0.0)
+        if effect.kind == "linear":
+            shift = graph.apply("*", _coefficient(graph, effect.coefficient, known), graph.apply("-", x, reference))
+            node = graph.apply("+", node, shift)
+        elif effect.kind == "power":
+            ratio = graph.apply("/", x, reference)
+            factors.append(graph.apply("power", ratio, _coefficient(graph, effect.coefficient, known)))
+        else:
+            factors.append(_category(graph, effect, x, known))
+    node = _unlinked(graph, p, node)
+    for factor in factors:
+        node = graph.apply("*", node, factor)
+    return node
+
+
+def _category(graph: Graph, effect: Effect, x: int, known: dict[str, int]) -> int:
+    node = graph.number(1.0)
+    for code, coefficient in effect.categories.items():
+        hit = graph.apply("==", x, graph.number(float(code)))
+        node = graph.apply("if", hit, _coefficient(graph, coefficient, known), node)
+    return node
+
+
+def _coefficient(graph: Graph, coefficient: float | str | None, known: dict[str, int]) -> int:
+    if isinstance(coefficient, str):
+        return known[f"={coefficient}"]
+    return graph.number(float(coefficient or 0.0))

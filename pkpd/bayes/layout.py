@@ -1,0 +1,138 @@
+"""The unconstrained vector a fit samples: where each quantity stands, and draws of it as named quantities.
+
+[typical values | log sds | logits of partial correlations | log residual sds | random effects, effect by effect]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pkpd.bayes.hierarchy import beta_shape, correlation_factor, covariances, pairs
+from pkpd.bayes.plan import (
+    Plan,
+    base_value,
+    correlation_label,
+    error_label,
+    natural,
+    partial_label,
+    spread_label,
+    typical_label,
+)  # fmt: skip
+from pkpd.model.equations import evaluate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Layout"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Places in the vector of a plan with `subjects` subjects; centred: effects sampled as individual values."""
+
+    plan: Plan
+    subjects: int
+    centred: frozenset[str] = frozenset()
+
+    @property
+    def block_pairs(self) -> tuple[tuple[tuple[str, ...], float, int, int], ...]:
+        """(block, shape, i, j) of each partial correlation, row by row."""
+        return tuple((b, s, i, j) for b, s in self.plan.blocks for i, j in pairs(len(b)))
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Numbers of typical values, random effects, partial correlations, residual sds."""
+        return len(self.plan.typical), len(self.plan.spread), len(self.block_pairs), len(self.plan.error)
+
+    @property
+    def population(self) -> int:
+        """Population quantities: they come first."""
+        return sum(self.sizes)
+
+    @property
+    def size(self) -> int:
+        return self.population + len(self.plan.spread) * self.subjects
+
+    def named(self, x: Floats) -> dict[str, Floats]:
+        """Draws (..., size) -> quantities by name, those of `population_model`: (...) each, `z_*` (..., subjects)."""
+        plan, model = self.plan, self.plan.model
+        n_t, q, n_p, _ = self.sizes
+        found = {typical_label(model, name): x[..., k] for k, name in enumerate(plan.typical)}
+        found |= {spread_label(name): np.exp(x[..., n_t + k]) for k, name in enumerate(plan.spread)}
+        for k, (block, _, i, j) in enumerate(self.block_pairs):
+            found[partial_label(block[j], block[i])] = 1.0 / (1.0 + np.exp(-x[..., n_t + q + k]))
+        found |= {error_label(name): np.exp(x[..., n_t + q + n_p + k]) for k, name in enumerate(plan.error)}
+        found |= self._correlations(found)
+        found |= self._effects(x, found)
+        return found | self._floors(found)
+
+    def _correlations(self, found: Mapping[str, Floats]) -> dict[str, Floats]:
+        made = {}
+        for block, _ in self.plan.blocks:
+            partial = {(i, j): 2.0 * found[partial_label(block[j], block[i])] - 1.0 for i, j in pairs(len(block))}
+            rows = correlation_factor(partial, len(block), np.sqrt)
+            for i, j in pairs(len(block)):
+                total = sum(a * b for a, b in zip(rows[i], rows[j], strict=False))
+                made[correlation_label(block[j], block[i])] = np.asarray(total)
+        return made
+
+    def _effects(self, x: Floats, found: Mapping[str, Floats]) -> dict[str, Floats]:
+        """Standard normal effects of the subjects, whatever was sampled."""
+        spread, shape = list(self.plan.spread), x.shape[:-1]
+        if not spread:
+            return {}
+        values = x[..., self.population :].reshape(*shape, len(spread), self.subjects)
+        root = self.root(found)
+        z: dict[str, Floats] = {}
+        for j, name in enumerate(spread):
+            z[name] = values[..., j, :]
+            if name in self.centred:
+                rest = values[..., j, :] - np.asarray(self._typical(found, name))[..., None]
+                for k in range(j):
+                    rest = rest - root[..., j, k, None] * z[spread[k]]
+                z[name] = rest / root[..., j, j, None]
+        return {f"z_{name}": value for name, value in z.items()}
+
+    def root(self, found: Mapping[str, Floats]) -> Floats:
+        """Cholesky factor (..., q, q) of the random effects' covariance."""
+        spread = list(self.plan.spread)
+        sd = np.stack([found[spread_label(n)] for n in spread], axis=-1)
+        shape = sd.shape[:-1]
+        partial = {pair: np.zeros(int(np.prod(shape))) for pair in pairs(len(spread))}
+        for block, _, i, j in self.block_pairs:
+            value = 2.0 * found[partial_label(block[j], block[i])] - 1.0
+            partial[spread.index(block[i]), spread.index(block[j])] = np.ravel(value)
+        made = covariances(sd.reshape(-1, len(spread)), partial)[0]
+        return made.reshape(*shape, len(spread), len(spread))
+
+    def _typical(self, found: Mapping[str, Floats], name: str) -> Floats | float:
+        model = self.plan.model
+        return found[typical_label(model, name)] if name in self.plan.typical else base_value(model, name)
+
+    def _floors(self, found: Mapping[str, Floats]) -> dict[str, Floats]:
+        """log of the whole typical value of each free parameter above a floor."""
+        model = self.plan.model
+        values = {n: natural(p, np.asarray(self._typical(found, n))) for n, p in model.parameters.items()}
+        made = {}
+        for name, p in model.parameters.items():
+            if p.above is not None:
+                values[name] = values[name] + np.asarray(evaluate(p.above, values))
+                if name in self.plan.typical:
+                    made[f"log_{name}"] = np.log(values[name])
+        return made
+
+    def shapes(self) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Beta shape, row, column and start of row of each partial correlation, as the kernel takes them."""
+        order = list(self.plan.spread)
+        rows = [
+            (beta_shape(s, len(b), j), order.index(b[i]), order.index(b[j]), j == 0) for b, s, i, j in self.block_pairs
+        ]
+        table = np.asarray(rows, np.float64).reshape(-1, 4)
+        whole = table[:, 1:].astype(np.int64)
+        return table[:, 0].copy(), whole[:, 0].copy(), whole[:, 1].copy(), whole[:, 2].copy()

@@ -1,0 +1,186 @@
+r"""Priors and random effects of a hierarchical model: log density and its gradient, hand-derived.
+
+The unconstrained vector is [typical values | log sds of random effects | logits of partial correlations | log residual
+sds | random effects, effect after effect]. Random effects eta_i = L z_i, L = diag(sd) C with C the Cholesky factor of
+the correlations by partial correlations. Each effect is sampled either as z (non-centred) or as the individual value
+u = typical + eta (centred); with the effects in order,
+
+    z_j = (u_j - t_j - sum_{k<j} L_jk z_k)/L_jj        centred:      -z_j^2/2 - log L_jj
+    u_j = t_j + sum_{k<j} L_jk z_k + L_jj z_j          non-centred:  -z_j^2/2
+
+so that any mixture of both is the same law. Gradients are adjoints of these lines, last effect first.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pkpd.kernels.elementary import exp, expit, log
+from pkpd.kernels.intrinsics import inlined
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+_HALF_LOG_2PI = 0.9189385332046727418
+
+
+@inlined
+def normal_prior(x: F64, g: F64, at: int, location: F64, scale: F64) -> float:
+    """Normal priors of location.size values from x[at]; constants left out."""
+    total = 0.0
+    for k in range(location.size):
+        r = (x[at + k] - location[k]) / scale[k]
+        total -= 0.5 * r * r
+        g[at + k] -= r / scale[k]
+    return total
+
+
+@inlined
+def half_normal_prior(x: F64, g: F64, at: int, scale: F64, sd: F64) -> float:
+    """Half-normal priors of sds given by their logs, Jacobian included; fills `sd`; constants left out."""
+    total = 0.0
+    for k in range(scale.size):
+        sd[k] = exp(x[at + k])
+        r = sd[k] / scale[k]
+        total += x[at + k] - 0.5 * r * r
+        g[at + k] += 1.0 - r * r
+    return total
+
+
+@inlined
+def correlation_root(
+    x: F64, g: F64, at: int, shape: F64, row: I64, column: I64, first: I64, C: F64, rest: F64
+) -> float:
+    """Beta(b, b) priors of (1 + partial)/2 given by logits, Jacobian included; fills C (q, q) and rest (pairs,).
+
+    Pairs stand row by row; first = 1 where a row begins; rest = sqrt of what the columns before left of the row.
+    """
+    for i in range(C.shape[0]):
+        for j in range(C.shape[0]):
+            C[i, j] = 1.0 if i == j else 0.0
+    total, left = 0.0, 1.0
+    for k in range(shape.size):
+        y = x[at + k]
+        b = expit(y)
+        total += shape[k] * (-np.abs(y) - 2.0 * log(1.0 + exp(-np.abs(y))))
+        g[at + k] += shape[k] * (1.0 - 2.0 * b)
+        p = 2.0 * b - 1.0
+        left = 1.0 if first[k] == 1 else left
+        rest[k] = np.sqrt(left)
+        C[row[k], column[k]] = p * rest[k]
+        left *= 4.0 * b * expit(-y)
+        C[row[k], row[k]] = np.sqrt(left)
+    return total
+
+
+@inlined
+def correlation_root_back(
+    x: F64, g: F64, at: int, row: I64, column: I64, first: I64, C: F64, rest: F64, gC: F64
+) -> None:
+    """Adjoint of `correlation_root`: gC (q, q) -> g."""
+    later = 0.0
+    new = True
+    for k in range(row.size - 1, -1, -1):
+        i, j = row[k], column[k]
+        if new:
+            later = gC[i, i] * C[i, i]
+        b = expit(x[at + k])
+        c = expit(-x[at + k])
+        slope = gC[i, j] * rest[k] - later * (b - c) / (4.0 * b * c)
+        g[at + k] += slope * 2.0 * b * c
+        later += gC[i, j] * C[i, j]
+        new = first[k] == 1
+
+
+@inlined
+def spread_out(x: F64, at: int, t: F64, L: F64, who: I64, centred: I64, Z: F64, U: F64) -> float:
+    """Z (N, q) and the individual values U (N, P) on the parameters' scales; who (q,): parameter of each effect.
+
+    Returns the log density of the effects, constants left out.
+    """
+    N, q = Z.shape
+    total = 0.0
+    for i in range(N):
+        for p in range(U.shape[1]):
+            U[i, p] = t[p]
+    for j in range(q):
+        p = who[j]
+        base = at + j * N
+        for i in range(N):
+            s = t[p]
+            for k in range(j):
+                s += L[j, k] * Z[i, k]
+            v = x[base + i]
+            if centred[j] == 1:
+                Z[i, j] = (v - s) / L[j, j]
+                U[i, p] = v
+            else:
+                Z[i, j] = v
+                U[i, p] = s + L[j, j] * v
+            total -= 0.5 * Z[i, j] * Z[i, j]
+        if centred[j] == 1:
+            total -= N * log(L[j, j])
+    return total
+
+
+@inlined
+def spread_back(g: F64, at: int, L: F64, who: I64, centred: I64, Z: F64, gU: F64, gt: F64, gL: F64) -> None:
+    """Adjoint of `spread_out` and of its log density: gU (N, P) -> g of the effects, gt (P,), gL (q, q)."""
+    N, q = Z.shape
+    gz = np.zeros(q)
+    for i in range(N):
+        for j in range(q):
+            gz[j] = -Z[i, j]
+        for j in range(q - 1, -1, -1):
+            p = who[j]
+            mine = gU[i, p]
+            if centred[j] == 1:
+                w = gz[j] / L[j, j]
+                g[at + j * N + i] += mine + w
+                gU[i, p] = -w  # what is left of it belongs to the typical value
+                for k in range(j):
+                    gL[j, k] -= w * Z[i, k]
+                    gz[k] -= w * L[j, k]
+                gL[j, j] -= w * Z[i, j] + 1.0 / L[j, j]
+            else:
+                for k in range(j):
+                    gL[j, k] += mine * Z[i, k]
+                    gz[k] += mine * L[j, k]
+                gL[j, j] += mine * Z[i, j]
+                g[at + j * N + i] += gz[j] + mine * L[j, j]
+    for p in range(gt.size):
+        for i in range(N):
+            gt[p] += gU[i, p]
+
+
+@inlined
+def residuals(y: F64, f: F64, output: I64, terms: I64, sd: F64, gf: F64, gs: F64) -> float:
+    """Log density of the observations; gf (rows,) and gs (errors,), the gradients to predictions and sds.
+
+    terms (outputs, 3): place in `sd` of the additive, the proportional and the log error, -1 where there is none.
+    """
+    total = -_HALF_LOG_2PI * y.size
+    for r in range(y.size):
+        o = output[r]
+        a, b, c = terms[o, 0], terms[o, 1], terms[o, 2]
+        if c >= 0:
+            d = log(y[r]) - log(f[r])
+            u = d / sd[c]
+            total -= 0.5 * u * u + log(sd[c]) + log(y[r])
+            gf[r] = u / (sd[c] * f[r])
+            gs[c] += (u * u - 1.0) / sd[c]
+            continue
+        sa = sd[a] if a >= 0 else 0.0
+        sb = sd[b] if b >= 0 else 0.0
+        variance = sa * sa + sb * sb * f[r] * f[r]
+        d = y[r] - f[r]
+        u = d / variance
+        total -= 0.5 * (d * u + log(variance))
+        slope = 0.5 * (u * u - 1.0 / variance)
+        gf[r] = u + 2.0 * slope * sb * sb * f[r]
+        if a >= 0:
+            gs[a] += 2.0 * slope * sa
+        if b >= 0:
+            gs[b] += 2.0 * slope * sb * f[r] * f[r]
+    return total

@@ -1,0 +1,277 @@
+"""The compiled density: PyMC's own log density and gradient, families against each other, centring, several outputs."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from pkpd.bayes.centring import at_low, chosen, look, starting_point
+from pkpd.bayes.density import Density, density
+from pkpd.bayes.design import Path, design, measured_outputs
+from pkpd.bayes.plan import plan
+from pkpd.engine.build import compiled
+from pkpd.engine.solve import solve
+from pkpd.model.library import load
+from pkpd.model.records import Records
+from pkpd.model.spec import Model
+
+PKPD = """
+vtrial: model/1
+name: m
+covariates: {WT: {unit: kg, reference: 70}, SEX: {labels: {0: female, 1: male}, reference: 0}}
+states: {depot: mg, transit: mg, central: mg, site: mg/L, R1: "1", R2: "1", R3: "1", R4: "1"}
+parameters:
+  K:  {typical: 1.1 1/h, iiv: {typical: 0.5, prior: 1}, prior: {median: 1, sd: 1}, status: assumed}
+  CL: {typical: 2.0 L/h, iiv: {typical: 0.3, prior: 0.5}, prior: {median: 2, sd: 1}, effects: {WT: power GW, SEX: {1: FM}}, status: assumed}
+  V:  {typical: 20 L, iiv: {typical: 0.2, prior: 1}, prior: {median: 20, sd: 1}, effects: {WT: power 1 fixed}, status: assumed}
+  GW: {typical: 0.75 1, scale: identity, se: 0.1, status: assumed}
+  FM: {typical: 1.2 1, se: 0.1, status: assumed}
+  EM: {typical: 0.8 1, scale: logit, prior: {median: 0.8, sd: 1}, status: assumed}
+  C5: {typical: 3 mg/L, iiv: {typical: 0.4, prior: 1}, prior: {median: 3, sd: 1}, status: assumed}
+  KO: {typical: 0.1 1/h, prior: {median: 0.1, sd: 1}, status: assumed}
+  R0: {typical: 50 1, iiv: {typical: 0.1, prior: 1}, prior: {median: 50, sd: 1}, status: assumed}
+omega: {block: [CL, V, C5], lkj: 2}
+equations: |
+  C = central/V
+  I = EM*C/(C5 + C)
+  EFF = R0*(1 + 0.3*site/(C5 + site))
+  R1(0) = R0
+  R2(0) = R0
+  R3(0) = R0
+  R4(0) = R0
+  d/dt(depot) = -K*depot
+  d/dt(transit) = K*depot - K*transit
+  d/dt(central) = K*transit - CL*C
+  d/dt(site) = KO*C - KO*site
+  d/dt(R1) = KO*R0*(1 - I) - KO*R1
+  d/dt(R2) = KO*R0 - KO*(1 - I)*R2
+  d/dt(R3) = KO*R0*(1 + I) - KO*R3
+  d/dt(R4) = KO*R0 - KO*(1 + I)*R4
+doses: {depot: {bioavailability: 0.9, lag: 0.25 h}, central: {bioavailability: 1, lag: 0 h}}
+outputs:
+  CP: {is: C, error: {additive: {typical: 0.3 mg/L, prior: 1 mg/L}, proportional: {typical: 0.1, prior: 0.5}}}
+  P1: {is: R1, error: {log: {typical: 0.1, prior: 0.5}}}
+  P2: {is: R2, error: {log: {typical: 0.1, prior: 0.5}}}
+  P3: {is: R3, error: {additive: {typical: 3 1, prior: 5 1}}}
+  P4: {is: R4, error: {proportional: {typical: 0.1, prior: 0.5}}}
+  PE: {is: EFF, error: {additive: {typical: 3 1, prior: 5 1}}}
+"""
+DATA = """ID,TIME,AMT,DV,EVID,CMT,DVID,RATE,WT,SEX
+1,0,.,48,0,.,P1,.,82,0
+1,0,150,.,1,depot,.,0,82,0
+1,1,.,4.0,0,.,CP,.,82,0
+1,6,.,3.5,0,.,CP,.,82,0
+1,6,.,40,0,.,P1,.,82,0
+1,6,.,55,0,.,P3,.,82,0
+1,6,.,55,0,.,PE,.,82,0
+1,12,80,.,1,central,.,40,82,0
+1,20,.,4.5,0,.,CP,.,82,0
+1,30,.,30,0,.,P1,.,82,0
+1,30,.,60,0,.,P2,.,82,0
+2,0,120,.,1,depot,.,0,60,1
+2,2,.,4.2,0,.,CP,.,60,1
+2,9,.,2.5,0,.,CP,.,60,1
+2,9,.,41,0,.,P4,.,60,1
+2,9.5,60,.,1,central,.,0,60,1
+2,10,.,5.5,0,.,CP,.,60,1
+2,36,.,39,0,.,P4,.,60,1
+2,36,.,65,0,.,P2,.,60,1
+2,36,.,60,0,.,PE,.,60,1
+3,0,140,.,1,depot,.,0,71,1
+3,4,.,5.0,0,.,CP,.,71,1
+3,24,.,33,0,.,P1,.,71,1
+3,24,.,75,0,.,P3,.,71,1
+"""
+
+
+def built(text: str, data: str = DATA, path: Path = "auto", **given) -> tuple[Density, Records, Model]:
+    model = Model.parse(text)
+    records = Records.parse(data, model=model)
+    return (
+        density(plan(model, measured_outputs(model, records)), design(model, records, path=path, **given)),
+        records,
+        model,
+    )
+
+
+@pytest.fixture(scope="module")
+def pkpd():
+    return built(PKPD, first=0.25)
+
+
+def somewhere(made: Density, seed: int = 1) -> np.ndarray:
+    """A point of the prior, in the density's own form."""
+    every = made.with_centred(frozenset())
+    rng = np.random.default_rng(seed)
+    x = 0.3 * rng.normal(size=made.layout.size)
+    n_t, q, n_p, _ = made.layout.sizes
+    x[:n_t] += [p.location for p in made.layout.plan.typical.values()]
+    x[n_t : n_t + q] -= 1.0
+    x[n_t + q + n_p : made.layout.population] -= 1.0
+    return x if made.layout.centred == frozenset() else recentred(every, made, x)
+
+
+def recentred(old: Density, new: Density, x: np.ndarray) -> np.ndarray:
+    """The same subjects in the form of another density."""
+    named, out = old.layout.named(x), x.copy()
+    order, root = list(old.layout.plan.spread), old.layout.root(named)
+    z = np.stack([named[f"z_{n}"] for n in order])
+    v = out[old.layout.population :].reshape(len(order), -1)
+    for j, name in enumerate(order):
+        centre = old.layout._typical(named, name)
+        v[j] = centre + root[j] @ z if name in new.layout.centred else z[j]
+    return out
+
+
+def test_gradient_is_the_central_difference(pkpd):
+    made = pkpd[0]
+    for centred in ((), ("CL", "C5"), ("K", "CL", "V", "C5", "R0")):
+        own = made.with_centred(frozenset(centred))
+        x = somewhere(own)
+        exact = own(x)[1]
+        for k in range(len(x)):
+            h = 3e-4 * np.eye(len(x))[k]
+            difference = (8 * (own(x + h)[0] - own(x - h)[0]) - own(x + 2 * h)[0] + own(x - 2 * h)[0]) / 36e-4
+            assert exact[k] == pytest.approx(difference, rel=1e-6, abs=1e-5), (centred, k)
+
+
+def test_centring_changes_the_coordinates_only(pkpd):
+    """log p(u) = log p(z) - sum log du/dz, du/dz = the diagonal of the covariance's root, for every subject."""
+    made = pkpd[0]
+    x = somewhere(made)
+    value = made(x)[0]
+    root = np.diag(made.layout.root(made.layout.named(x)))
+    for centred in (("CL",), ("V", "C5"), ("K", "CL", "V", "C5", "R0")):
+        own = made.with_centred(frozenset(centred))
+        y = recentred(made, own, x)
+        places = [list(made.layout.plan.spread).index(n) for n in centred]
+        expected = value - made.layout.subjects * np.log(root[places]).sum()
+        assert own(y)[0] == pytest.approx(expected, rel=1e-12)
+        for name, z in own.layout.named(y).items():
+            np.testing.assert_allclose(z, made.layout.named(x)[name], rtol=1e-10, atol=1e-12, err_msg=name)
+
+
+def test_predictions_are_those_of_the_solver(pkpd):
+    """The four turnover models of Dayneka, Garg & Jusko (1993) and an effect compartment behind two equal absorption
+    stages, infusions, lag and share; the engine's solver at rtol 1e-11 is the witness.
+    """
+    made, records, model = pkpd
+    assert made.text.count("carried(grid") == 4
+    x = somewhere(made)
+    x[made.layout.population :] = 0.0
+    named = made.layout.named(x)
+    typical = {n: _natural(model, n, named) for n in model.parameters}
+    rows = []
+    for wt, sex in zip(records.covariates["WT"], records.covariates["SEX"], strict=True):
+        own = dict(typical)
+        own["CL"] *= (wt / 70) ** typical["GW"] * (typical["FM"] if sex == 1 else 1.0)
+        own["V"] *= wt / 70
+        rows.append([own[n] for n in model.parameters])
+    times = np.unique(records.time)
+    found = solve(compiled(model), np.array(rows), records.doses, times, rtol=1e-11, atol=1e-12).values
+    expected = found[records.subject, records.output, np.searchsorted(times, records.time)]
+    np.testing.assert_allclose(made.predictions(x), expected, rtol=1e-6, atol=1e-7)
+
+
+def _natural(model: Model, name: str, named: dict) -> float:
+    p = model.parameters[name]
+    label = name if p.scale == "identity" else f"{p.scale}_{name}"
+    value = float(named[label])
+    return {"log": np.exp, "logit": lambda v: 1 / (1 + np.exp(-v)), "identity": float}[p.scale](value)
+
+
+def test_families_agree(pkpd):
+    """Modes and nodes against the generated solver: values and gradients; its tolerance, 1e-6, is what differs."""
+    modes = pkpd[0]
+    ode, _, _ = built(PKPD, path="ode")
+    x = somewhere(modes)
+    (a, g), (b, h) = modes(x), ode(x)
+    assert a == pytest.approx(b, rel=1e-6)
+    assert np.abs(g - h).max() <= 1e-5 * np.abs(g).max()
+    np.testing.assert_allclose(modes.predictions(x), ode.predictions(x), rtol=2e-6, atol=1e-7)
+
+
+def test_it_is_the_pymc_model(pkpd):
+    """The value with Jacobian and the gradient of `population_model`, at three points, constants included."""
+    made, records, model = pkpd
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pkpd.bayes.likelihood import population_model
+
+        how = made.layout.plan
+        built_model = population_model(how, design(model, records, first=0.25))
+        start = built_model.initial_point()
+        logp, dlogp = built_model.compile_logp(mode="FAST_COMPILE"), built_model.compile_dlogp(mode="FAST_COMPILE")
+        for seed in range(3):
+            x = somewhere(made, seed)
+            point = _point(made, x, start)
+            value, gradient = made(x)
+            assert value == pytest.approx(float(logp(point)), rel=1e-11)
+            np.testing.assert_allclose(_flat(made, dlogp(point), start), gradient, rtol=1e-9, atol=1e-9)
+
+
+def _places(made: Density) -> dict[str, slice]:
+    """Place in our vector of each value variable of the PyMC model."""
+    layout = made.layout
+    n_t, q, n_p, n_e = layout.sizes
+    names = list(layout.named(np.zeros(layout.size)))
+    found = {name: slice(k, k + 1) for k, name in enumerate(names[:n_t])}
+    suffix = ["_log__"] * q + ["_logodds__"] * n_p + ["_log__"] * n_e
+    found |= {n + s: slice(n_t + k, n_t + k + 1) for k, (n, s) in enumerate(zip(names[n_t:], suffix))}
+    at = layout.population
+    for name in layout.plan.spread:
+        found[f"z_{name}"] = slice(at, at + layout.subjects)
+        at += layout.subjects
+    return found
+
+
+def _point(made: Density, x: np.ndarray, start: dict) -> dict:
+    places = _places(made)
+    assert set(places) == set(start)
+    return {name: x[places[name]].reshape(np.shape(start[name])) for name in start}
+
+
+def _flat(made: Density, g: np.ndarray, start: dict) -> np.ndarray:
+    """PyMC's gradient, in the order of its value variables, in ours."""
+    out, at = np.empty(made.layout.size), 0
+    for name, value in start.items():
+        size = int(np.size(value))
+        out[_places(made)[name]] = np.ravel(g[at : at + size])
+        at += size
+    return out
+
+
+def test_the_quick_look_finds_the_population(model, records):
+    """Theophylline: nlme's estimates (diag: ka 1.563, CL 2.769, V 31.48; sd .622, .265, .135) within 10 %."""
+    made = density(plan(model, "CP"), design(model, records))
+    seen = look(made)
+    assert not seen.failed
+    above, cl, v = np.exp(seen.x[:3])
+    assert [above + cl / v, cl, v] == pytest.approx([1.563, 2.769, 31.48], rel=0.1)
+    assert np.exp(seen.x[4:6]) == pytest.approx([0.265, 0.135], rel=0.2)
+    assert {c.name: c.centred for c in chosen(seen)} == {"KA": True, "CL": True, "V": False}
+    asked = {c.name: c for c in chosen(seen, {"V": True})}["V"]
+    assert asked.centred
+    assert asked.reason.startswith("asked for")
+    for centred in (frozenset(), frozenset({"KA", "CL"})):
+        own = made.with_centred(centred)
+        assert np.isfinite(own(starting_point(own, seen, 3))[0])
+
+
+def test_little_data_is_not_centred():
+    assert at_low(0.9, 50) > 0.9
+    assert at_low(0.02, 120) < 0.05
+
+
+def test_the_structure_chooses_the_family():
+    """Library texts: what is measured decides; a saturable elimination has no modes."""
+    rows = "ID,TIME,AMT,DV,EVID,DVID\n1,0,10,.,1,1\n1,2,.,1,0,1\n{}"
+    for name, more, behind in (
+        ("warfarin_pca", "1,4,.,90,0,2\n", ["PCA"]), ("warfarin_pca", "", []), ("theophylline", "", []),
+    ):  # fmt: skip
+        model = load(name)
+        made = design(model, Records.parse(rows.format(more), model=model)).family
+        assert made.name == "modes"
+        assert made.about["behind"] == behind
