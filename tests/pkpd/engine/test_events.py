@@ -302,6 +302,21 @@ def test_covariate_events_equal_segments_with_restarts(model, path, late):
     assert stats["HI"][0, 0] == pytest.approx(top, rel=1e-4)
 
 
+@pytest.mark.parametrize("path", ["closed", "ode"])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_steady_state_at_a_change_has_the_parameters_of_its_side(model, path, late):
+    """CL changes at the very time of the record: LOCF, the steady state is that of the new value; NOCB, of the old."""
+    after = P * np.array([1, 2, 1, 1, 1, 1, 1])
+    changes = Changes(
+        offsets=np.array([0, 1]), time=np.array([6.0]), parameters=after[None], late=np.array([late])
+    )  # fmt: skip
+    times = np.array([6.5, 9.0, 20.0])
+    found = solve(model, P[None], events(record(6, 100, CENTRAL, ii=12, ss=1)), times, changes=changes, path=path,
+                  **TIGHT)  # fmt: skip
+    steady = 100 * F2 / -np.expm1(-12 * (KE if late else 2 * KE))
+    np.testing.assert_allclose(found.values[0, 0], steady * np.exp(-2 * KE * (times - 6)) / 30, rtol=1e-8)
+
+
 def _many(n=40):
     """Subjects with every kind of record, in any number, and changes."""
     rng = np.random.default_rng(3)
