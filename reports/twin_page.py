@@ -14,7 +14,7 @@ from reports import rounding
 from reports.figures.twin import Course, Levels, course
 from reports.tables import Column, Facts, Items, Plots, Section, Table, Text
 
-__all__ = ["Page", "page", "render"]
+__all__ = ["Page", "chance", "page", "render"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,8 @@ def page(found: Account, units: Mapping[str, str]) -> Page:
     """The page's contents."""
     case = found.twins.case
     method = METHODS[int(found.twins.method[0])]
-    breaches = () if found.sound else (found.verdict, *found.outside, *found.warnings)
+    odd = any(d.unlikely for d in found.data)
+    breaches = () if found.sound and not odd else (found.verdict, *found.outside, *found.warnings)
     return Page(
         patient=found.id,
         byline=f"model {case.model.name} · {len(found.data)} levels, {len(case.doses.time)} doses",
@@ -60,11 +61,11 @@ def _answer(found: Account, units: Mapping[str, str]) -> tuple[str, ...]:
     said = [found.verdict]
     if found.chosen is not None:
         best = found.chosen.best
-        dose, harm = _regimen(best, units), _chance(best.toxic, best.toxic_mcse, found)
+        dose, harm = _regimen(best, units), chance(best.toxic, best.toxic_mcse, found)
         more = f", of {found.chosen.toxic} {harm}" if found.chosen.toxic else ""
         said.append(
             f"Best of {len(found.chosen.choices)} regimens: {dose}: the chance of {found.chosen.target} is "
-            f"{_chance(best.reached, best.reached_mcse, found)}{more}."
+            f"{chance(best.reached, best.reached_mcse, found)}{more}."
         )
         tied = [c for c in found.chosen.choices[1:] if c.tied]
         if tied:
@@ -83,7 +84,7 @@ def _at_the_end(forecast: Forecast, units: Mapping[str, str]) -> str:
     )
 
 
-def _chance(value: float, mcse: float, found: Account) -> str:
+def chance(value: float, mcse: float, found: Account) -> str:
     """A chance with its MCSE; where all draws agree, the limit that so many draws allow (the rule of three)."""
     least = 3.0 / max(float(found.twins.ess[0]), 3.0)
     if value < least or value > 1.0 - least:
@@ -162,12 +163,12 @@ def _doses(found: Account, units: Mapping[str, str]) -> tuple[Section, ...]:
     )  # fmt: skip
     rows, marks = [], []
     for k, c in enumerate(chosen.choices):
-        toxic = _chance(c.toxic, c.toxic_mcse, found) if chosen.toxic else "not asked"
+        toxic = chance(c.toxic, c.toxic_mcse, found) if chosen.toxic else "not asked"
         behind = "best" if k == 0 else f"{c.behind:.2f} ({c.behind_mcse:.2f})" + (", tied" if c.tied else "")
         number = rounding.number
         rows.append((
             _regimen(c, units), f"{number(c.median)} ({number(c.lower)} to {number(c.upper)})",
-            _chance(c.reached, c.reached_mcse, found), toxic, rounding.fixed(c.utility, 2), behind,
+            chance(c.reached, c.reached_mcse, found), toxic, rounding.fixed(c.utility, 2), behind,
         ))  # fmt: skip
         marks.append("" if c.tied else "control")
     notes = [

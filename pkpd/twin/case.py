@@ -197,6 +197,9 @@ def case_of(model: Model, records: Records, draws: PopulationDraws, *, until: fl
     All must have seen as many occasions (`groups`). Errors: InputError for what a twin cannot do yet.
     """
     _able(model, records)
+    if draws.names != tuple(model.parameters) or draws.eta_names != model.eta_names:
+        remedy = "take the draws of a fit of this model, or its published values"
+        raise InputError("the draws are of other parameters or random effects", field="draws", remedy=remedy)
     constant = {k: v for k, v in records.covariates.items() if k in model.covariates}
     series = {k: v for k, v in records.series.items() if k in model.covariates}
     last = max([*records.time.tolist(), *records.doses.time.tolist(), 0.0])

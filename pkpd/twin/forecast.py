@@ -77,7 +77,7 @@ def folk(twins: Twins, patients: Ints) -> People:
     """Every particle of some patients, patient after patient."""
     size = twins.draw.shape[1]
     who = np.repeat(patients, size)
-    draw, x = twins.draw[patients].ravel(), twins.x[patients].reshape(len(who), -1)
+    draw, x = twins.draw[patients].ravel(), twins.x[patients].reshape(len(who), twins.x.shape[2])
     z, _ = twins.case.coordinates.effects(draw, x)
     ahead = Ahead(seed=twins.seed, particle=np.tile(np.arange(size), len(patients)))
     return people(twins.case, who, draw, z, ahead=ahead)

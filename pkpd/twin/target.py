@@ -65,7 +65,7 @@ def modes(case: Case, *, seed: int) -> Mode:
     n, size = len(case), case.coordinates.size
     x, value = _start(case, seed)
     who = np.repeat(np.arange(n), STARTS)
-    found = _climbed(case, who, x.reshape(-1, size), value.ravel())
+    found = _climbed(case, who, x.reshape(n * STARTS, size), value.ravel())
     shaped = Mode(**{k: getattr(found, k).reshape(n, STARTS, *getattr(found, k).shape[1:]) for k in Mode.__slots__})
     return _distinct(shaped)
 

@@ -48,8 +48,10 @@ class Target:
     limit: float = np.nan
 
     @classmethod
-    def parse(cls, text: str, model: Model, *, field: str = "target") -> Target:
-        """The target of a text. Errors: InputError with what may be written.
+    def parse(cls, text: str, model: Model, *, field: str = "target", default: str | None = None) -> Target:
+        """The target of a text. default: the output where the text names none (else the model's first).
+
+        Errors: InputError with what may be written.
 
         >>> from pkpd.model.library import load
         >>> Target.parse("AUC24 400..600", load("goti_vancomycin")).low
@@ -70,7 +72,7 @@ class Target:
         if not low <= high:
             raise InputError("the range is empty", field=field, value=text, remedy="write the smaller number first")
         return cls(
-            metric=metric, output=_output(found["output"], model, field), low=low, high=high,
+            metric=metric, output=_output(found["output"] or default, model, field), low=low, high=high,
             window=float(found["window"] or 24.0), limit=float(found["limit"] or np.nan),
         )  # fmt: skip
 

@@ -109,10 +109,15 @@ def of_case(case: Case, *, seed: int = SEED, settings: Settings | None = None) -
     for round_ in range(1, chosen.rounds + 1):
         found = _again(found, round_)
     for patient in np.flatnonzero(_weak(found)).tolist():
-        found = _tempered(found, patient)
-    for patient in np.flatnonzero(found.method == METHODS.index("failed")).tolist() if chosen.nuts else ():
+        found = _tempered(found, patient) if np.isfinite(found.weight[patient]).all() else _impossible(found, patient)
+    for patient in np.flatnonzero(_failed(found)).tolist() if chosen.nuts else ():
         found = _sampled(found, patient)
     return found
+
+
+def _failed(found: Twins) -> NDArray[np.bool_]:
+    """Those that failed although some particle can explain the data."""
+    return np.asarray((found.method == METHODS.index("failed")) & np.isfinite(found.weight).all(axis=1))
 
 
 def _packed(case: Case, settings: Settings, seed: int, tops: Mode, *, cloud: Cloud) -> Twins:
@@ -186,6 +191,25 @@ def _tempered(found: Twins, patient: int) -> Twins:
     said += [] if good else [_trouble(made)]
     return _placed(found, patient, made.particles.draw, made.particles.x, ess=ess if good else 0.0,
                    method=METHODS.index("tempering" if good else "failed"), said=said)  # fmt: skip
+
+
+def _impossible(found: Twins, patient: int) -> Twins:
+    """No particle can explain the data: say which row."""
+    from pkpd.twin.forecast import folk
+    from pkpd.twin.likelihood import pointwise
+
+    case = found.case
+    density = pointwise(case, folk(found, np.asarray([patient], np.int64)), case.levels)
+    rows = np.flatnonzero(~np.isfinite(density).any(axis=0) & case.levels.there[patient])
+    names = list(case.model.outputs)
+    levels = case.levels
+    cells = [(names[levels.output[patient, t]], levels.value[patient, t], levels.time[patient, t]) for t in rows]
+    why = "(before any drug, no error there, or not solved)"
+    said = ["no particle can explain the data"]
+    said += [f"{name} {value:g} at {time:g} h is impossible under the model {why}" for name, value, time in cells]
+    warnings, method = list(found.warnings), found.method.copy()
+    warnings[patient], method[patient] = tuple(said), METHODS.index("failed")
+    return replace(found, warnings=tuple(warnings), method=method)
 
 
 def _trouble(made: Tempered) -> str:

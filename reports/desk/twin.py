@@ -148,10 +148,14 @@ def _domain(model: Model, records: Records) -> tuple[Model, tuple[str, ...]]:
 
 
 def _inferred(model: Model, records: Records, draws: PopulationDraws, order: Order) -> Twins:
+    from pkpd.ground.errors import InputError
     from pkpd.twin.twin import Settings, twins
 
-    settings = Settings(particles=order.particles)
-    return twins(model, records, draws, seed=order.seed, settings=settings)
+    found = twins(model, records, draws, seed=order.seed, settings=Settings(particles=order.particles))
+    if not np.isfinite(found.weight).all():
+        remedy = "check that row, its units, and the doses before it"
+        raise InputError("; ".join(found.warnings[0]), file=order.data, remedy=remedy)
+    return found
 
 
 def _streamed(model: Model, made: Twins, draws: PopulationDraws, *, text: str) -> tuple[Twins, tuple[Any, ...]]:
@@ -218,9 +222,10 @@ def _chosen(made: Twins, aim: Aim) -> Chosen | None:
             )
         return None
     model = made.case.model
-    toxic = None if aim.toxic is None else Target.parse(aim.toxic, model, field="--toxic")
+    measured = list(model.outputs)[int(made.case.records.output.min())]
+    toxic = None if aim.toxic is None else Target.parse(aim.toxic, model, field="--toxic", default=measured)
     return choose(
-        made, _candidates(made, aim), Target.parse(aim.target, model, field="--target"),
+        made, _candidates(made, aim), Target.parse(aim.target, model, field="--target", default=measured),
         start=_start(made) if aim.start is None else aim.start, horizon=aim.horizon, toxic=toxic, penalty=aim.penalty,
     )  # fmt: skip
 
@@ -300,8 +305,9 @@ def _said(found: Account, order: Order, page: str) -> None:
     if found.chosen is not None:
         best = found.chosen.best
         c = best.candidate
-        say.result(
-            f"best: {c.amount:g} every {c.every:g} h over {c.duration:g} h: P(target) {best.reached:.3f} "
-            f"(MCSE {best.reached_mcse:.3f}), P(toxic) {best.toxic:.3f} (MCSE {best.toxic_mcse:.3f})"
-        )
+        from reports.twin_page import chance
+
+        harm = f", P(toxic) {chance(best.toxic, best.toxic_mcse, found)}" if found.chosen.toxic else ""
+        reached = chance(best.reached, best.reached_mcse, found)
+        say.result(f"best: {c.amount:g} every {c.every:g} h over {c.duration:.3g} h: P(target) {reached}{harm} (MCSE)")
     say.result(f"{paths['page']}, {paths['json']}")

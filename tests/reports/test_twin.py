@@ -89,6 +89,7 @@ def test_a_patient_outside_the_domain_is_flagged_and_not_sound(tmp_path):
 def test_a_level_off_by_ten_is_flagged(tmp_path):
     _, answer, page = _run(tmp_path, DATA.replace("24.1", "241"))
     assert any(d["unlikely"] for d in answer["data"])
+    assert "Read this first" in page
     assert "check them first" in page
 
 
@@ -117,6 +118,27 @@ def test_bad_orders_are_one_line_and_2(tmp_path, capsys, more, words):
     said = capsys.readouterr().err
     assert words in said
     assert "Traceback" not in said
+
+
+def test_a_fit_s_posterior_is_the_population_and_is_named(tmp_path):
+    from pkpd import posterior
+    from pkpd.model.library import load
+    from pkpd.model.variability import published
+
+    model = load("goti_vancomycin")
+    for ok, code in ((True, 0), (False, 3)):
+        fit = posterior.Posterior(
+            draws=published(model, 50, 1), model=model, diagnostics={"ok": ok, "verdict": "R-hat 2."}
+        )
+        path = posterior.write(fit, tmp_path / "posterior.parquet")
+        if ok:
+            _, answer, _ = _run(tmp_path, DATA, "--posterior", str(path))
+            assert answer["inputs"]["source"] == f"posterior {fit.digest}"
+        else:
+            (tmp_path / "p.csv").write_text(DATA)
+            order = ["twin", str(tmp_path / "p.csv"), "--model", "goti_vancomycin", "--out", str(tmp_path / "o")]
+            assert main([*order, "--posterior", str(path)]) == code
+            assert main([*order, "--posterior", str(path), "--force"]) == 0
 
 
 def test_several_patients_need_a_name(tmp_path, capsys):

@@ -15,7 +15,8 @@ from pkpd.twin.fhir import read
 WHO = {"reference": "Patient/P7"}
 
 
-def _seen(name, code, value, unit, when, **more):
+def _seen(name, code, quantity, when, **more):
+    value, unit = quantity
     return {
         "resourceType": "Observation", "id": name, "status": "final", "subject": WHO,
         "code": {"coding": [{"system": "http://loinc.org", "code": code}], "text": code},
@@ -23,23 +24,23 @@ def _seen(name, code, value, unit, when, **more):
     }  # fmt: skip
 
 
-def _dose(name, start, end, value, unit):
+def _dose(name, period, value, unit):
     return {
         "resourceType": "MedicationAdministration", "id": name, "status": "completed", "subject": WHO,
         "medicationCodeableConcept": {"text": "Vancomycin infusion"},
-        "effectivePeriod": {"start": start, "end": end}, "dosage": {"dose": {"value": value, "code": unit}},
+        "effectivePeriod": {"start": period[0], "end": period[1]}, "dosage": {"dose": {"value": value, "code": unit}},
     }  # fmt: skip
 
 
 RESOURCES = [
     {"resourceType": "Patient", "id": "P7", "gender": "female", "birthDate": "1960-05-01"},
-    _seen("w", "29463-7", 72, "kg", "2026-11-20T07:00:00+00:00"),
-    _seen("c", "2160-0", 1.4, "mg/dL", "2026-11-20T07:00:00+00:00"),
-    _seen("d", "DIAL", 0, "1", "2026-11-20T07:00:00+00:00"),
-    _dose("m2", "2026-11-20T20:00:00+00:00", "2026-11-20T21:00:00+00:00", 1000, "mg"),
-    _dose("m1", "2026-11-20T09:00:00+01:00", "2026-11-20T10:00:00+01:00", 1, "g"),
-    _seen("l1", "20578-1", 28.3, "ug/mL", "2026-11-20T22:30:00+00:00"),
-    _seen("l2", "CP", 2, "mg/L", "2026-11-21T07:30:00+00:00", comparator="<"),
+    _seen("w", "29463-7", (72, "kg"), "2026-11-20T07:00:00+00:00"),
+    _seen("c", "2160-0", (1.4, "mg/dL"), "2026-11-20T07:00:00+00:00"),
+    _seen("d", "DIAL", (0, "1"), "2026-11-20T07:00:00+00:00"),
+    _dose("m2", ("2026-11-20T20:00:00+00:00", "2026-11-20T21:00:00+00:00"), 1000, "mg"),
+    _dose("m1", ("2026-11-20T09:00:00+01:00", "2026-11-20T10:00:00+01:00"), 1, "g"),
+    _seen("l1", "20578-1", (28.3, "ug/mL"), "2026-11-20T22:30:00+00:00"),
+    _seen("l2", "CP", (2, "mg/L"), "2026-11-21T07:30:00+00:00", comparator="<"),
 ]
 
 
@@ -80,7 +81,7 @@ def _changed(place, **values):
     (_changed(7, valueQuantity={"value": 2, "code": "mg/L", "comparator": ">"}), "comparator"),
     ([*RESOURCES, {"resourceType": "Device", "id": "x"}], "Device/x"),
     ([r for r in RESOURCES if r.get("id") != "c"], "CRCL.*does not say"),
-    ([*RESOURCES, _seen("w2", "29463-7", 80, "kg", "2026-11-21T07:00:00+00:00")], "WT.*several values"),
+    ([*RESOURCES, _seen("w2", "29463-7", (80, "kg"), "2026-11-21T07:00:00+00:00")], "WT.*several values"),
     (_changed(5, effectivePeriod={"start": "2026-11-20T10:00:00+01:00", "end": "2026-11-20T09:00:00+01:00"}), "ends before"),
     ([{**RESOURCES[4], "effectivePeriod": None, "effectiveDateTime": "2026-11-20T20:00:00+00:00",
        "dosage": {"dose": {"value": 1, "code": "g"}, "rateQuantity": {"value": 1, "code": "g/h"}}}, *RESOURCES], "rate"),
