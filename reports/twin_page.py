@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pkpd.twin.account import Account
+from pkpd.twin.accounts import Account
 from pkpd.twin.dosing import Choice
-from pkpd.twin.forecast import Forecast
+from pkpd.twin.forecasting import Forecast
 from pkpd.twin.twin import METHODS
 from reports import rounding
 from reports.figures.twin import Course, Levels, course

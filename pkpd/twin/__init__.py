@@ -6,10 +6,10 @@ A door of its own: `from pkpd.twin import twins`. No sampler is imported.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pkpd.twin.account import Account, account
+    from pkpd.twin.accounts import Account, account
     from pkpd.twin.dosing import Candidate, choose
     from pkpd.twin.fit_checks import data_checks
-    from pkpd.twin.forecast import Forecast, forecast
+    from pkpd.twin.forecasting import Forecast, forecast
     from pkpd.twin.sequential import Filter, begun, updated
     from pkpd.twin.targets import Target
     from pkpd.twin.twin import Settings, Twins, twins
@@ -32,9 +32,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Account": "account", "Candidate": "dosing", "Filter": "sequential", "Forecast": "forecast", "Settings": "twin",
-    "Target": "targets", "Twins": "twin", "account": "account", "begun": "sequential", "choose": "dosing",
-    "data_checks": "fit_checks", "forecast": "forecast", "twins": "twin", "updated": "sequential",
+    "Account": "accounts", "Candidate": "dosing", "Filter": "sequential", "Forecast": "forecasting", "Settings": "twin",
+    "Target": "targets", "Twins": "twin", "account": "accounts", "begun": "sequential", "choose": "dosing",
+    "data_checks": "fit_checks", "forecast": "forecasting", "twins": "twin", "updated": "sequential",
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pkpd.ground.errors import InputError
 from pkpd.model.regimen import Events, Schedule
-from pkpd.twin.forecast import folk, followed, quantiles
+from pkpd.twin.forecasting import folk, followed, quantiles
 from pkpd.twin.likelihood import People
 from pkpd.twin.targets import Target
 from pkpd.twin.twin import Twins

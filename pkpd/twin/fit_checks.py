@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pkpd.model.records import Records
 from pkpd.model.spec import Model
-from pkpd.twin.forecast import folk
+from pkpd.twin.forecasting import folk
 from pkpd.twin.likelihood import errors, fitted, log_below, pointwise
 from pkpd.twin.psis import smoothed
 from pkpd.twin.twin import Twins

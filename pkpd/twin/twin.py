@@ -195,7 +195,7 @@ def _tempered(found: Twins, patient: int) -> Twins:
 
 def _impossible(found: Twins, patient: int) -> Twins:
     """No particle can explain the data: say which row."""
-    from pkpd.twin.forecast import folk
+    from pkpd.twin.forecasting import folk
     from pkpd.twin.likelihood import pointwise
 
     case = found.case

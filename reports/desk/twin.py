@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pkpd.model.records import Records
     from pkpd.model.spec import Model
     from pkpd.model.variability import PopulationDraws
-    from pkpd.twin.account import Account, Inputs
+    from pkpd.twin.accounts import Account, Inputs
     from pkpd.twin.dosing import Candidate, Chosen
     from pkpd.twin.sequential import Filter
     from pkpd.twin.twin import Twins
@@ -180,7 +180,7 @@ def _lines() -> Iterator[str]:
 
 def _now(state: Filter) -> dict[str, Any]:
     """The true level at the last row, and its 90 % interval."""
-    from pkpd.twin.forecast import forecast
+    from pkpd.twin.forecasting import forecast
     from pkpd.twin.sequential import as_twins
 
     last = float(np.nanmax(state.case.levels.time))
@@ -191,14 +191,14 @@ def _now(state: Filter) -> dict[str, Any]:
 
 def _inputs(made: Twins, model: Model, draws: PopulationDraws, source: str) -> Inputs:
     """Hashes of what went in; the model as it is written, whatever its ranges."""
-    from pkpd.twin.account import Inputs
+    from pkpd.twin.accounts import Inputs
 
     return replace(Inputs.of(made, draws, source), model=model.digest)
 
 
 def _account(made: Twins, inputs: Inputs, aim: Aim, *, far: tuple[str, ...], updates: Sequence[Any]) -> Account:
     from pkpd.model.dimensions import units_of
-    from pkpd.twin.account import account
+    from pkpd.twin.accounts import account
 
     chosen = _chosen(made, aim)
     last = float(np.nanmax(made.case.levels.time))

@@ -16,7 +16,7 @@ from pkpd.model.records import Records
 from pkpd.model.variability import individual, point, published, random_effects
 from pkpd.physiology import ckd_epi_2021, cockcroft_gault
 from pkpd.residual import observe, of_draws
-from pkpd.twin.forecast import forecast
+from pkpd.twin.forecasting import forecast
 from pkpd.twin.likelihood import people
 from pkpd.twin.likelihood import solved as particles_solved
 from pkpd.twin.sequential import begun, from_prior, updated

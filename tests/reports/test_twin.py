@@ -154,6 +154,6 @@ def test_the_twin_loads_no_sampler(tmp_path):
     import subprocess
     import sys
 
-    code = "import sys, pkpd.twin.twin, pkpd.twin.account, reports.twin_page; print([m for m in ('pymc', 'nutpie', 'arviz', 'pytensor') if m in sys.modules])"
+    code = "import sys, pkpd.twin.twin, pkpd.twin.accounts, reports.twin_page; print([m for m in ('pymc', 'nutpie', 'arviz', 'pytensor') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

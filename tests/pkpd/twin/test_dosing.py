@@ -13,7 +13,7 @@ from pkpd.model.spec import Model
 from pkpd.model.variability import point
 from pkpd.twin.dosing import Candidate, choose, metric, regimen
 from pkpd.twin.fit_checks import data_checks, outside
-from pkpd.twin.forecast import folk, forecast, quantiles
+from pkpd.twin.forecasting import folk, forecast, quantiles
 from pkpd.twin.targets import Target
 from pkpd.twin.twin import Settings, twins
 

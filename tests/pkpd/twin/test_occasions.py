@@ -7,7 +7,7 @@ import numpy as np
 from pkpd.model.records import Records
 from pkpd.model.spec import Model
 from pkpd.model.variability import point
-from pkpd.twin.forecast import forecast
+from pkpd.twin.forecasting import forecast
 from pkpd.twin.sequential import from_prior
 from pkpd.twin.twin import Settings, twins
 

@@ -208,3 +208,16 @@ def test_a_changed_past_is_refused():
     for old, new in (("14.1", "14.2"), ("1000", "500")):
         with pytest.raises(InputError, match="has changed"):
             updated(state, Records.parse(BOLUS_DATA.replace(old, new) + "A,40,.,1.0,0,0\n", model=model))
+
+
+def test_the_door_gives_functions_whatever_was_imported_before():
+    """A module of the same name would hide a function once it is imported."""
+    from importlib import import_module
+    from pkgutil import iter_modules
+
+    import pkpd.twin
+
+    for module in iter_modules(pkpd.twin.__path__):
+        import_module(f"pkpd.twin.{module.name}")
+    assert all(callable(getattr(pkpd.twin, name)) for name in pkpd.twin.__all__)
+    assert sorted(pkpd.twin.__all__) == list(pkpd.twin.__all__)

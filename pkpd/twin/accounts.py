@@ -17,7 +17,7 @@ from pkpd.model.variability import PopulationDraws
 from pkpd.posterior import draws_digest
 from pkpd.twin.dosing import Choice, Chosen, regimen
 from pkpd.twin.fit_checks import Datum, data_checks, unusual
-from pkpd.twin.forecast import Forecast, folk, forecast, quantiles
+from pkpd.twin.forecasting import Forecast, folk, forecast, quantiles
 from pkpd.twin.sequential import Update
 from pkpd.twin.twin import METHODS, Twins
 
