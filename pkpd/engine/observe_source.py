@@ -99,8 +99,8 @@ def observe(X, base, columns, offsets, time, given, state, length, rate, times, 
     total = first[n]
     solve(P, first, when[:total].copy(), kind[:total].copy(), target[:total].copy(), amount[:total].copy(),
           np.empty((0, 4)), np.empty(0, np.int32), np.empty((0, P.shape[1])), start, times.copy(), False,
-          np.empty(0, np.int64), none, none, settings[0], settings[1], np.int64(settings[2]), none, none, values,
-          np.empty((n, 0, 3, 0)), status)
+          np.empty(0, np.int64), none, none, np.empty(0), settings[0], settings[1], np.int64(settings[2]), none, none,
+          values, np.empty((n, 0, 7, 0)), status)
     prediction, gradient = np.empty(rows), np.zeros((rows, K))
     for r in range(rows):
         i, j, o = subject[r], column[r], output[r]
