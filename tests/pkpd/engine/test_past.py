@@ -100,6 +100,16 @@ def test_steady_state_of_a_rate_by_time_since_dose():
     np.testing.assert_allclose(found.values, wanted.values, rtol=1e-8)
 
 
+def test_no_time_passes_since_no_dose():
+    """A' = TAD: 0 until the first dose, at a change of parameters before it too; then (t - dose)^2/2."""
+    start, stop = TAD.index("states:"), TAD.index("parameters:")
+    text = TAD[:start] + "states: {A: mg, B: h^2}\n" + TAD[stop:]
+    text = text.replace("-KT*A\n", "-KT*A\n  d/dt(B) = TAD\n").replace("{CP: {is: C}}", "{B: {is: B}}")
+    moved = Changes(offsets=np.array([0, 1]), time=np.array([1.0]), parameters=P, late=np.array([False]))
+    found = solve(compiled(Model.parse(text)), P, events(record(5.0)), [0.5, 4.0, 5.0, 8.0], changes=moved, **TIGHT)
+    np.testing.assert_allclose(found.values[0, 0], [0, 0, 0, 4.5], atol=1e-9)
+
+
 def test_sensitivities_of_a_rate_by_time_since_dose():
     """Witness: central differences of the closed form above."""
     times, h = np.array([3.0, 13.0, 29.0]), 1e-5
