@@ -152,8 +152,9 @@ def account(
         plan = regimen(one, 0, chosen.best.candidate, start=chosen.start, horizon=chosen.horizon)
         ahead = np.linspace(chosen.start, chosen.start + chosen.horizon, POINTS)
         planned = tuple(forecast(one, ahead, output=name, schedule=plan, levels=LEVELS) for name in _outputs(one))
-    said = (*one.warnings[0], *unusual(one, 0))
-    verdict, sound = _verdict(one, tuple(outside), data)
+    far = unusual(one, 0)
+    said = (*one.warnings[0], *far)
+    verdict, sound = _verdict(one, tuple(outside), data, far)
     return Account(
         twins=one, patient=0, inputs=inputs, verdict=verdict, sound=sound, warnings=said, outside=tuple(outside),
         parameters=_parameters(one, units or {}), data=data, chosen=chosen, updates=tuple(updates),
@@ -208,17 +209,24 @@ def _parameters(twins: Twins, units: Mapping[str, str]) -> tuple[Parameter, ...]
     return tuple(found)
 
 
-def _verdict(twins: Twins, outside: tuple[str, ...], data: tuple[Datum, ...]) -> tuple[str, bool]:
+def _verdict(twins: Twins, outside: tuple[str, ...], data: tuple[Datum, ...], far: tuple[str, ...]) -> tuple[str, bool]:
     """(one sentence, whether the numbers may be used)."""
     if not twins.ok(0):
         return "The posterior could not be computed reliably: do not use these numbers.", False
     if outside:
         return "The patient lies outside the model's domain: these numbers are an extrapolation.", False
+    wild = [d for d in data if d.contradicts]
+    if wild or far:
+        what = f"{_named(wild)} contradict" if wild else "The patient's own parameters contradict"
+        return f"{what} the model for this patient: do not use these numbers before the data are checked.", False
     odd = [d for d in data if d.unlikely]
     if odd:
-        what = ", ".join(f"{d.output} at {d.time:g} h" for d in odd)
         return (
-            f"{len(odd)} of {len(data)} data do not fit this patient's own posterior ({what}): check them first.",
+            f"{len(odd)} of {len(data)} data do not fit this patient's own posterior ({_named(odd)}): check them.",
             True,
         )
     return "The posterior is sound, the patient is inside the model's domain, and the data fit.", True
+
+
+def _named(data: Sequence[Datum]) -> str:
+    return ", ".join(f"{d.output} at {d.time:g} h" for d in data)

@@ -18,6 +18,7 @@ __all__ = ["UNLIKELY", "Datum", "data_checks", "outside", "relaxed", "unusual"]
 
 Floats = NDArray[np.float64]
 UNLIKELY = 0.01
+CONTRADICTS = 1e-4
 FAR = 3.5
 
 
@@ -40,6 +41,11 @@ class Datum:
     def unlikely(self) -> bool:
         """p < 0.01 by either."""
         return bool(min(self.p, self.p_others) < UNLIKELY)
+
+    @property
+    def contradicts(self) -> bool:
+        """p < 0.0001 by either: one good datum in some thousand."""
+        return bool(min(self.p, self.p_others) < CONTRADICTS)
 
 
 def data_checks(twins: Twins, patient: int = 0) -> tuple[Datum, ...]:

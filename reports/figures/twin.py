@@ -51,8 +51,8 @@ def course(
         if planned is not None:
             _bands(axis, planned, NEXT, "Best regimen")
         axis.axvline(now, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-        axis.annotate("last level", (now, 1.0), xycoords=("data", "axes fraction"), xytext=(3, -10),
-                      textcoords="offset points", color=MUTED, fontsize=8)  # fmt: skip
+        axis.annotate("last level", (now, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 3),
+                      textcoords="offset points", ha="center", color=MUTED, fontsize=8)  # fmt: skip
         top = _top(past, planned, levels)
         axis.plot(list(doses), np.full(len(doses), 0.0), "|", color=INK, markersize=9, clip_on=False, label="Dose")
         _points(axis, levels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -13,9 +13,11 @@ from pkpd.engine.solve import solve
 from pkpd.ground.streams import Purpose, normals, uniforms
 from pkpd.model.library import load
 from pkpd.model.records import Records
+from pkpd.model.spec import Model
 from pkpd.model.variability import individual, point, published, random_effects
 from pkpd.physiology import ckd_epi_2021, cockcroft_gault
 from pkpd.residual import observe, of_draws
+from pkpd.twin.fit_checks import Datum, data_checks
 from pkpd.twin.forecasting import forecast
 from pkpd.twin.likelihood import people
 from pkpd.twin.likelihood import solved as particles_solved
@@ -145,6 +147,74 @@ def cpu() -> Measured:
     return Measured(
         max(spent), f"reading, posterior, forecast; worst of 4 warm seeds; a patient alone, 200 points: {alone:.0f}"
     )
+
+
+@row("twin.flags", unit="share of good data flagged at p < 0.01", bar="<= 0.03")
+def flags() -> Measured:
+    """Good data of the first 400 patients of a ward; then the second level five times too high."""
+    model = load("goti_vancomycin")
+    head, *lines = ward(SEEDS[0]).text.split("\n")
+    lines = [line for line in lines if int(line.split(",", 1)[0]) < 400]
+    found = _flagged(model, "\n".join([head, *lines]))
+    wrong, seen = [], set()
+    for line in reversed(lines):
+        cells = line.split(",")
+        if cells[5] == "0" and cells[0] not in seen:
+            seen.add(cells[0])
+            cells[4] = repr(5.0 * float(cells[4]))
+        wrong.append(",".join(cells))
+    caught = _flagged(model, "\n".join([head, *reversed(wrong)]))
+    share, power = (
+        np.mean([any(d.unlikely for d in p) for p in caught]),
+        np.mean([any(d.contradicts for d in p) for p in caught]),
+    )
+    data = [d for patient in found for d in patient]
+    by_others = np.mean([d.p_others < 0.01 for d in data])
+    stopped = np.mean([any(d.contradicts for d in p) for p in found])
+    note = (
+        f"{len(data)} data; by the others alone {by_others:.4f}; patients refused {stopped:.4f}; second level five times too "
+        f"high: flagged {share:.2f}, refused {power:.2f}"
+    )
+    return Measured(float(np.mean([d.unlikely for d in data])), note)
+
+
+def _flagged(model: Model, text: str) -> list[tuple[Datum, ...]]:
+    found = twins(model, Records.parse(text, model=model), point(model), settings=Settings(nuts=False))
+    return [data_checks(found, i) for i in range(len(found))]
+
+
+@row("twin.coverage_uncertain", unit="coverage of 90 % intervals, population uncertain", bar="0.88 .. 0.92")
+def coverage_uncertain() -> Measured:
+    """Every patient has a population of its own, drawn from the uncertainty that the twin is given."""
+    shares = np.asarray([_uncertain(seed, 1500) for seed in (66, 67, 68, 69)])
+    each = ", ".join(f"{share:.4f}" for share in shares[:, 0])
+    note = f"4 x 1,500 patients, se {SPREAD}: {each}; with the uncertainty left out {shares[:, 1].mean():.4f}"
+    return Measured(float(shares[:, 0].mean()), note)
+
+
+SPREAD = {"CL": 0.15, "VC": 0.3, "VP": 0.3, "Q": 0.3, "ECRCL": 0.15}
+
+
+def _uncertain(seed: int, n: int) -> tuple[float, float]:
+    """Coverage with the population's uncertainty, and with it left out."""
+    model = load("goti_vancomycin")
+    vague = replace(model, parameters={k: replace(p, se=SPREAD.get(k, p.se)) for k, p in model.parameters.items()})
+    data, truth, who = ward(seed, n), published(vague, n, 987 + seed), np.arange(n)
+    records = Records.parse(data.text, model=model)
+    covariates = {name: data.covariates[name][:, None] for name in ("CRCL", "WT", "DIAL")}
+    z = random_effects(model, seed, subject=who, replicate=np.asarray([3]))[0, :, 0][:, None]
+    root = np.linalg.cholesky(truth.omega)
+    parameters = individual(vague, truth.typical, root, covariates, z=np.ascontiguousarray(z))[:, 0]
+    asked = np.column_stack([records.time.reshape(n, 2), data.time])
+    f = solve(compiled(model), parameters, records.doses, asked).values[:, 0]
+    noise = normals(seed, Purpose.RESIDUAL, subject=who[:, None], replicate=3, index=np.arange(3)[None])
+    y = observe(of_draws(point(model), "CP"), f, noise)
+    told = replace(records, dv=y[:, :2].ravel())
+    shares = []
+    for draws in (published(vague, 2000, 1), published(model, 1, 1)):
+        ahead = forecast(twins(vague, told, draws, seed=1), data.time[:, None], levels=(0.05, 0.95)).measured[:, :, 0]
+        shares.append(float(np.mean((y[:, 2] >= ahead[:, 0]) & (y[:, 2] <= ahead[:, 1]))))
+    return shares[0], shares[1]
 
 
 BANDS = {

@@ -86,11 +86,13 @@ def test_a_patient_outside_the_domain_is_flagged_and_not_sound(tmp_path):
     assert "Read this first" in page
 
 
-def test_a_level_off_by_ten_is_flagged(tmp_path):
-    _, answer, page = _run(tmp_path, DATA.replace("24.1", "241"))
+def test_a_level_off_by_ten_is_not_to_be_used(tmp_path):
+    code, answer, page = _run(tmp_path, DATA.replace("24.1", "241"))
+    assert code == 3
+    assert not answer["sound"]
     assert any(d["unlikely"] for d in answer["data"])
     assert "Read this first" in page
-    assert "check them first" in page
+    assert "contradict the model" in answer["verdict"]
 
 
 def test_a_stream_of_rows_updates_and_chains(tmp_path, monkeypatch, capsys):
