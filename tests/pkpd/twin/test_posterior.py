@@ -147,6 +147,30 @@ def test_tempering_and_filter_and_nuts_density_reach_the_grid():
     np.testing.assert_allclose(state.weight @ state.particles.x, mean, atol=0.05)
 
 
+def test_density_that_nuts_is_given_has_the_gradient_of_differences():
+    from pkpd.bayes.individual import log_density
+
+    model, records, draws = _bolus()
+    density = log_density(case_of(model, records, draws), 0)
+    x, step = np.array([0.3, -0.2]), 1e-4
+    gradient = [(density(x + d)[0] - density(x - d)[0]) / (2 * step) for d in step * np.eye(2)]
+    np.testing.assert_allclose(density(x)[1], gradient, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_nuts_reaches_the_grid():
+    from pkpd.bayes.individual import sampled
+
+    model, records, draws = _bolus()
+    draw, x, ess, said = sampled(case_of(model, records, draws), 0, seed=1, particles=2000)
+    mean, sd = _grid()
+    assert not said
+    assert ess > 400
+    assert (draw == 0).all()
+    np.testing.assert_allclose(x.mean(axis=0), mean, atol=0.12)
+    np.testing.assert_allclose(x.std(axis=0), sd, rtol=0.12)
+
+
 def test_map_is_that_of_scipy_minimise():
     model, records, draws = _bolus()
     case = case_of(model, records, draws)
