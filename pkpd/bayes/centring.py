@@ -2,18 +2,18 @@
 
 Laplace-EM on the compiled density with every effect centred: subjects are independent given the population, so that
 Newton steps of all subjects at once need one gradient and q differences of it. The remaining variance of a subject's
-effect over its population variance, w_j = mean_i Cov_i,jj / omega_j^2 (shrinkage of the variance), says which form
+effect over its population variance, w_ij = Cov_i,jj / omega_j^2 (shrinkage of the variance), says which form
 mixes: the centred Gibbs sampler of a normal hierarchy has convergence rate w, the non-centred 1 - w (Papaspiliopoulos,
 Roberts & Sköld 2007, Stat Sci 22:59, section 2). A centred effect has a funnel where omega may be small, so what counts
 is w at the lower end of omega: with s^2 = omega^2 w/(1 - w) the noise of a subject's value, sd(log omega) about
-(2 N)^-1/2/(1 - w) and omega_low = omega exp(-2.33 sd), an effect is centred where s^2/(s^2 + omega_low^2) is below a
-limit.
+(2 N)^-1/2/(1 - w) and omega_low = omega exp(-2.33 sd), w_low = s^2/(s^2 + omega_low^2). Subject by subject, an effect
+is centred to the degree 1 - w_low where w_low is below a limit, else not at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,38 +31,47 @@ Floats = NDArray[np.float64]
 ROUNDS = 12
 LEAST_VARIANCE = 1e-4
 CENTRED_BELOW = 0.3
-"""Share of variance left by the data, at the lower end of omega, below which an effect is sampled as the individual
-value. Measured: docs/inference.md.
+"""Share of variance left by the data, at the lower end of omega, above which a subject's effect is not centred at
+all: a partly centred effect has a neck where omega may be near 0 (measured: docs/inference.md).
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """x (size,): the end of the quick look, every effect centred; remaining (q,): share of each effect's variance that
-    the data leave; spread (N, q, q): covariance of each subject's effects; failed: it did not get anywhere.
+    """x (size,): the end of the quick look, every effect centred; remaining: share of each effect's variance that the
+    data leave, (N,) by name; spread (N, q, q): covariance of each subject's effects; failed: it got nowhere.
     """
 
     x: Floats
-    remaining: dict[str, float]
+    remaining: dict[str, Floats]
     spread: Floats
     failed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What was decided for one random effect, and why."""
+    """What was decided for one random effect, and why. centred (N,): degree of centring of each subject; remaining:
+    share of its variance that the data leave, mean over subjects.
+    """
 
     name: str
-    centred: bool
+    centred: Floats
     remaining: float
-    at_low: float
     reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: least, mean and largest degree."""
+        degree = self.centred
+        return {
+            "name": self.name, "centred": [float(degree.min()), float(degree.mean()), float(degree.max())],
+            "remaining": self.remaining, "reason": self.reason,
+        }  # fmt: skip
 
 
 def look(density: Density) -> Look:
     """The quick look at a density, whatever it centres."""
     layout = density.layout
-    whole = density.with_centred(frozenset(layout.plan.spread))
+    whole = density.with_centred(layout.every(1.0))
     x = _first(whole.layout)
     covariance = np.zeros((layout.subjects, len(layout.plan.spread), len(layout.plan.spread)))
     good = np.isfinite(whole(x)[0])
@@ -72,43 +81,44 @@ def look(density: Density) -> Look:
         x = _fixed(whole, x)
     good = bool(good and np.isfinite(whole(x)[0]) and np.isfinite(covariance).all())
     omega = np.exp(x[layout.sizes[0] : layout.sizes[0] + len(layout.plan.spread)])
-    left = np.einsum("ijj->ij", covariance).mean(axis=0) / omega**2 if good else np.ones(len(omega))
-    remaining = {n: float(w) for n, w in zip(layout.plan.spread, left, strict=True)}
+    left = np.einsum("ijj->ij", covariance) / omega**2 if good else np.ones((layout.subjects, len(omega)))
+    remaining = {n: left[:, k] for k, n in enumerate(layout.plan.spread)}
     return Look(x=x if good else _first(whole.layout), remaining=remaining, spread=covariance, failed=not good)
 
 
 def chosen(seen: Look, asked: Mapping[str, bool] | None = None) -> tuple[Choice, ...]:
-    """One decision for each random effect; asked: those the user decides."""
+    """One decision for each random effect, subject by subject; asked: effects that the user decides."""
     made = []
     for name, left in seen.remaining.items():
-        low = at_low(left, len(seen.spread))
-        share = f"the data leave {100 * left:.0f} % of its variance, {100 * low:.0f} % at the lower end of its sd"
-        centred, reason = low < CENTRED_BELOW and not seen.failed, share
+        low = at_low(left)
+        centred = np.where((low < CENTRED_BELOW) & (not seen.failed), 1.0 - low, 0.0)
+        reason = f"the data leave {100 * left.min():.0f} to {100 * left.max():.0f} % of its variance"
+        reason += f", {100 * low.min():.0f} to {100 * low.max():.0f} % at the lower end of its sd"
         if seen.failed:
             reason = "the quick look at the data failed"
         if asked is not None and name in asked:
-            centred, reason = asked[name], f"asked for ({share})"
-        made.append(Choice(name=name, centred=bool(centred), remaining=left, at_low=low, reason=reason))
+            centred, reason = np.full(len(left), float(asked[name])), f"asked for ({reason})"
+        made.append(Choice(name=name, centred=centred, remaining=float(left.mean()), reason=reason))
     return tuple(made)
 
 
-def at_low(left: float, subjects: int) -> float:
-    """The share of variance left by the data if omega were at the lower end of what `subjects` can tell.
+def at_low(left: Floats) -> Floats:
+    """The share of variance left by the data, (N,), if omega were at the lower end of what N subjects can tell.
 
-    >>> round(at_low(0.07, 12), 2), round(at_low(0.19, 12), 2), round(at_low(0.19, 120), 2)
-    (0.19, 0.45, 0.26)
+    >>> np.round([at_low(np.full(12, 0.07))[0], at_low(np.full(12, 0.19))[0], at_low(np.full(120, 0.19))[0]], 2)
+    array([0.17, 0.43, 0.25])
     """
-    kept = min(max(left, 1e-9), 1.0 - 1e-6)
+    kept = np.clip(left, 1e-9, 1.0 - 1e-6)
     noise = kept / (1.0 - kept)
-    low = np.exp(-2.0 * 2.33 / (np.sqrt(2.0 * subjects) * (1.0 - kept)))
-    return float(noise / (noise + low))
+    low = np.exp(-2.0 * 2.33 / (np.sqrt(2.0 * len(left)) * (1.0 - float(kept.mean()))))
+    return np.asarray(noise / (noise + low))
 
 
 def starting_point(density: Density, seen: Look, seed: int) -> Floats:
     """A chain's first point: the quick look's population and individuals, moved by chance, in the density's form."""
     layout = density.layout
     n_t, q, _, _ = layout.sizes
-    moved = normals(seed, Purpose.FIT, subject=np.arange(layout.size), replicate=0)
+    moved = normals(seed % 2**63, Purpose.FIT, subject=np.arange(layout.size), replicate=0)
     x = seen.x.copy()
     sd = np.exp(x[n_t : n_t + q])
     width = np.full(layout.population, 0.2)
@@ -125,13 +135,14 @@ def starting_point(density: Density, seen: Look, seed: int) -> Floats:
 
 def _converted(layout: Layout, x: Floats) -> Floats:
     """From every effect centred to the layout's own form."""
-    every = Layout(plan=layout.plan, subjects=layout.subjects, centred=frozenset(layout.plan.spread))
+    every = replace(layout, centred=layout.every(1.0))
     named = every.named(x)
-    out = x.copy()
+    root, out = every.root(named), x.copy()
     v = out[layout.population :].reshape(len(layout.plan.spread), layout.subjects)
     for j, name in enumerate(layout.plan.spread):
-        if name not in layout.centred:
-            v[j] = named[f"z_{name}"]
+        z, degree = named[f"z_{name}"], layout.centred[j]
+        mean = v[j] - root[j, j] * z  # u = mean + L z
+        v[j] = degree * mean + root[j, j] ** degree * z
     return out
 
 

@@ -32,7 +32,7 @@ COMMON = (
     Argument("dv", "float64", 1), Argument("output", "int64", 1), Argument("covariates", "float64", 2),
     Argument("base", "float64", 1), Argument("free", "int64", 1), Argument("location", "float64", 1),
     Argument("scale", "float64", 1), Argument("spread_scale", "float64", 1), Argument("who", "int64", 1),
-    Argument("centred", "int64", 1), Argument("pair_shape", "float64", 1), Argument("pair_row", "int64", 1),
+    Argument("centred", "float64", 2), Argument("pair_shape", "float64", 1), Argument("pair_row", "int64", 1),
     Argument("pair_column", "int64", 1), Argument("pair_first", "int64", 1), Argument("terms", "int64", 2),
     Argument("error_scale", "float64", 1), Argument("constant", "float64", 1), Argument("fitted", "float64", 1),
 )  # fmt: skip
@@ -72,9 +72,9 @@ class Density:
         replace(self, arrays=(*self.arrays[: len(COMMON) - 1], fitted, *self.arrays[len(COMMON) :]))(x)
         return fitted
 
-    def with_centred(self, centred: frozenset[str]) -> Density:
-        """The same law with other effects centred: the same machine code."""
-        flags = np.asarray([int(n in centred) for n in self.layout.plan.spread], np.int64)
+    def with_centred(self, centred: Floats) -> Density:
+        """The same law with other degrees of centring (effects, subjects): the same machine code."""
+        flags = np.ascontiguousarray(centred, np.float64)
         place = [a.name for a in COMMON].index("centred")
         arrays = (*self.arrays[:place], flags, *self.arrays[place + 1 :])
         return replace(self, layout=replace(self.layout, centred=centred), arrays=arrays)
@@ -86,9 +86,9 @@ def _pointer(a: Floats) -> Any:
     return a.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
 
 
-def density(plan: Plan, design: Design, *, centred: frozenset[str] = frozenset()) -> Density:
-    """The density of a plan on its data. centred: parameters whose effects are sampled as individual values."""
-    layout = Layout(plan=plan, subjects=len(design.ids), centred=centred)
+def density(plan: Plan, design: Design) -> Density:
+    """The density of a plan on its data, every effect non-centred (`with_centred` gives other forms)."""
+    layout = Layout(plan=plan, subjects=len(design.ids), centred=np.zeros((len(plan.spread), len(design.ids))))
     family = design.family
     individual = _individual(plan, family.columns, tuple(design.covariates))
     text = density_text(family, individual, COMMON, kernels_key())
@@ -120,7 +120,7 @@ def _common(layout: Layout, design: Design) -> tuple[NDArray[Any], ...]:
         np.asarray([p.location for p in priors], np.float64), np.asarray([p.scale for p in priors], np.float64),
         np.asarray([p.scale for p in plan.spread.values()], np.float64),
         np.asarray([order.index(n) for n in plan.spread], np.int64),
-        np.asarray([int(n in layout.centred) for n in plan.spread], np.int64),
+        layout.centred,
         shape, row, column, first, _terms(plan),
         np.asarray([p.scale for p in plan.error.values()], np.float64), np.asarray([_constant(layout)]), np.empty(0),
     )  # fmt: skip

@@ -28,7 +28,7 @@ __all__ = ["Design", "Path", "Structure", "design", "measured_outputs"]
 
 Floats = NDArray[np.float64]
 Path = Literal["auto", "modes", "closed", "ode"]
-FIRST = 4.0
+FIRST = 1.0
 """Length [h] of the first interval after a dose of the coarsest grid that is tried."""
 
 

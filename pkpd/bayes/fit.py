@@ -41,10 +41,10 @@ DIAGNOSTICS, POSTERIOR, TREE = "diagnostics.json", "posterior.parquet", "tree.za
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The sampler's settings. Defaults hold the limits of `Limits` on theophylline for each of 10 seeds."""
+    """The sampler's settings. Defaults hold the limits of `Limits` on theophylline and warfarin: docs/inference.md."""
 
     seed: int
-    draws: int = 3000
+    draws: int = 1000
     tune: int = 1000
     chains: int = 4
     target_accept: float = 0.95
@@ -84,7 +84,7 @@ def fit(
     records: Records,
     *,
     seed: int,
-    draws: int = 3000,
+    draws: int = 1000,
     tune: int = 1000,
     chains: int = 4,
     target_accept: float = 0.95,

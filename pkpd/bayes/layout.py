@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,11 +34,19 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Places in the vector of a plan with `subjects` subjects; centred: effects sampled as individual values."""
+    """Places in the vector of a plan with `subjects` subjects.
+
+    centred (effects, subjects): degree of centring, 0 (the vector holds z) to 1 (the individual value on the
+    parameter's scale), see `kernels.effects`.
+    """
 
     plan: Plan
     subjects: int
-    centred: frozenset[str] = frozenset()
+    centred: Floats = field(compare=False)
+
+    def every(self, centred: float) -> Floats:
+        """One degree of centring for all."""
+        return np.full((len(self.plan.spread), self.subjects), centred)
 
     @property
     def block_pairs(self) -> tuple[tuple[tuple[str, ...], float, int, int], ...]:
@@ -91,12 +99,11 @@ class Layout:
         root = self.root(found)
         z: dict[str, Floats] = {}
         for j, name in enumerate(spread):
-            z[name] = values[..., j, :]
-            if name in self.centred:
-                rest = values[..., j, :] - np.asarray(self._typical(found, name))[..., None]
-                for k in range(j):
-                    rest = rest - root[..., j, k, None] * z[spread[k]]
-                z[name] = rest / root[..., j, j, None]
+            mean = np.zeros_like(values[..., j, :]) + np.asarray(self._typical(found, name))[..., None]
+            for k in range(j):
+                mean = mean + root[..., j, k, None] * z[spread[k]]
+            degree = self.centred[j]
+            z[name] = (values[..., j, :] - degree * mean) * root[..., j, j, None] ** -degree
         return {f"z_{name}": value for name, value in z.items()}
 
     def root(self, found: Mapping[str, Floats]) -> Floats:

@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +50,8 @@ def sampled(
     with _stage("look", seconds, on_stage):
         seen = look(plain)
         choices = chosen(seen, settings.centred)
-        law = plain.with_centred(frozenset(c.name for c in choices if c.centred))
+        flags = [c.centred for c in choices]
+        law = plain.with_centred(np.stack(flags) if flags else plain.layout.centred)
     with _stage("sample", seconds, on_stage), _quiet():
         drawn = draw(law, partial(starting_point, law, seen), settings, seed=seed, cores=cores)
     with _stage("diagnose", seconds, on_stage), _quiet():
@@ -68,7 +68,7 @@ def _method(how: Plan, made: Design, choices: tuple[Choice, ...], seen: Look) ->
     return {
         "outputs": list(how.outputs),
         "gradient": {"family": made.family.name, **made.family.about},
-        "centring": [asdict(c) for c in choices],
+        "centring": [c.to_dict() for c in choices],
         "ordered": ordered,
         "quick_look": not seen.failed,
     }

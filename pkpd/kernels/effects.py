@@ -2,13 +2,15 @@ r"""Priors and random effects of a hierarchical model: log density and its gradi
 
 The unconstrained vector is [typical values | log sds of random effects | logits of partial correlations | log residual
 sds | random effects, effect after effect]. Random effects eta_i = L z_i, L = diag(sd) C with C the Cholesky factor of
-the correlations by partial correlations. Each effect is sampled either as z (non-centred) or as the individual value
-u = typical + eta (centred); with the effects in order,
+the correlations by partial correlations. With the effects in order, m_j = t_j + sum_{k<j} L_jk z_k and a degree c_j of
+centring, what is sampled is
 
-    z_j = (u_j - t_j - sum_{k<j} L_jk z_k)/L_jj        centred:      -z_j^2/2 - log L_jj
-    u_j = t_j + sum_{k<j} L_jk z_k + L_jj z_j          non-centred:  -z_j^2/2
+    v_j = c_j m_j + L_jj^c_j z_j          log density  -z_j^2/2 - c_j log L_jj,          u_j = m_j + L_jj z_j,
 
-so that any mixture of both is the same law. Gradients are adjoints of these lines, last effect first.
+the standard normal effect for c = 0 (non-centred), the individual value u for c = 1 (centred), and for what lies
+between a coordinate that moves little with t and L where the data tell a share c of a subject's effect (Gorinova, Moore
+& Hoffman 2020, ICML, arXiv 1906.03028). The law is the same for every c. Gradients are adjoints of these lines, last
+effect first.
 """
 
 from __future__ import annotations
@@ -94,8 +96,9 @@ def correlation_root_back(
 
 
 @inlined
-def spread_out(x: F64, at: int, t: F64, L: F64, who: I64, centred: I64, Z: F64, U: F64) -> float:
-    """Z (N, q) and the individual values U (N, P) on the parameters' scales; who (q,): parameter of each effect.
+def spread_out(x: F64, at: int, t: F64, L: F64, who: I64, centred: F64, Z: F64, U: F64) -> float:
+    """Z (N, q) and the individual values U (N, P) on the parameters' scales; who (q,): parameter of each effect;
+    centred (q, N): degree of centring.
 
     Returns the log density of the effects, constants left out.
     """
@@ -105,50 +108,43 @@ def spread_out(x: F64, at: int, t: F64, L: F64, who: I64, centred: I64, Z: F64, 
         for p in range(U.shape[1]):
             U[i, p] = t[p]
     for j in range(q):
-        p = who[j]
-        base = at + j * N
+        p, root = who[j], log(L[j, j])
+        base, inside = at + j * N, 0.0
         for i in range(N):
-            s = t[p]
+            m, c = t[p], centred[j, i]
             for k in range(j):
-                s += L[j, k] * Z[i, k]
-            v = x[base + i]
-            if centred[j] == 1:
-                Z[i, j] = (v - s) / L[j, j]
-                U[i, p] = v
-            else:
-                Z[i, j] = v
-                U[i, p] = s + L[j, j] * v
-            total -= 0.5 * Z[i, j] * Z[i, j]
-        if centred[j] == 1:
-            total -= N * log(L[j, j])
+                m += L[j, k] * Z[i, k]
+            z = (x[base + i] - c * m) * exp(-c * root)
+            Z[i, j] = z
+            U[i, p] = m + L[j, j] * z
+            inside += c
+            total -= 0.5 * z * z
+        total -= inside * root
     return total
 
 
 @inlined
-def spread_back(g: F64, at: int, L: F64, who: I64, centred: I64, Z: F64, gU: F64, gt: F64, gL: F64) -> None:
+def spread_back(g: F64, at: int, L: F64, who: I64, centred: F64, Z: F64, gU: F64, gt: F64, gL: F64) -> None:
     """Adjoint of `spread_out` and of its log density: gU (N, P) -> g of the effects, gt (P,), gL (q, q)."""
     N, q = Z.shape
-    gz = np.zeros(q)
+    gz, root = np.zeros(q), np.empty(q)
+    for j in range(q):
+        root[j] = log(L[j, j])
     for i in range(N):
         for j in range(q):
             gz[j] = -Z[i, j]
         for j in range(q - 1, -1, -1):
-            p = who[j]
+            p, c = who[j], centred[j, i]
             mine = gU[i, p]
-            if centred[j] == 1:
-                w = gz[j] / L[j, j]
-                g[at + j * N + i] += mine + w
-                gU[i, p] = -w  # what is left of it belongs to the typical value
-                for k in range(j):
-                    gL[j, k] -= w * Z[i, k]
-                    gz[k] -= w * L[j, k]
-                gL[j, j] -= w * Z[i, j] + 1.0 / L[j, j]
-            else:
-                for k in range(j):
-                    gL[j, k] += mine * Z[i, k]
-                    gz[k] += mine * L[j, k]
-                gL[j, j] += mine * Z[i, j]
-                g[at + j * N + i] += gz[j] + mine * L[j, j]
+            whole = gz[j] + mine * L[j, j]
+            w = whole * exp(-c * root[j])
+            gm = mine - c * w
+            g[at + j * N + i] += w
+            gU[i, p] = gm  # what is left of it belongs to the typical value
+            for k in range(j):
+                gL[j, k] += gm * Z[i, k]
+                gz[k] += gm * L[j, k]
+            gL[j, j] += mine * Z[i, j] - c * (whole * Z[i, j] + 1.0) / L[j, j]
     for p in range(gt.size):
         for i in range(N):
             gt[p] += gU[i, p]

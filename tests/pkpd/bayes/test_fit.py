@@ -121,22 +121,13 @@ def test_parquet_is_the_posterior(theophylline):
 
 def test_the_same_bits_on_one_core_and_on_two(model, records):
     """Chains run in threads; their number of workers must not change a draw."""
-    import warnings
+    one, two = (_quick(model, records, cores) for cores in (1, 2))
+    np.testing.assert_array_equal(one, two)
 
-    from pkpd.bayes.design import design
-    from pkpd.bayes.plan import plan
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import nutpie
-
-        from pkpd.bayes.likelihood import population_model
-        from pkpd.bayes.sampling import _drawn
-
-        compiled = nutpie.compile_pymc_model(population_model(plan(model, "CP"), design(model, records)))
-        settings = Settings(seed=1, draws=50, tune=100, chains=2)
-        one, two = (_drawn(nutpie, compiled, settings, seed=7, cores=cores) for cores in (1, 2))
-    np.testing.assert_array_equal(one["posterior"]["log_CL"].values, two["posterior"]["log_CL"].values)
+def _quick(model, records, cores):
+    found = fit(model, records, seed=7, draws=50, tune=100, chains=2, cores=cores, cache=False)
+    return found.posterior.draws.typical
 
 
 def test_predictive_check_brackets_the_data(theophylline, records):
@@ -197,21 +188,13 @@ def test_settings_are_checked():
 
 def test_a_sampler_that_cannot_start_is_one_sentence(model, records):
     """Every initial point fails: RunFailed (exit 3) with advice, no panic, no crash of the interpreter."""
-    import warnings
-
-    from pkpd.bayes.sampling import _drawn
+    from pkpd.bayes.density import density
+    from pkpd.bayes.design import design
+    from pkpd.bayes.nuts import draw
+    from pkpd.bayes.plan import plan
     from pkpd.ground.errors import RunFailed
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import nutpie
-        import pymc as pm
-        import pytensor.tensor as pt
-
-        with pm.Model() as impossible:
-            x = pm.Normal("x")
-            pm.Potential("never", pt.log(-1.0 - x**2))
-        compiled = nutpie.compile_pymc_model(impossible)
-        settings = Settings(seed=1, draws=10, tune=10, chains=2)
-        with pytest.raises(RunFailed, match=r"the sampler could not run: .*check units and times"):
-            _drawn(nutpie, compiled, settings, seed=1, cores=2)
+    made = density(plan(model, "CP"), design(model, records))
+    settings = Settings(seed=1, draws=10, tune=10, chains=2)
+    with pytest.raises(RunFailed, match=r"the sampler could not run: .*check units and times"):
+        draw(made, lambda seed: np.full(made.layout.size, np.nan), settings, seed=1, cores=2)
