@@ -275,13 +275,13 @@ def _conditions(expr: Expr) -> Pairs:
 
 
 def _bends(expr: Expr) -> Pairs:
-    """What `max`, `min` and `abs` compare."""
+    """What `max`, `min` and `abs` compare, and where a smooth switch is half way."""
     found: Pairs = []
     for node in walk(expr):
         match node:
             case Call("max" | "min", args):
                 found += combinations(args, 2)
-            case Call("abs", (inner,)):
+            case Call("abs" | "expit" | "tanh", (inner,)):  # a steep slope is soon over
                 found.append((inner, Number(0.0)))
     return found
 
