@@ -188,9 +188,9 @@ class _Reader:
     def _take_header(self, names: list[str]) -> None:
         self.header = names
         if len(names) == 1 and (mark := next((m for m in (";", "\t") if m in names[0]), None)):
-            remedy = "save the file with commas between its columns and a point in its numbers"
+            advice = "save the file with commas between its columns and a point in its numbers"
             problem = "the columns are not separated by commas"
-            raise InputError(problem, file=self.file, line=1, value=mark, remedy=remedy)
+            raise InputError(problem, file=self.file, line=1, value=mark, remedy=advice)
         for name in names:
             if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
                 raise InputError("is not a column name", file=self.file, line=1, value=name, remedy="name every column")
