@@ -13,13 +13,10 @@ _skipped_witnesses: list[str] = []
 os.environ.setdefault("MPLBACKEND", "agg")
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item):
-    """Remember every witness test that was skipped."""
-    outcome = yield
-    report = outcome.get_result()
-    if report.skipped and not hasattr(report, "wasxfail") and item.get_closest_marker("witness"):
-        _skipped_witnesses.append(item.nodeid)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remember every witness test that was skipped, also where another process ran it."""
+    if report.skipped and not hasattr(report, "wasxfail") and "witness" in report.keywords:
+        _skipped_witnesses.append(report.nodeid)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -75,7 +75,12 @@ COMPILED = {"same_kernel", "solvers", "sensitivities", "closed_form"}
 """Checks that compile a solver more: over the whole library they are the bench row conformance.library."""
 
 
-@pytest.mark.parametrize("name", models())
+EVERY_DAY = ("germovsek_gentamicin", "w4", "zecchin_ovarian")
+"""Models that every run examines: occasions, a linear block, jumps in time; the others by `-m slow` and the bench."""
+LIBRARY = [pytest.param(name, marks=() if name in EVERY_DAY else pytest.mark.slow) for name in models()]
+
+
+@pytest.mark.parametrize("name", LIBRARY)
 def test_every_model_of_the_library(name: str) -> None:
     found = examine(load(name), only={c.name for c in CHECKS} - COMPILED)
     assert _failures(found) == []

@@ -21,8 +21,9 @@ def test_other():
 """
 
 
+@pytest.mark.parametrize("processes", ["0", "2"])
 @pytest.mark.parametrize(("shared", "code"), [(False, 0), (True, 1)])
-def test_a_skipped_witness(shared: bool, code: int, tmp_path: Path) -> None:
+def test_a_skipped_witness(shared: bool, code: int, processes: str, tmp_path: Path) -> None:
     tests = tmp_path / "repo" / "tests"
     tests.mkdir(parents=True)
     (tests / "conftest.py").write_text(CONFTEST.read_text())
@@ -31,6 +32,7 @@ def test_a_skipped_witness(shared: bool, code: int, tmp_path: Path) -> None:
     if shared:
         (tmp_path / "shared").mkdir()
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", str(tests)]
+    command += ["-n", processes]
     done = subprocess.run(command, cwd=tests.parent, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout
     assert ("the run fails" in done.stdout) is shared

@@ -80,7 +80,6 @@ def test_at_most_two_blocks_per_thread_are_under_way():
     assert max(most) <= 4
 
 
-@pytest.mark.slow
 def test_a_block_that_kills_its_workers_costs_only_itself():
     """SIGKILL from inside one block, again and again: it alone is lost."""
     done: dict[int, int] = {}

@@ -61,13 +61,11 @@ def test_threads_change_nothing(study: Path, tmp_path: Path, reference: RunRecor
     assert told[-1].replicates_done == told[-1].replicates == 24
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_processes_change_nothing(study: Path, tmp_path: Path, reference: RunRecord, count: int):
     assert same(run(study, tmp_path / "out", mode=Mode(kind="workers", count=count), block_size=5), reference)
 
 
-@pytest.mark.slow
 def test_a_scheduler_started_elsewhere_changes_nothing(study: Path, tmp_path: Path, reference: RunRecord):
     """`dask scheduler` and two `dask worker` processes on loopback, as a user would start them."""
     with cluster(tmp_path, workers=2) as address:

@@ -16,7 +16,6 @@ from pkpd.bayes.tables import natural_draws, prior_posterior
 from pkpd.ground.errors import InputError
 from pkpd.posterior import read
 
-pytestmark = pytest.mark.slow
 REFERENCE = Path(__file__).parents[4] / "shared" / "reference" / "pk_estimates.csv"
 SEED = 20261121
 
