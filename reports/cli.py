@@ -165,6 +165,7 @@ def simulate(
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the draws.")] = 20261121,
     rtol: Annotated[float | None, typer.Option(metavar="X", help="Relative tolerance of the solver.")] = None,
     atol: Annotated[float | None, typer.Option(metavar="X", help="Absolute tolerance of the solver.")] = None,
+    max_steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Steps a subject may take.")] = None,
     machine: Machine = False,
 ) -> int:
     """Solve a model for subjects with given parameters, doses and observation times."""
@@ -172,7 +173,8 @@ def simulate(
 
     return desk.simulate(
         model, desk.Order(
-            parameters=parameters, events=events, out=out, draws=draws, seed=seed, rtol=rtol, atol=atol, machine=machine
+            parameters=parameters, events=events, out=out, draws=draws, seed=seed, rtol=rtol, atol=atol,
+            max_steps=max_steps, machine=machine,
         ),
     )  # fmt: skip
 

@@ -26,7 +26,8 @@ from pkpd.engine.plan import (
 )  # fmt: skip
 from pkpd.engine.printer import statements
 from pkpd.engine.rodas5p_source import rodas5p_step
-from pkpd.engine.tangent_source import MARK, tangent_functions
+from pkpd.engine.steady_source import STEADY
+from pkpd.engine.tangent_source import MARK, placed, tangent_functions
 from pkpd.engine.template import DRIVER, HEADER, NO_WINDOWS, WINDOWS
 from pkpd.engine.tsit5_source import tsit5_step
 
@@ -52,13 +53,15 @@ def source(
         rows=rows["end"],
         control=_CONTROL[method if plan.split is None else "split/" + method],
         layout=", ".join(str(rows[k]) for k in (*BLOCKS, "FIVE")),
+        place=placed(dynamics.states, dynamics.tangent, len(dynamics.hazards)),
+        gathers=plan.gathers,
     )
     parts = [header, _prepare(plan), _initial(plan), _switch(plan), _outputs(plan, method), _restart(plan)]
     parts.append(rodas5p_step(plan) if method == "rodas5p" else tsit5_step(plan))
     parts += [_commit(plan, method), _tangent(plan)]
     windows = _points(plan, method) + WINDOWS if plan.watched else NO_WINDOWS
-    driver = DRIVER if plan.tangent is None else DRIVER.replace(MARK, "")
-    return "\n".join([*parts, driver.replace("{signature}", _SIGNATURE).replace("{windows}", windows)])
+    driver = DRIVER.replace("{signature}", _SIGNATURE).replace("{windows}", windows).replace("{steady}", STEADY)
+    return "\n".join([*parts, driver if plan.tangent is None else driver.replace(MARK, "")])
 
 
 # exponents of the PI control: less damping where stability does not bind

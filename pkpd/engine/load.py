@@ -21,7 +21,7 @@ from pkpd.ground.store import cache_dir, locked, write_atomic
 
 __all__ = ["key", "module", "solver"]
 
-_INLINED = ("elementary.py", "intrinsics.py", "lanes.py", "special.py")
+_INLINED = ("elementary.py", "intrinsics.py", "fixed_point.py", "lanes.py", "special.py", "statistics.py")
 
 
 @lru_cache(maxsize=1)

@@ -17,7 +17,7 @@ __all__ = [
     "lane_loop", "load_fixed", "loads", "moment", "plan_of", "seen", "slopes",
 ]  # fmt: skip
 
-BLOCKS = ("Y", "K1", "YN", "K7", "D2", "D3", "D4", "R", "YP", "YS", "RS", "X", "XK", "M", "C")
+BLOCKS = ("Y", "K1", "YN", "K7", "D2", "D3", "D4", "R", "YS", "RS", "X", "XK", "M", "C")
 POINTS = 7  # rows of an output for its windows: five points of the step, their mean, whether it turns
 _HAIR = 2.0**-46  # more than the rounding of a time that parameters give, less than any tolerance sees
 _FIRST_ROW = 16  # kernels.lanes.FIRST_FREE_ROW, repeated so that generating needs no numba
@@ -88,6 +88,18 @@ class Plan:
         """Numbers of the states the method steps: all, or those outside the linear block."""
         inside = self.split.states if self.split else ()
         return tuple(k for k in range(len(self.states)) if k not in inside)
+
+    @property
+    def gathers(self) -> tuple[bool, ...]:
+        """Which states only gather: nothing that has to repeat in a steady state depends on them."""
+        used = [set(self.graph.needed([node])) for node in self.derivative]
+        found: set[int] = set()
+        while True:
+            needed = set().union(*(used[k] for k in range(len(used)) if k not in found))
+            more = {k for k, node in enumerate(self.states) if node not in needed | used[k]} - found
+            if not more:
+                return tuple(k in found for k in range(len(used)))
+            found |= more
 
     @property
     def watched(self) -> tuple[int, ...]:

@@ -81,7 +81,9 @@ def solve(
     come, ascending. Summaries of the model are computed at every time over [time - window, time] cut at the subject's
     start; `windows={name: (start, end)}` (each (n, K) or (K,)) asks for these instead. A sample or window end at the
     time of a dose comes before the dose; samples come after it with `after`. rtol, atol: tolerances per step of the ODE
-    path (RMS over states). threads: fixed chunks of 4,096 subjects on a thread pool; the bits are those of one thread.
+    path (RMS over states). max_steps: attempted steps of a subject, as many again for every hundred of its actions
+    (doses, ends of infusions, changes, stops). threads: fixed chunks of 4,096 subjects on a thread pool; the bits are
+    those of one thread.
     Errors: InputError for shapes that do not fit or a path the model does not have.
     """
     values = _with_inputs(_parameters(parameters, compiled), compiled, covariates or {})

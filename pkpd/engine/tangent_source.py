@@ -14,7 +14,7 @@ from pkpd.engine.dynamics import Tangent
 if TYPE_CHECKING:
     from pkpd.engine.plan import Plan
 
-__all__ = ["COLUMNS", "FIRST_COLUMN", "MARK", "groups", "norm", "tangent_functions"]
+__all__ = ["COLUMNS", "FIRST_COLUMN", "MARK", "groups", "norm", "placed", "tangent_functions"]
 
 MARK = "#: "
 """What hides the calls in the text of the plain driver."""
@@ -30,6 +30,15 @@ def groups(states: Sequence[str], tangent: Tangent | None) -> tuple[tuple[int, .
     owned = [tuple(place[f"{s}/{name}"] for s in tangent.states[name]) for name in tangent.wrt]
     taken = {k for group in owned for k in group}
     return (tuple(k for k in range(len(states)) if k not in taken), *(group for group in owned if group))
+
+
+def placed(states: Sequence[str], tangent: Tangent | None, hazards: int) -> list[list[int]]:
+    """Numbers of the model's own states without hazards, then of their sensitivities in each direction (-1: none)."""
+    own = groups(states, tangent)[0]
+    own = own[: len(own) - hazards]
+    number = {name: k for k, name in enumerate(states)}
+    wrt = tangent.wrt if tangent else ()
+    return [list(own), *([number.get(f"{states[k]}/{name}", -1) for k in own] for name in wrt)]
 
 
 def norm(sizes: Sequence[int]) -> str:

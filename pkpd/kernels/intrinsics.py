@@ -116,6 +116,20 @@ def wide(typingctx: Any) -> Any:
     return types.void(), codegen
 
 
+@intrinsic
+def apart(typingctx: Any) -> Any:
+    """Ask LLVM not to inline the function that says so: it is called rarely, from several places, and takes long to
+    compile.
+    """
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        set.add(builder.function.attributes, "noinline")
+        set.add(builder.function.attributes, "optsize")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
 # the names kernels use, with the types of what they compute
 fma: Callable[[float, float, float], float] = _fma
 bits_of: Callable[[float], int] = _bits_of

@@ -37,7 +37,7 @@ HELD: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What is asked: files, draws of every ID where no parameters are given, tolerances (the engine's where None)."""
+    """What is asked: files, draws of every ID where no parameters are given, tolerances, steps (None: the engine's)."""
 
     parameters: Path | None
     events: Path
@@ -46,6 +46,7 @@ class Order:
     seed: int = 20261121
     rtol: float | None = None
     atol: float | None = None
+    max_steps: int | None = None
     machine: bool = False
 
 
@@ -136,7 +137,7 @@ def _solved(
     from pkpd.engine.solve import solve
 
     events = records.doses.subjects(np.repeat(np.arange(len(records)), people.draws))
-    asked: dict[str, Any] = {"rtol": order.rtol, "atol": order.atol}
+    asked: dict[str, Any] = {"rtol": order.rtol, "atol": order.atol, "max_steps": order.max_steps}
     tolerances = {name: value for name, value in asked.items() if value is not None}
     parameters, covariates, changes = people.in_time(engine)
     return solve(
