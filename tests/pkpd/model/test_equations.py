@@ -184,10 +184,10 @@ def test_errors_name_the_column_and_a_remedy(text: str, column: int, problem: st
      "((" + "a+" * 1990 + "a))", "x" * 100_000],
 )  # fmt: skip
 def test_limits_hold_and_nothing_hangs(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(InputError):
         expression(text)
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 def trees(conditions: bool = False) -> st.SearchStrategy[Expr]:
