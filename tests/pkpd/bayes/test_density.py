@@ -192,6 +192,17 @@ def _natural(model: Model, name: str, named: dict) -> float:
     return {"log": np.exp, "logit": lambda v: 1 / (1 + np.exp(-v)), "identity": float}[p.scale](value)
 
 
+def test_modes_are_the_closed_form(model, records):
+    """Theophylline by modes and by the one-compartment kernel: value and gradient to rounding."""
+    how = plan(model, "CP")
+    modes, closed = (density(how, design(model, records, path=path)) for path in ("modes", "closed"))
+    x = somewhere(modes)
+    (a, g), (b, h) = modes(x), closed(x)
+    assert a == pytest.approx(b, rel=1e-12)
+    np.testing.assert_allclose(g, h, rtol=1e-9, atol=1e-9 * np.abs(h).max())
+
+
+@pytest.mark.slow
 def test_families_agree(pkpd):
     """Modes and nodes against the generated solver: values and gradients; its tolerance, 1e-6, is what differs."""
     modes = pkpd[0]
