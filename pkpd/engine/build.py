@@ -11,6 +11,7 @@ from pkpd.engine.block import LinearBlock, linear_block
 from pkpd.engine.choice import Choice, Pilot
 from pkpd.engine.dynamics import Dynamics, Statistic, clock_columns, dynamics_of, with_hazards
 from pkpd.engine.generate import Method, source
+from pkpd.engine.plan import plan_of
 from pkpd.engine.structure import OneCompartment, one_compartment
 
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ class Compiled:
     def block(self) -> LinearBlock | None:
         """The linear block of the model, or None (a model with sensitivities is solved as it is)."""
         return None if self.dynamics.tangent is not None else linear_block(self.dynamics)
+
+    @cached_property
+    def gathers(self) -> bool:
+        """Whether a state only gathers: a closed form finds no steady state of it."""
+        return any(plan_of(self.dynamics, False, None).gathers)
 
     @property
     def chosen(self) -> Choice:

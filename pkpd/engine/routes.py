@@ -101,6 +101,8 @@ def _apart(request: Request, *, general: bool) -> Flags:
     owner = np.repeat(np.arange(n), np.diff(events.offsets))
     switched = np.isin(events.kind, (EventKind.OFF, EventKind.ON))
     found: Flags = np.bincount(owner[switched], minlength=n) > 0
+    if general and (events.steady > 0).any() and request.compiled.gathers:
+        found |= np.bincount(owner[events.steady > 0], minlength=n) > 0
     return found | (np.diff(request.changes.offsets) > 0) if general else found
 
 
