@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +111,12 @@ def test_a_repeated_line_and_a_subject_without_data_never_get_here() -> None:
     with pytest.raises(InputError, match="the subject has no observation") as caught:
         changed({}, added=(len(LINES), cells(2, ID=99)))
     assert caught.value.line == len(LINES) + 1
+
+
+def test_it_comes_before_any_sampling() -> None:
+    from pkpd.bayes.fit import fit
+
+    start = time.process_time()
+    with pytest.raises(InputError, match="is below zero"):
+        fit(MODEL, changed({8: cells(8, DV=-1.5)}), seed=1, cache=False)
+    assert time.process_time() - start < 20  # a first compilation of the closed form included
