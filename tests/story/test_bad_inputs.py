@@ -178,7 +178,8 @@ def _refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.mark.parametrize("name", ["model.yaml", "protocol.yaml", "data.csv"])
 def test_the_sound_texts_are_sound(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", str(GOOD / name)]) == 0
+    """The text itself; what the solver makes of it is examined in tests/pkpd/test_conformance.py."""
+    assert main(["check", str(GOOD / name), "--quick"]) == 0
     assert capsys.readouterr().err == ""
 
 
