@@ -20,7 +20,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,16 +72,19 @@ class _Trial:
         return hashlib.sha256(self.parameters.tobytes() + doses + others).digest()
 
 
+_ONE_AT_A_TIME = RLock()  # of the process, not of a pilot: a compiled model is plain data
+
+
 class Pilot:
     """The choice for one model, made when it is first needed."""
 
     def __init__(self, model: Model, compiled: Compiled) -> None:
-        self._model, self._compiled, self._lock = model, compiled, Lock()
+        self._model, self._compiled = model, compiled
         self._found: Choice | None = None
 
     def choice(self) -> Choice:
         """Made once per process, and read back from the cache of kernels."""
-        with self._lock:
+        with _ONE_AT_A_TIME:
             if self._found is None:
                 self._found = self._kept()
             return self._found

@@ -75,8 +75,8 @@ COMPILED = {"same_kernel", "solvers", "sensitivities", "closed_form"}
 """Checks that compile a solver more: over the whole library they are the bench row conformance.library."""
 
 
-EVERY_DAY = ("germovsek_gentamicin", "w4", "zecchin_ovarian")
-"""Models that every run examines: occasions, a linear block, jumps in time; the others by `-m slow` and the bench."""
+EVERY_DAY = ("germovsek_gentamicin", "zecchin_ovarian")
+"""Models that every run examines: occasions, jumps in time; the others by `-m slow` and the bench."""
 LIBRARY = [pytest.param(name, marks=() if name in EVERY_DAY else pytest.mark.slow) for name in models()]
 
 
@@ -86,14 +86,17 @@ def test_every_model_of_the_library(name: str) -> None:
     assert _failures(found) == []
 
 
-@pytest.mark.parametrize("name", ["theophylline", "w2"])
+@pytest.mark.parametrize("name", ["theophylline", pytest.param("w2", marks=pytest.mark.slow)])
 def test_every_check_on_two_models_of_the_library(name: str) -> None:
     found = examine(load(name))
     assert found.ok, _failures(found)
 
 
-@pytest.mark.parametrize("path", sorted(p.relative_to(ROOT) for p in ROOT.glob("examples/*/model*.yaml")), ids=str)
-def test_every_model_of_the_examples(path: Path) -> None:
+EXAMPLES = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("examples/*/model*.yaml"))
+
+
+@pytest.mark.parametrize("path", [EXAMPLES[0], *(pytest.param(p, marks=pytest.mark.slow) for p in EXAMPLES[1:])])
+def test_every_model_of_the_examples(path: str) -> None:
     found = examine(Model.read(ROOT / path))
     assert found.ok, _failures(found)
 
