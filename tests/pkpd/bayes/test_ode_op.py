@@ -162,6 +162,7 @@ def test_another_model_is_another_op():
     assert Prediction("a", "k") != Prediction("a", "l")
 
 
+@pytest.mark.slow
 def test_log_density_and_gradient_are_those_of_the_closed_form(model, records):
     """Theophylline forced through the ODE path, at three points of the prior."""
     how = plan(model, "CP")

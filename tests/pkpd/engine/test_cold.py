@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 KERNEL = """
 from pkpd.kernels.elementary import _exp_fill as kernel
@@ -40,5 +42,6 @@ def test_a_kernel_is_compiled_once(tmp_path):
     assert _together(KERNEL, tmp_path / "cache") == [(0, 1), (1, 0)]
 
 
+@pytest.mark.slow
 def test_a_generated_solver_is_compiled_once(tmp_path):
     assert _together(GENERATED, tmp_path / "cache") == [(0, 1), (1, 0)]

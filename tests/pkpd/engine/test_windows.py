@@ -37,7 +37,7 @@ outputs: {CP: {is: C}, EFF: {is: E}, HIGH: {is: J}}
 A, K, V, EC, D = 1.0, 0.1, 8.0, 3.0, 100.0
 P = np.array([[A, K, V, EC]])
 TIGHT = {"rtol": 1e-11, "atol": 1e-13}
-WAYS = ("closed", "linear", "tsit5", "rodas5p")
+WAYS = ("closed", "linear", "tsit5", pytest.param("rodas5p", marks=pytest.mark.slow))
 
 
 def asking(of: str, thresholds: tuple[float, ...] = (0.0,)) -> Compiled:
