@@ -3,7 +3,7 @@
 Witness: plain NumPy written here from the texts of `examples/theophylline_copd` (superposition of single doses, mass
 balance for areas, a fine grid for peaks, hazards crossed by hand), fed with the recorded covariates, draws and the
 random numbers of the addresses documented in `pkpd.ground.streams`. None of the solver, the model parser or `trials` is
-used for the expected values.
+used for the expected values; one test compares them with the risk the model's text itself states.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from scipy.stats import chi2, multivariate_t
 from scipy.stats import t as student
 
 from pkpd.ground.streams import Purpose, normals, uniforms
+from pkpd.model.equations import evaluate
+from pkpd.model.spec import Model
 from trials.dispatch import Mode
 from trials.record import RunRecord
 from trials.run import run
@@ -387,7 +389,15 @@ def test_an_undisturbed_subject_has_the_risk_the_model_states(table, replay):
     total = sum(_cumulative(s, np.full(len(table), NEVER)) for s in replay.spells if s[0] == "nausea")
     free = placebo & ~np.isfinite(replay.onset["nausea"])
     p0 = replay.own["NP0"] + (1 - replay.own["NP0"]) * _expit(-replay.own["NC50"] / replay.own["NW"])
+    assert free.sum() > 300
     _close(1 - np.exp(-total[free]), p0[free], 1e-12)
+    told = Model.read(EXAMPLE / "model.yaml").response["P_NAUSEA"]
+    known = {name: replay.own[name][free] for name in ("NP0", "NC50", "NW")} | {"CMAX": np.zeros(free.sum())}
+    _close(evaluate(told, known), p0[free], 1e-12)
+    at_rest = table["nausea.day"][placebo].notna().to_numpy()
+    spent = sum(_cumulative(s, replay.leave) for s in replay.spells if s[0] == "nausea")[placebo]
+    assert abs(at_rest.sum() - spent.sum()) < 4 * np.sqrt(spent.sum())
+    assert 0 < at_rest.mean() < p0[placebo].mean() + 4 * np.sqrt(p0[placebo].mean() / placebo.sum())
 
 
 def test_leaving_doses_and_allocation_follow_the_protocol(table, replay):

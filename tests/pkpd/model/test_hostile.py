@@ -16,7 +16,19 @@ import pytest
 from pkpd.ground.errors import InputError
 from pkpd.ground.validation import hints_of
 from pkpd.model import dosing, golden, library, observed, parts, regimen, spec
-from pkpd.model.equations import equations, evaluate, expression
+from pkpd.model.equations import (
+    Binary,
+    Call,
+    Compare,
+    Logic,
+    Name,
+    Number,
+    Unary,
+    equations,
+    evaluate,
+    expression,
+    walk,
+)  # fmt: skip
 from pkpd.model.spec import Model
 
 BASE = library.model_path("theophylline").read_text()
@@ -153,11 +165,29 @@ def test_no_hostile_text_runs_crashes_or_hangs() -> None:
     assert outcomes["refused"] > 0.85 * len(HOSTILE)  # a few, such as 9^9 or a comment, are harmless arithmetic
 
 
+HARMLESS = frozenset(
+    {
+        "NaN", "nan", "inf", "-inf", "Infinity", "None", "True", "False", "a == b == c", "exp(exp(exp(exp(exp(9)))))",
+        "9^9^9^9^9^9", "2^1e300", "(-1)^0.5", "0^0", "1/0", "0/0", "log(0)", "log(-1)", "factorial(1e300)", "sqrt(-1)",
+        "logit(2)", "(" * 61 + "1" + ")" * 61, "e\u0078p(1)", "a=b", "a!=b!=c", "a # b", "--a", "+-+-a", "a++b", "a+++b",
+        "1e308*1e308",
+    }
+)  # fmt: skip
+"""Words that are names of nothing, arithmetic without a value, harmless signs: all the texts above that are read."""
+
+
 @pytest.mark.parametrize("code", CODE)
 def test_expressions_alone(code: str) -> None:
+    """Read or refused; what is read is a tree of our own nodes, and nothing ran."""
+    kinds = (Number, Name, Unary, Binary, Compare, Logic, Call)
+    trees = []
     for parse in (expression, equations):
         with nothing_runs(), suppress(InputError):
-            parse(code)
+            found = parse(code)
+            trees += [line.expression for line in found] if isinstance(found, tuple) else [found]
+    assert len(trees) <= 1  # no text is both an expression and an equation
+    assert all(type(node) in kinds for tree in trees for node in walk(tree))
+    assert bool(trees) == (code in HARMLESS)
 
 
 PIECES = [

@@ -182,13 +182,14 @@ def test_periods_are_occasions() -> None:
 
 
 def same(a: Records, b: Records) -> None:
-    for name in ("offsets", "time", "amount", "target", "duration", "interval", "steady", "kind", "rate"):
+    for name in ("offsets", "time", "amount", "target", "duration", "interval", "steady", "kind", "rate", "more"):
         assert np.array_equal(getattr(a.doses, name), getattr(b.doses, name)), name
-    for name in ("ids", "subject", "time", "dv", "output", "after"):
+    for name in ("ids", "subject", "time", "dv", "output", "after", "below", "varying"):
         assert np.array_equal(getattr(a, name), getattr(b, name)), name
     assert list(a.covariates) == list(b.covariates)
     for name, values in a.covariates.items():
         assert np.array_equal(values, b.covariates[name])
+    assert list(a.series) == list(b.series)
     for name, series in a.series.items():
         assert np.array_equal(series.time, b.series[name].time)
         assert np.array_equal(series.value, b.series[name].value)
@@ -197,6 +198,8 @@ def same(a: Records, b: Records) -> None:
 def test_what_is_written_reads_back() -> None:
     model, found = varying()
     same(found, Records.parse(found.to_csv(model), model=model))
+    assert found.series
+    assert found.varying
     theophylline = library.load("theophylline")
     ours = Records.read(library.data_path("theophylline.csv"), theophylline)
     same(ours, Records.parse(ours.to_csv(theophylline), model=theophylline))
