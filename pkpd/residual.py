@@ -22,7 +22,6 @@ __all__ = [
     "error_of",
     "log_density",
     "observe",
-    "of_draws",
     "sd",
     "taken",
 ]
@@ -187,11 +186,6 @@ def taken(error: CombinedError, draw: NDArray[np.int64], shape: tuple[int, ...])
         if isinstance(value, np.ndarray):
             terms[kind] = value[draw].reshape(len(draw), *shape)
     return replace(error, **terms)
-
-
-def of_draws(draws: PopulationDraws, output: str) -> CombinedError:
-    """The additive and proportional error of one output in every draw, each (D,); for other laws `error_of`."""
-    return CombinedError(additive=_term(draws, output, "additive"), proportional=_term(draws, output, "proportional"))
 
 
 def _term(draws: PopulationDraws, output: str, kind: str) -> Term:

@@ -35,6 +35,18 @@ def infusions_running(row: F64) -> float:
 
 
 @inlined
+def _squared(X: F64, Y: F64) -> None:
+    """Y = X X, in this order of summation."""
+    n = X.shape[0]
+    for i in range(n):
+        for j in range(n):
+            total = 0.0
+            for k in range(n):
+                total += X[i, k] * X[k, j]
+            Y[i, j] = total
+
+
+@inlined
 def _exponential(A: F64, r: F64, dt: float, P: F64, X: F64, Y: F64) -> None:
     """X = exp(dt [A r; 0 0]) of size m + 1, so that y(dt) = X[:m, :m] y + X[:m, m]. P and Y are scratch."""
     m = r.size
@@ -72,12 +84,7 @@ def _exponential(A: F64, r: F64, dt: float, P: F64, X: F64, Y: F64) -> None:
         for j in range(n):
             X[i, j] *= decay
     for _ in range(half):
-        for i in range(n):
-            for j in range(n):
-                total = 0.0
-                for k in range(n):
-                    total += X[i, k] * X[k, j]
-                Y[i, j] = total
+        _squared(X, Y)
         for i in range(n):
             for j in range(n):
                 X[i, j] = Y[i, j]
@@ -187,12 +194,7 @@ def _bounded(X: F64, Y: F64) -> bool:
     """Whether the powers of X stay finite: a system that grows has no steady state."""
     n = X.shape[0]
     for _ in range(24):
-        for i in range(n):
-            for j in range(n):
-                total = 0.0
-                for k in range(n):
-                    total += X[i, k] * X[k, j]
-                Y[i, j] = total
+        _squared(X, Y)
         for i in range(n):
             for j in range(n):
                 X[i, j] = Y[i, j]

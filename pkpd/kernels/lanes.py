@@ -85,16 +85,6 @@ def set_step(W: F64, lane: int, h: float) -> None:
 
 
 @inlined
-def vertex(x0: float, step: float, g0: float, g1: float, g2: float) -> float:
-    """Abscissa of the extremum of the parabola through three points, kept between the outer ones."""
-    bend = g0 - 2.0 * g1 + g2
-    shift = 0.5 * (g0 - g2) / bend if bend != 0.0 else 0.0
-    shift = 1.0 if shift > 1.0 else shift
-    shift = -1.0 if shift < -1.0 else shift
-    return x0 + step * (1.0 + shift)
-
-
-@inlined
 def latest(times: F64) -> float:
     """Largest of a row that is not NaN, or -inf."""
     top = -np.inf

@@ -81,14 +81,6 @@ def phi2(x: float) -> float:
 
 
 @inlined
-def phi3(x: float) -> float:
-    """(1/2 - phi2(x))/x, 1/6 at 0, for x >= 0."""
-    if x <= 1.0:
-        return _phi_series(x, 3) / 6.0
-    return (0.5 - phi2(x)) / x
-
-
-@inlined
 def chi(x: float) -> float:
     """-phi1'(x) = (phi1(x) - e^-x)/x, 1/2 at 0, for x >= 0."""
     if x <= 1.0:

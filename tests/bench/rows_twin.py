@@ -16,7 +16,7 @@ from pkpd.model.records import Records
 from pkpd.model.spec import Model
 from pkpd.model.variability import individual, point, published, random_effects
 from pkpd.physiology import ckd_epi_2021, cockcroft_gault
-from pkpd.residual import observe, of_draws
+from pkpd.residual import error_of, observe
 from pkpd.twin.fit_checks import Datum, data_checks
 from pkpd.twin.forecasting import forecast
 from pkpd.twin.likelihood import people
@@ -90,7 +90,7 @@ def _truth(seed: int, x: dict, records: Records, asked: np.ndarray) -> np.ndarra
     found = solve(compiled(model), parameters, records.doses, asked)
     assert not found.status.any()
     noise = normals(seed, Purpose.RESIDUAL, subject=who[:, None], replicate=0, index=np.arange(asked.shape[1])[None])
-    return observe(of_draws(one, "CP"), found.values[:, 0], noise)
+    return observe(error_of(model, one, "CP"), found.values[:, 0], noise)
 
 
 @cache
@@ -113,7 +113,7 @@ def _plugged(found: Twins, data: Ward) -> np.ndarray:
     z = case.coordinates.effects(draw, found.mode.x)[0]
     folk = people(case, np.arange(n), draw, z)
     f = particles_solved(case, folk, data.time[:, None]).values[:, 0, 0]
-    half = observe(of_draws(point(case.model), "CP"), f, np.full(n, 1.6448536)) - f
+    half = observe(error_of(case.model, point(case.model), "CP"), f, np.full(n, 1.6448536)) - f
     return np.abs(data.new - f) <= half
 
 
@@ -208,7 +208,7 @@ def _uncertain(seed: int, n: int) -> tuple[float, float]:
     asked = np.column_stack([records.time.reshape(n, 2), data.time])
     f = solve(compiled(model), parameters, records.doses, asked).values[:, 0]
     noise = normals(seed, Purpose.RESIDUAL, subject=who[:, None], replicate=3, index=np.arange(3)[None])
-    y = observe(of_draws(point(model), "CP"), f, noise)
+    y = observe(error_of(model, point(model), "CP"), f, noise)
     told = replace(records, dv=y[:, :2].ravel())
     shares = []
     for draws in (published(vague, 2000, 1), published(model, 1, 1)):
@@ -330,7 +330,7 @@ def _sensor(count: int) -> Records:
     times = np.concatenate([[0.5], 0.5 + np.arange(1, 289) / 12.0])
     truth = 22.0 * np.exp(-0.9 * times) + 16.0 * np.exp(-0.07 * times)
     noise = normals(5, Purpose.RESIDUAL, subject=0, replicate=0, index=np.arange(len(times)))
-    values = observe(of_draws(point(model), "CP"), truth, noise)
+    values = observe(error_of(model, point(model), "CP"), truth, noise)
     rows = [f"A,{float(t)!r},.,.,{float(y)!r},0,90,70,0" for t, y in zip(times, values, strict=True)][: count + 1]
     text = "\n".join(["ID,TIME,AMT,RATE,DV,EVID,CRCL,WT,DIAL", "A,0,1500,3000,.,1,90,70,0", *rows])
     return Records.parse(text, model=model)

@@ -17,7 +17,7 @@ from pkpd.model.library import load
 from pkpd.model.spec import Model
 from pkpd.model.variability import PopulationDraws, published
 from pkpd.posterior import Posterior, combine, draws_digest, median, read, require_sound, write
-from pkpd.residual import CombinedError, observe, of_draws, sd
+from pkpd.residual import CombinedError, error_of, observe, sd
 
 TRIAL = """vtrial: model/1
 name: trial
@@ -208,9 +208,11 @@ def test_residual_error_is_combined():
     np.testing.assert_allclose(sd(error, [0.0, 4.0]), [0.3, 0.5])
     np.testing.assert_allclose(observe(error, [0.0, 4.0], [2.0, -1.0]), [0.6, 3.5])
     assert np.isnan(observe(error, np.nan, 1.0))
-    found = of_draws(fitted(3).draws, "CP")
-    np.testing.assert_array_equal(found.additive, fitted(3).draws.error[:, 0])
-    assert of_draws(fitted(3).draws, "OTHER").proportional == 0.0
+    model, draws = load("theophylline"), fitted(3).draws
+    found = error_of(model, draws, "CP")
+    np.testing.assert_array_equal(found.additive, draws.error[:, 0])
+    np.testing.assert_array_equal(found.proportional, draws.error[:, 1])
+    assert error_of(model, replace(draws, error_names=("CP.additive", "OTHER.proportional")), "CP").proportional == 0.0
 
 
 def test_no_sampler_is_loaded():
