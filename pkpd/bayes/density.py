@@ -74,10 +74,19 @@ class Density:
 
     def with_centred(self, centred: Floats) -> Density:
         """The same law with other degrees of centring (effects, subjects): the same machine code."""
-        flags = np.ascontiguousarray(centred, np.float64)
-        place = [a.name for a in COMMON].index("centred")
-        arrays = (*self.arrays[:place], flags, *self.arrays[place + 1 :])
-        return replace(self, layout=replace(self.layout, centred=centred), arrays=arrays)
+        made = self._with("centred", centred)
+        return replace(made, layout=replace(self.layout, centred=centred))
+
+    def with_data(self, dv: Floats) -> Density:
+        """The same study with other observed values (rows,): the same machine code."""
+        if np.shape(dv) != self.arrays[0].shape:
+            raise ValueError(f"the study has {len(self.arrays[0])} rows, not {np.shape(dv)}")
+        return self._with("dv", dv)
+
+    def _with(self, name: str, values: Floats) -> Density:
+        place = [a.name for a in COMMON].index(name)
+        own = np.array(values, np.float64)
+        return replace(self, arrays=(*self.arrays[:place], own, *self.arrays[place + 1 :]))
 
 
 def _pointer(a: Floats) -> Any:

@@ -51,6 +51,9 @@ class Purpose(StrEnum):
     PREDICTIVE_DRAW = "predictive_draw"  # VPC: which posterior draw a simulated data set takes
     PREDICTIVE_IIV = "predictive_iiv"  # VPC: replicate = simulated data set
     PREDICTIVE_RESIDUAL = "predictive_residual"
+    CALIBRATION_PRIOR = "calibration_prior"  # SBC: subject = fit, slot of the quantity's name
+    CALIBRATION_FIT = "calibration_fit"  # SBC: seeds of the samplers; subject = fit, index = attempt
+    MARGINAL = "marginal"  # shift of the points that sum out a subject's effects; subject = subject, slot = effect
     EXTERNAL_CHECK = "external_check"  # replicate = study; index 0 effects by slot, then error by time
     FIT = "fit"  # seeds of the sampler's chains
     PARAMETER_MAPPING = "parameter_mapping"  # which row of a fit joins which row of published values
