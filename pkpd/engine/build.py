@@ -11,7 +11,7 @@ from pkpd.engine.block import LinearBlock, linear_block
 from pkpd.engine.choice import Choice, Pilot
 from pkpd.engine.dynamics import Dynamics, Statistic, clock_columns, dynamics_of, with_hazards
 from pkpd.engine.generate import Method, source
-from pkpd.engine.plan import plan_of
+from pkpd.engine.plan import NOTHING_MORE, Needs, plan_of
 from pkpd.engine.structure import OneCompartment, one_compartment
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Compiled:
     form: OneCompartment | None
     choice: Choice | None = None
     pilot: Pilot | None = field(default=None, compare=False, repr=False)
-    _texts: dict[tuple[Method, bool, bool], str] = field(default_factory=dict, compare=False, repr=False)
+    _texts: dict[tuple[Method, bool, Needs], str] = field(default_factory=dict, compare=False, repr=False)
     kinds: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -66,7 +66,7 @@ class Compiled:
     @cached_property
     def gathers(self) -> bool:
         """Whether a state only gathers: a closed form finds no steady state of it."""
-        return any(plan_of(self.dynamics, False, None).gathers)
+        return any(plan_of(self.dynamics).gathers)
 
     @property
     def chosen(self) -> Choice:
@@ -81,12 +81,12 @@ class Compiled:
         """Text of the generated solver of all states."""
         return self.text(self.chosen.method)
 
-    def text(self, method: Method, *, split: bool = False, switches: bool = False) -> str:
-        """Text of a generated solver. split: the linear block by its modes; switches: compartments go off and on."""
-        key = (method, split, switches)
+    def text(self, method: Method, *, split: bool = False, needs: Needs = NOTHING_MORE) -> str:
+        """Text of a generated solver. split: the linear block by its modes; needs: what records and request ask for."""
+        key = (method, split, needs)
         if key not in self._texts:
             block = self.block if split else None
-            self._texts[key] = source(self.dynamics, method=method, block=block, switches=switches)
+            self._texts[key] = source(self.dynamics, method=method, block=block, needs=needs)
         return self._texts[key]
 
 

@@ -10,7 +10,9 @@ from pkpd.engine.dynamics import Dynamics
 from pkpd.engine.modes_source import Modes
 from pkpd.engine.plan import (
     BLOCKS,
+    NOTHING_MORE,
     POINTS,
+    Needs,
     Plan,
     at,
     dense_rows,
@@ -26,9 +28,9 @@ from pkpd.engine.plan import (
 )  # fmt: skip
 from pkpd.engine.printer import statements
 from pkpd.engine.rodas5p_source import rodas5p_step
-from pkpd.engine.steady_source import STEADY
+from pkpd.engine.steady_source import NO_STEADY, STEADY
 from pkpd.engine.tangent_source import MARK, placed, tangent_functions
-from pkpd.engine.template import DRIVER, HEADER, NO_WINDOWS, WINDOWS
+from pkpd.engine.template import DRIVER, HAZARDS, HEADER, NO_HAZARDS, NO_WINDOWS, WINDOWS
 from pkpd.engine.tsit5_source import tsit5_step
 
 __all__ = ["Method", "source"]
@@ -37,13 +39,13 @@ Method = Literal["tsit5", "rodas5p"]
 
 
 def source(
-    dynamics: Dynamics, *, switches: bool = False, method: Method = "tsit5", block: LinearBlock | None = None
+    dynamics: Dynamics, *, method: Method = "tsit5", block: LinearBlock | None = None, needs: Needs = NOTHING_MORE
 ) -> str:
     """The module's text; only generated names and numbers occur in it, never the user's words.
 
-    switches: compartments can be turned off and on; block: the linear block, if it is to be carried by its modes.
+    block: the linear block, if it is to be carried by its modes; needs: what records and request ask for.
     """
-    plan = plan_of(dynamics, switches, block)
+    plan = plan_of(dynamics, needs, block)
     rows = plan.rows
     header = HEADER.format(
         digest=dynamics.digest(),
@@ -58,10 +60,18 @@ def source(
     )
     parts = [header, _prepare(plan), _initial(plan), _switch(plan), _outputs(plan, method), _restart(plan)]
     parts.append(rodas5p_step(plan) if method == "rodas5p" else tsit5_step(plan))
-    parts += [_commit(plan, method), _tangent(plan)]
-    windows = _points(plan, method) + WINDOWS if plan.watched else NO_WINDOWS
-    driver = DRIVER.replace("{signature}", _SIGNATURE).replace("{windows}", windows).replace("{steady}", STEADY)
-    return "\n".join([*parts, driver if plan.tangent is None else driver.replace(MARK, "")])
+    parts += [_commit(plan, method), _tangent(plan), *_asked(plan, method), DRIVER.replace("{signature}", _SIGNATURE)]
+    text = "\n".join(parts)
+    return text if plan.tangent is None else text.replace(MARK, "")
+
+
+def _asked(plan: Plan, method: Method) -> list[str]:
+    """What the driver calls for windows, hazards and steady states: nothing where there are none."""
+    return [
+        _points(plan, method) + WINDOWS if plan.watched else NO_WINDOWS,
+        HAZARDS if plan.hazards else NO_HAZARDS,
+        STEADY if plan.needs.steady else NO_STEADY,
+    ]
 
 
 # exponents of the PI control: less damping where stability does not bind
@@ -70,7 +80,9 @@ _SIGNATURE = (
     "(float64[:, ::1], int64[::1], float64[::1], int8[::1], int32[::1], float64[::1], float64[:, ::1], int32[::1], "
     "float64[:, ::1], float64[::1], float64[:, ::1], boolean, int64[::1], float64[:, :, ::1], float64[:, :, ::1], "
     "float64[::1], float64, float64, int64, float64[:, :, ::1], float64[:, :, ::1], "
-    "float64[:, :, ::1], float64[:, :, :, ::1], int8[::1])"
+    "float64[:, :, ::1], float64[:, :, :, ::1], int8[::1], "
+    "float64[::1], int64[::1], float64[::1], float64[::1], float64[::1], float64[:, :, ::1], int64[:, ::1], "
+    "float64[:, ::1], boolean[:, ::1], float64[:, :, ::1], float64[:, :, ::1], float64[:, :, ::1], float64[::1])"
 )
 
 
@@ -91,7 +103,7 @@ def _initial(plan: Plan) -> str:
 
 def _switch(plan: Plan) -> str:
     """Turn a compartment on (1) or off (0)."""
-    return function("switch(W, lane, state, on)", ["W[(M + state) * 8 + lane] = on"] if plan.switches else [])
+    return function("switch(W, lane, state, on)", ["W[(M + state) * 8 + lane] = on"] if plan.needs.switches else [])
 
 
 def _output_lines(plan: Plan, which: Sequence[int], time: str, store: str) -> list[str]:
@@ -206,9 +218,9 @@ def _tangent(plan: Plan) -> str:
     roots = [plan.derivative[k] for k in own]
     given = fixed_given(plan) | {node: f"y{k}" for k, node in enumerate(plan.states)} | {plan.time: "t"}
     block = statements(plan.graph, roots, given, "x")
-    rows = [("Y", "y"), ("R", "r"), *([("M", "m")] if plan.switches else [])]
+    rows = [("Y", "y"), ("R", "r"), *([("M", "m")] if plan.needs.switches else [])]
     lines = [f"{local}{k} = {at(row, k)}" for row, local in rows for k in own]
-    slope = "s{0} = ({1} + r{0}) * m{0}" if plan.switches else "s{0} = {1} + r{0}"
+    slope = "s{0} = ({1} + r{0}) * m{0}" if plan.needs.switches else "s{0} = {1} + r{0}"
     lines += [
         *load_fixed(plan, roots),
         *block.lines,

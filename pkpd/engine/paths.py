@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pkpd.engine.actions import OFF, ON, Actions, Dosing, actions_of, owned
+from pkpd.engine.actions import OFF, ON, STEADY, SUPERPOSE, Actions, Dosing, actions_of, owned
 from pkpd.engine.changes import Changes, in_force
 from pkpd.engine.dynamics import TIME, Dynamics
-from pkpd.engine.request import STATISTICS, Request, Result
+from pkpd.engine.plan import Needs
+from pkpd.engine.request import STATISTICS, Request, Result, Windows
 from pkpd.engine.status import SolveStatus, Way
 from pkpd.engine.structure import OneCompartment, inlined
 from pkpd.engine.tangent_path import bigger
 from pkpd.model.equations import Expr, evaluate
 from pkpd.model.regimen import Events
 
-__all__ = ["actions_in", "closed_chunk", "lost_parameters", "named", "ode_chunk"]
+__all__ = ["actions_in", "closed_chunk", "lost_parameters", "named", "needs_of", "ode_chunk"]
 
 F64 = NDArray[np.float64]
 _EVENT_COLUMNS = ("time", "amount", "target", "duration", "interval", "steady", "kind", "rate", "more")
@@ -136,6 +137,12 @@ def lost_parameters(request: Request, result: Result, lo: int, hi: int) -> NDArr
     return bad
 
 
+def needs_of(actions: Actions, windows: Windows) -> Needs:
+    """What these actions and windows ask of a generated solver."""
+    switches, steady = (bool(np.isin(actions.kind, kinds).any()) for kinds in ((OFF, ON), (STEADY, SUPERPOSE)))
+    return Needs(switches=switches, steady=steady, windows=bool(windows.lo.shape[1] * windows.lo.shape[2]))
+
+
 def ode_chunk(request: Request, result: Result, lo: int, hi: int) -> None:
     """Subjects lo:hi by the generated solver."""
     from pkpd.engine.load import solver
@@ -143,9 +150,8 @@ def ode_chunk(request: Request, result: Result, lo: int, hi: int) -> None:
     actions = actions_in(request, lo, hi)
     windows = request.windows
     which = np.asarray([request.compiled.outputs.index(of) for of in windows.of], np.int64)
-    switched = bool(np.isin(actions.kind, (OFF, ON)).any())
     method = request.method
-    solver(request.compiled.text(method, switches=switched))(
+    solver(request.compiled.text(method, needs=needs_of(actions, windows)))(
         request.parameters[lo:hi], actions.offsets, actions.time, actions.kind, actions.target, actions.amount,
         actions.steady, actions.steady_target, actions.parameters, request.start[lo:hi], request.sampled(lo, hi),
         request.after, which,

@@ -13,8 +13,8 @@ from pkpd.engine.printer import Block, fixed_nodes, statements
 from pkpd.engine.tangent_source import groups
 
 __all__ = [
-    "BLOCKS", "POINTS", "Plan", "Split", "at", "combined", "dense_rows", "error_lines", "fixed_given", "function",
-    "lane_loop", "load_fixed", "loads", "moment", "plan_of", "seen", "slopes",
+    "BLOCKS", "NOTHING_MORE", "POINTS", "Needs", "Plan", "Split", "at", "combined", "dense_rows", "error_lines",
+    "fixed_given", "function", "lane_loop", "load_fixed", "loads", "moment", "plan_of", "seen", "slopes",
 ]  # fmt: skip
 
 BLOCKS = ("Y", "K1", "YN", "K7", "D2", "D3", "D4", "R", "YS", "RS", "X", "XK", "M", "C")
@@ -47,12 +47,27 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What records and request ask of a solver besides steps, samples and hazards; else it is not compiled.
+
+    switches: compartments go off and on; steady: steady states; windows: statistics over windows.
+    """
+
+    switches: bool = False
+    steady: bool = False
+    windows: bool = False
+
+
+NOTHING_MORE = Needs()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Numbered nodes of one model: derivatives, outputs, initial values, and what is computed once per subject.
 
     names: of the states; groups: numbers of the states that the norm of the error takes together; inputs: symbols of
     the input rates of the states, for total derivatives; own: numbers of the states the method steps; edges: whether
-    the equations may jump or bend at times at which the solver stops.
+    the equations may jump or bend at times at which the solver stops; hazards: whether states integrate hazards.
     """
 
     graph: Graph
@@ -64,13 +79,14 @@ class Plan:
     outputs: tuple[int, ...]
     initial: tuple[int, ...]
     fixed: tuple[int, ...]
-    switches: bool
+    needs: Needs
     names: tuple[str, ...]
     groups: tuple[tuple[int, ...], ...]
     tangent: Tangent | None
     split: Split | None
     windows: tuple[int, ...]
     edges: bool
+    hazards: bool
 
     @property
     def rows(self) -> dict[str, int]:
@@ -78,7 +94,7 @@ class Plan:
         n, row, found = len(self.states), _FIRST_ROW, {}
         for name in BLOCKS:
             found[name] = row
-            row += n if name != "M" or self.switches else 0
+            row += n if name != "M" or self.needs.switches else 0
         found["FIVE"] = found["C"] + len(self.fixed) + n
         found["end"] = found["FIVE"] + (POINTS * len(self.outputs) if self.watched else 0)
         return found
@@ -113,7 +129,7 @@ class Plan:
         return tuple(k for k in range(len(self.outputs)) if k not in closed)
 
 
-def plan_of(dynamics: Dynamics, switches: bool, block: LinearBlock | None) -> Plan:
+def plan_of(dynamics: Dynamics, needs: Needs = NOTHING_MORE, block: LinearBlock | None = None) -> Plan:
     """Nodes of a model; block: its linear block, if that is to be carried by its modes."""
     inputs = tuple(f"input/{s}" for s in dynamics.states)
     graph = Graph(frozenset({*dynamics.states, TIME, *inputs}))
@@ -139,14 +155,20 @@ def plan_of(dynamics: Dynamics, switches: bool, block: LinearBlock | None) -> Pl
         outputs=outputs,
         initial=initial,
         fixed=tuple(sorted({*fixed_nodes(graph, (*derivative, *outputs)), *(split.nodes if split else ())})),
-        switches=switches,
+        needs=needs,
         names=dynamics.states,
         groups=together,
         tangent=dynamics.tangent,
         split=split,
-        windows=tuple(sorted({list(dynamics.wanted()).index(s.of) for s in dynamics.summaries})),
+        windows=_windows(dynamics) if needs.windows else (),
         edges=bool(dynamics.stops),
+        hazards=bool(dynamics.hazards),
     )
+
+
+def _windows(dynamics: Dynamics) -> tuple[int, ...]:
+    """Numbers of the outputs that a summary is of."""
+    return tuple(sorted({list(dynamics.wanted()).index(s.of) for s in dynamics.summaries}))
 
 
 def _split(graph: Graph, block: LinearBlock, added: list[int]) -> Split:
@@ -195,7 +217,7 @@ def load_fixed(plan: Plan, roots: Sequence[int]) -> list[str]:
 def loads(plan: Plan, rows: Sequence[tuple[str, str]], roots: Sequence[int]) -> list[str]:
     """Statements that load time, step, rows of every state into locals, and the constants of the roots."""
     lines = ["t = W[lane]", "h = W[8 + lane]"]
-    rows = [*rows, ("M", "m")] if plan.switches else rows
+    rows = [*rows, ("M", "m")] if plan.needs.switches else rows
     lines += [f"{local}{j} = {at(row, j)}" for row, local in rows for j in range(len(plan.states))]
     return lines + load_fixed(plan, roots)
 
@@ -219,7 +241,7 @@ def slopes(plan: Plan, states: Sequence[str], time: str, stage: int) -> list[str
     given = fixed_given(plan) | dict(zip(plan.states, states, strict=True)) | {plan.time: time}
     own = plan.own if stage > 1 else range(len(plan.states))
     block: Block = statements(plan.graph, [plan.derivative[j] for j in own], given, f"x{stage}_")
-    slope = "k{0}_{1} = ({2} + r{1}) * m{1}" if plan.switches else "k{0}_{1} = {2} + r{1}"
+    slope = "k{0}_{1} = ({2} + r{1}) * m{1}" if plan.needs.switches else "k{0}_{1} = {2} + r{1}"
     return [*block.lines, *(slope.format(stage, j, text) for j, text in zip(own, block.roots, strict=True))]
 
 

@@ -120,7 +120,7 @@ def _first(plan: Plan, slope: list[int], clock: dict[int, int], places: list[tup
     block = statements(plan.graph, roots, given, "x1_")
     n, q = len(plan.own), len(slope)
     lines = [f"t1 = {moment(plan, 0.0)}", *block.lines]
-    by = {j: f" * m{j}" if plan.switches else "" for j in plan.own}
+    by = {j: f" * m{j}" if plan.needs.switches else "" for j in plan.own}
     lines += [f"f1_{j} = ({text} + r{j}){by[j]}" for j, text in zip(plan.own, block.roots[:n], strict=True)]
     lines += [f"j{i}_{j} = ({t}){by[i]}" for (i, j), t in zip(places, block.roots[n : n + q], strict=True)]
     return lines + [f"g{j} = h * ({t}){by[j]}" for j, t in zip(clock, block.roots[n + q :], strict=True)]

@@ -1,10 +1,45 @@
-"""Text of the search for steady states in a generated solver: cycles for `kernels.fixed_point`, one after the other."""
+"""Text of the search for steady states in a generated solver: cycles for `kernels.fixed_point`, one after the other.
+
+It is compiled only for records that have one: it takes longer to compile than the rest of a small model.
+"""
 
 from __future__ import annotations
 
-__all__ = ["STEADY"]
+__all__ = ["NO_STEADY", "STEADY"]
+
+NO_STEADY = """
+@inline
+def begin_steady(W, I, lane, row, added, steady, steady_target, V, N, L, free):
+    I[56 + lane] = 4  # no text without the search is given such records; a subject of them would fail
+
+
+@inline
+def cycle_stop(W, I, lane, steady, target, rtol, atol, V, N, L, free, J, P2, sums, g):
+    return True
+
+
+@inline
+def elsewhere(W, I, lane, steady, target, rtol, atol, V, N, L, free, J, P2, sums, g):
+    pass
+
+
+@inline
+def magnify(W, I):
+    pass
+"""
 
 STEADY = '''
+from pkpd.kernels.fixed_point import advance, begin
+
+
+@inline
+def magnify(W, I):
+    """Errors of a cycle are magnified in its fixed point."""
+    for lane in range(8):
+        if I[32 + lane] > 0:
+            W[16 + lane] *= W[88 + lane]
+
+
 @inline
 def begin_cycle(W, I, lane, steady, target, final, free):
     """One period of a steady regimen, or its part up to the phase asked for. Hazards and what gathers stand still."""
@@ -107,4 +142,16 @@ def begin_steady(W, I, lane, row, added, steady, steady_target, V, N, L, free):
     W[88 + lane] = 1.0
     begin(V[lane], N[lane], L[lane])
     begin_cycle(W, I, lane, steady, steady_target, False, free)
+
+
+@inline
+def elsewhere(W, I, lane, steady, target, rtol, atol, V, N, L, free, J, P2, sums, g):
+    """The search leads nowhere: where a start was tried, another one; status of the lane else."""
+    if I[32 + lane] == 1 or I[32 + lane] == 2:
+        for s in range(NS):
+            W[(Y + s) * 8 + lane] = np.nan
+        W[24 + lane], W[40 + lane], I[32 + lane] = 1e-4, 1.0, 2
+        failed, I[56 + lane] = I[56 + lane], 0
+        cycle_stop(W, I, lane, steady, target, rtol, atol, V, N, L, free, J, P2, sums, g)
+        I[56 + lane] = failed if I[56 + lane] == 3 else I[56 + lane]
 '''

@@ -139,7 +139,7 @@ def _reference(t):
 
 
 def test_measured_order_is_five_and_four_inside_the_step():
-    run = _fixed_steps(solver(_driven().text("rodas5p")).py_func.__globals__)
+    run = _fixed_steps(solver(_driven().text("rodas5p")).__globals__)
     at, errors, inner = 2.0, [], []
     for count in (32, 64, 128):
         h, end, inside = at / count, np.empty(2), np.empty(2)

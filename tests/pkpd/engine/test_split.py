@@ -145,7 +145,7 @@ def test_measured_order_is_five_and_four_inside_the_step(method):
     model = _driven()
     assert [model.dynamics.states[s] for s in model.block.states] == ["c", "g"]
     row, _ = extended(model.block, np.array([[0.5]]))
-    run = _fixed_steps(solver(model.text(method, split=True)).py_func.__globals__)
+    run = _fixed_steps(solver(model.text(method, split=True)).__globals__)
     at, errors, inner = 2.0, [], []
     for count in (32, 64, 128):
         h, out = at / count, np.empty((2, 2))

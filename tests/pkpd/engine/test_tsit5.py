@@ -81,7 +81,7 @@ def _oscillator():
 
 def _fixed_steps(function):
     """A driver of the compiled model's own step function with constant h: state at the end, and inside the last step."""
-    module = function.py_func.__globals__
+    module = function.__globals__
     step, commit, restart, prepare, initial = (module[k] for k in ("step", "commit", "restart", "prepare", "initial"))
     dense_outputs, outputs_now, size, rates = (module[k] for k in ("dense_outputs", "outputs_now", "ROWS", "R"))
 
