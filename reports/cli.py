@@ -43,6 +43,7 @@ class Text(StrEnum):
 
     MODEL = "model"
     PROTOCOL = "protocol"
+    SBC = "sbc"
 
 
 def guarded[**P](command: Callable[P, int]) -> Callable[P, None]:
@@ -155,6 +156,27 @@ def fit(
 
 @app.command()
 @guarded
+def sbc(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model file (YAML), or a name of the library.")],
+    design: Annotated[Path, typer.Argument(metavar="DESIGN", help="Design of the study (YAML).")],
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where fits, answer and page go.")] = Path("out"),
+    fits: Annotated[int | None, typer.Option(metavar="N", min=1, help="Fits, instead of the design's.")] = None,
+    cores: Annotated[int, typer.Option(metavar="N", min=1, help="Chains at a time.")] = 2,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study that DIR holds.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the study that DIR holds.")] = False,
+    machine: Machine = False,
+) -> int:
+    """Calibrate the fit of a model: draw from its priors, simulate, fit, rank the truth, many times."""
+    from reports.desk import sbc as desk
+
+    return desk.sbc(desk.Order(
+        model=model, design=design, out=out, fits=fits, cores=cores, resume=resume, force=force, machine=machine,
+    ))  # fmt: skip
+
+
+@app.command()
+@guarded
 def simulate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Model file (YAML), or a name of the library.")],
     *,
@@ -244,7 +266,7 @@ def verify(
 
 @app.command()
 @guarded
-def schema(kind: Annotated[Text, typer.Argument(metavar="model|protocol", help="Which text.")]) -> int:
+def schema(kind: Annotated[Text, typer.Argument(metavar="model|protocol|sbc", help="Which text.")]) -> int:
     """Print the JSON Schema of a model or protocol text."""
     from reports.desk import texts
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pkpd.bayes.fit import Fit
     from pkpd.model.spec import Model
 
-__all__ = ["PredictiveCheck", "nominal_bins", "predictions", "simulated", "vpc"]
+__all__ = ["PredictiveCheck", "effects", "nominal_bins", "predictions", "simulated", "studies", "vpc"]
 
 Floats = NDArray[np.float64]
 PERCENTILES = (5.0, 50.0, 95.0)
@@ -127,22 +127,29 @@ def simulated(posterior: Posterior, records: Records, *, seed: int, replicates: 
     size = len(posterior.draws)
     row = np.minimum((u * size).astype(np.int64), size - 1)
     parts = [
-        _studies(posterior, records, seed, (np.arange(lo, min(lo + CHUNK, replicates)), row[lo : lo + CHUNK]))
+        studies(posterior, records, seed, (np.arange(lo, min(lo + CHUNK, replicates)), row[lo : lo + CHUNK]))
         for lo in range(0, replicates, CHUNK)
     ]
     return np.concatenate(parts)
 
 
-def _studies(
+def effects(seed: int, subjects: int, size: int, replicate: NDArray[np.int64]) -> Floats:
+    """Standard normal effects of new subjects, (replicates, subjects, size)."""
+    return normals(
+        seed, Purpose.PREDICTIVE_IIV, subject=np.arange(subjects)[None, :, None], replicate=replicate[:, None, None],
+        slot=np.arange(size)[None, None, :],
+    )  # fmt: skip
+
+
+def studies(
     posterior: Posterior, records: Records, seed: int, which: tuple[NDArray[np.int64], NDArray[np.int64]]
 ) -> Floats:
+    """Observations of new studies, (replicates, rows); which: numbers of the replicates (their address), and the
+    posterior row of each.
+    """
     replicate, row = which
     draws, model = posterior.draws, posterior.model
-    q = len(draws.eta_names)
-    z = normals(
-        seed, Purpose.PREDICTIVE_IIV, subject=np.arange(len(records))[None, :, None],
-        replicate=replicate[:, None, None], slot=np.arange(q)[None, None, :],
-    )  # fmt: skip
+    z = effects(seed, len(records), len(draws.eta_names), replicate)
     covariates = {name: np.tile(x, (len(replicate), 1)) for name, x in records.covariates.items()}
     theta = individual(model, draws.typical[row], np.linalg.cholesky(draws.omega[row]), covariates, z=z)
     f = _predicted(posterior, records, theta)

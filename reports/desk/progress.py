@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 from reports.desk import say
@@ -22,18 +23,18 @@ class Listener(Protocol):
 
 
 @contextmanager
-def listening(*, machine: bool) -> Iterator[Listener]:
-    """A listener for what is at the other end of stderr.
+def listening(*, machine: bool, unit: str = "blocks") -> Iterator[Listener]:
+    """A listener for what is at the other end of stderr; unit: what is counted.
 
     Blocks done at the first call of a stage were done before (a resumed run): they count in no rate of ours.
     """
     if machine:
         yield _Lines(_as_json, every=0.5)
     elif sys.stderr.isatty():
-        with _bar() as listener:
+        with _bar(unit) as listener:
             yield listener
     else:
-        yield _Lines(_as_text, every=EVERY)
+        yield _Lines(partial(_as_text, unit), every=EVERY)
 
 
 def remaining(done: int, total: int, seconds: float) -> float | None:
@@ -79,13 +80,13 @@ class _Lines:
         self._write(stage, (done, total), seconds, left)
 
 
-def _as_text(stage: str, blocks: tuple[int, int], seconds: float, left: float | None) -> None:
+def _as_text(unit: str, stage: str, blocks: tuple[int, int], seconds: float, left: float | None) -> None:
     done, total = blocks
     if total == 0:
         say.remark(stage)
         return
     pace = f", {span(left)} to go" if 0 < done < total else f" in {span(seconds)}" if done == total else ""
-    say.remark(f"{stage}: {done} of {total} blocks{pace}")
+    say.remark(f"{stage}: {done} of {total} {unit}{pace}")
 
 
 def _as_json(stage: str, blocks: tuple[int, int], seconds: float, left: float | None) -> None:
@@ -94,8 +95,8 @@ def _as_json(stage: str, blocks: tuple[int, int], seconds: float, left: float | 
 
 
 @contextmanager
-def _bar() -> Iterator[Listener]:
-    """rich's bar: blocks done, blocks a second, time to go."""
+def _bar(unit: str) -> Iterator[Listener]:
+    """rich's bar: blocks (or what is counted) done, their rate, time to go."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -112,16 +113,17 @@ def _bar() -> Iterator[Listener]:
                     progress.update(earlier, total=1, completed=1)
                 tasks[stage] = (progress.add_task(stage, total=total or None, pace=""), time.monotonic(), done)
             task, begin, before = tasks[stage]
-            pace = _pace(done - before, total - before, time.monotonic() - begin, left)
+            pace = _pace(unit, (done - before, total - before), time.monotonic() - begin, left)
             progress.update(task, completed=done, total=total or None, pace=pace)
 
         yield listener
 
 
-def _pace(done: int, total: int, seconds: float, left: float | None) -> str:
-    """Blocks a second and time to go, in words."""
+def _pace(unit: str, blocks: tuple[int, int], seconds: float, left: float | None) -> str:
+    """Rate and time to go, in words."""
+    done, total = blocks
     if done >= total or seconds <= 0:
         return ""
     left = remaining(done, total, seconds) if left is None else left
-    rate = f"{done / seconds:.1f} blocks/s, " if done else ""
+    rate = f"{done / seconds:.1f} {unit}/s, " if done else ""
     return "" if left is None else f"{rate}{span(left)} to go"

@@ -76,10 +76,10 @@ def _text(file: Path) -> tuple[str, dict[str, Any]]:
     node = text.read(file)
     said = node.get("vtrial") if isinstance(node, Mapping) else None
     kind = str(said).partition("/")[0]
-    readers: dict[str, Callable[[Path], dict[str, Any]]] = {"model": _model, "protocol": _protocol}
+    readers: dict[str, Callable[[Path], dict[str, Any]]] = {"model": _model, "protocol": _protocol, "sbc": _study}
     if kind not in readers:
         problem = "is missing: which kind of text is this?" if said is None else "must be a kind of text we know"
-        remedy = "the first line reads 'vtrial: model/1' or 'vtrial: protocol/1'"
+        remedy = "the first line reads 'vtrial: model/1', 'vtrial: protocol/1' or 'vtrial: sbc/1'"
         raise InputError(
             problem, file=file, field="vtrial", value=said, where=getattr(said, "where", None), remedy=remedy
         )
@@ -113,6 +113,14 @@ def _protocol(file: Path) -> dict[str, Any]:
     }
 
 
+def _study(file: Path) -> dict[str, Any]:
+    from pkpd.bayes.sbc_design import StudyDesign
+
+    design = StudyDesign.read(file)
+    subjects = sum(group.subjects for group in design.groups)
+    return {"name": design.name, "subjects": subjects, "fits": design.fits, "ranks among": f"{design.kept} draws"}
+
+
 def _data(file: Path) -> tuple[str, dict[str, Any]]:
     from pkpd.model.records import Records
 
@@ -121,10 +129,15 @@ def _data(file: Path) -> tuple[str, dict[str, Any]]:
 
 
 def schema(kind: str) -> int:
-    """Print the JSON Schema of `model` or `protocol`."""
+    """Print the JSON Schema of `model`, `protocol` or `sbc`."""
+    from pkpd.bayes import sbc_design
     from pkpd.model import spec
     from trials import protocol
 
-    made = spec.json_schema() if kind == "model" else protocol.json_schema()
-    say.result(json.dumps(made, indent=2))
+    schemas: dict[str, Callable[[], Any]] = {
+        "model": spec.json_schema,
+        "protocol": protocol.json_schema,
+        "sbc": sbc_design.json_schema,
+    }
+    say.result(json.dumps(schemas[kind](), indent=2))
     return guard.OK
