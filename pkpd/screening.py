@@ -144,7 +144,7 @@ def _negative(model: Model, records: Records, predicted: Floats) -> Iterator[Fin
 def _decades(records: Records, rows: Flags, predicted: Floats) -> Floats:
     """log10(observed / predicted), NaN where either says nothing (a prediction under 1 % of the largest)."""
     top = np.nanmax(np.where(rows & np.isfinite(predicted), np.abs(predicted), 0.0))
-    use = rows & (records.dv > 0.0) & (predicted > 0.01 * top) & ~records.below
+    use = rows & (records.dv > 0.0) & (predicted > 0.01 * top) & ~records.below & ~records.over
     found = np.full(len(rows), np.nan)
     found[use] = np.log10(records.dv[use] / predicted[use])
     return found

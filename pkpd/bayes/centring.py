@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pkpd.bayes.density import COMMON, Density
+from pkpd.bayes.density import Density
 from pkpd.bayes.layout import Layout
 from pkpd.bayes.plan import base_value
 from pkpd.ground.streams import Purpose, normals
@@ -198,21 +198,12 @@ def _individuals(density: Density, x: Floats, *, steps: int) -> tuple[Floats, Fl
 
 def _by_subject(density: Density, x: Floats) -> Floats:
     """Log density of each subject's rows and effects, (N,), constants left out; -inf where a prediction failed."""
-    layout, design = density.layout, dict(zip((a.name for a in COMMON), density.arrays, strict=False))
-    plan, f = layout.plan, density.predictions(x)
-    n_t, q, n_p, n_e = layout.sizes
-    sigma = np.append(np.exp(x[n_t + q + n_p : n_t + q + n_p + n_e]), 0.0)  # -1: no such term
-    a, b, c = (sigma[design["terms"][design["output"], k]] for k in range(3))
-    y = design["dv"]
-    with np.errstate(all="ignore"):
-        plain = np.sqrt(a**2 + (b * f) ** 2)
-        r = np.where(c > 0.0, np.log(y / f) / c, (y - f) / plain)
-        rows = -0.5 * r * r - np.log(np.where(c > 0.0, c, plain))
+    layout, rows = density.layout, density.by_row(x)
     rows = np.where(np.isfinite(rows), rows, -np.inf)
     found = np.zeros(layout.subjects)
     np.add.at(found, density.subject, rows)
     z = layout.named(x)
-    for name in plan.spread:
+    for name in layout.plan.spread:
         found -= 0.5 * z[f"z_{name}"] ** 2
     return found
 

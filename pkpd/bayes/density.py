@@ -34,8 +34,11 @@ COMMON = (
     Argument("scale", "float64", 1), Argument("spread_scale", "float64", 1), Argument("who", "int64", 1),
     Argument("centred", "float64", 2), Argument("pair_shape", "float64", 1), Argument("pair_row", "int64", 1),
     Argument("pair_column", "int64", 1), Argument("pair_first", "int64", 1), Argument("terms", "int64", 2),
+    Argument("freedom", "float64", 2), Argument("kind", "int64", 1), Argument("floor", "float64", 1),
     Argument("error_scale", "float64", 1), Argument("constant", "float64", 1), Argument("fitted", "float64", 1),
+    Argument("each", "float64", 1),
 )  # fmt: skip
+PLACE = {a.name: k for k, a in enumerate(COMMON)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,24 +71,30 @@ class Density:
 
     def predictions(self, x: Floats) -> Floats:
         """Predicted value of every row at x."""
-        fitted = np.empty(len(self.arrays[0]))
-        replace(self, arrays=(*self.arrays[: len(COMMON) - 1], fitted, *self.arrays[len(COMMON) :]))(x)
-        return fitted
+        return self._filled("fitted", x)
+
+    def by_row(self, x: Floats) -> Floats:
+        """Log density of every row of the data at x."""
+        return self._filled("each", x)
+
+    def _filled(self, name: str, x: Floats) -> Floats:
+        found = np.full(len(self.arrays[0]), np.nan)
+        self._with(name, found)(x)
+        return found
 
     def with_centred(self, centred: Floats) -> Density:
         """The same law with other degrees of centring (effects, subjects): the same machine code."""
-        made = self._with("centred", centred)
+        made = self._with("centred", np.array(centred, np.float64))
         return replace(made, layout=replace(self.layout, centred=centred))
 
     def with_data(self, dv: Floats) -> Density:
         """The same study with other observed values (rows,): the same machine code."""
         if np.shape(dv) != self.arrays[0].shape:
             raise ValueError(f"the study has {len(self.arrays[0])} rows, not {np.shape(dv)}")
-        return self._with("dv", dv)
+        return self._with("dv", np.array(dv, np.float64))
 
-    def _with(self, name: str, values: Floats) -> Density:
-        place = [a.name for a in COMMON].index(name)
-        own = np.array(values, np.float64)
+    def _with(self, name: str, own: Floats) -> Density:
+        place = PLACE[name]
         return replace(self, arrays=(*self.arrays[:place], own, *self.arrays[place + 1 :]))
 
 
@@ -130,8 +139,9 @@ def _common(layout: Layout, design: Design) -> tuple[NDArray[Any], ...]:
         np.asarray([p.scale for p in plan.spread.values()], np.float64),
         np.asarray([order.index(n) for n in plan.spread], np.int64),
         layout.centred,
-        shape, row, column, first, _terms(plan),
+        shape, row, column, first, _terms(plan), _freedom(plan), design.kind, design.floor,
         np.asarray([p.scale for p in plan.error.values()], np.float64), np.asarray([_constant(layout)]), np.empty(0),
+        np.empty(0),
     )  # fmt: skip
 
 
@@ -140,6 +150,16 @@ def _terms(plan: Plan) -> NDArray[np.int64]:
     place = {name: k for k, name in enumerate(plan.error)}
     kinds = ("additive", "proportional", "log")
     return np.asarray([[place.get(f"{o}.{kind}", -1) for kind in kinds] for o in plan.outputs], np.int64)
+
+
+def _freedom(plan: Plan) -> Floats:
+    """Degrees of freedom of each output's Student t and the constant of its log density; 0 for a normal."""
+    found = np.zeros((len(plan.outputs), 2))
+    for k, output in enumerate(plan.outputs):
+        if (t := plan.model.outputs[output].error.t) is not None:
+            constant = math.lgamma(0.5 * (t + 1.0)) - math.lgamma(0.5 * t) - 0.5 * math.log(math.pi * t)
+            found[k] = t, constant
+    return found
 
 
 def _constant(layout: Layout) -> float:

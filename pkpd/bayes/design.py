@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from pkpd.bayes.censoring import Blq, kinds, limited
 from pkpd.bayes.family import Family, closed_family, ode_family
 from pkpd.bayes.modal import modal_family, modal_of
 from pkpd.bayes.ode_design import OdeDesign, ode_design
@@ -46,11 +47,15 @@ class Design:
     """`dv`, `subject`, `output` (rows,): observed values, whose they are, and the place of their output in `outputs`;
     `covariates` (subjects,) by name.
 
+    kind, floor (rows,): what a row says (measured, below, above, between) and the lower end of an interval, as
+    `kernels.observations` takes them.
     family: how the compiled density predicts the rows. For the PyMC model: `structure` and `arrays` (inputs of the
     kernel after ka, cl, v) where one output of one compartment is measured, `ode` where the generated solver predicts.
     """
 
     ids: tuple[str, ...]
+    kind: NDArray[np.int64]
+    floor: Floats
     arrays: tuple[NDArray[Any], ...]
     dv: Floats
     subject: NDArray[np.int64]
@@ -72,21 +77,26 @@ def measured_outputs(model: Model, records: Records) -> tuple[str, ...]:
     return tuple(names[k] for k in sorted({int(k) for k in records.output}))
 
 
-def design(model: Model, records: Records, *, path: Path = "auto", first: float = FIRST) -> Design:
+def design(
+    model: Model, records: Records, *, path: Path = "auto", first: float = FIRST, blq: Blq = "m3"
+) -> Design:  # fmt: skip
     """The data of a fit, and the family of gradients: `modes` (linear compartments and what follows them linearly),
     `closed` (one compartment, any doses), `ode` (the generated solver); `auto` takes the first that fits the structure.
 
-    first: length [h] of the first interval after a dose, of a grid. Errors: InputError for records that cannot be
-    fitted yet, a missing covariate, a structure without the path asked for.
+    first: length [h] of the first interval after a dose, of a grid; blq: what values beyond a limit say (`censoring`).
+    Errors: InputError for records that cannot be fitted yet, a missing covariate, a structure without the path asked
+    for.
     """
+    records = limited(model, records, blq)
     outputs = measured_outputs(model, records)
     _check_covariates(model, records)
     _check_errors(model, outputs, records)
     records.require_doses("fitted")
+    kind, floor = kinds(model, records, blq)
     output = np.searchsorted([list(model.outputs).index(o) for o in outputs], records.output).astype(np.int64)
     family, structure, arrays, ode = _family(model, records, outputs, output, path=path, first=first)
     return Design(
-        ids=records.ids, arrays=arrays, dv=np.ascontiguousarray(records.dv, np.float64),
+        ids=records.ids, kind=kind, floor=floor, arrays=arrays, dv=np.ascontiguousarray(records.dv, np.float64),
         subject=np.asarray(records.subject, np.int64), output=output, outputs=outputs,
         covariates={name: np.asarray(records.covariates[name], np.float64) for name in _needed(model)},
         structure=structure, family=family, ode=ode,
@@ -254,7 +264,7 @@ def _check_begun(output: str, records: Records, rows: NDArray[np.bool_]) -> None
     first = np.full(len(records), np.inf)
     np.minimum.at(first, owner, records.doses.time)
     begun = first[records.subject]
-    silent = rows & ((records.time < begun) | ((records.time == begun) & ~records.after))
+    silent = (rows & ~records.below) & ((records.time < begun) | ((records.time == begun) & ~records.after))
     if silent.any():
         row = int(np.flatnonzero(silent)[0])
         raise InputError(

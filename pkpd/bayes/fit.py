@@ -32,6 +32,7 @@ from pkpd.screening import Finding, require_sane
 if TYPE_CHECKING:
     import xarray as xr
 
+    from pkpd.bayes.censoring import Blq
     from pkpd.model.records import Records
 
 __all__ = ["Fit", "Settings", "fit"]
@@ -51,6 +52,7 @@ class Settings:
     chains: int = 4
     target_accept: float = 0.95
     centred: Mapping[str, bool] | None = None
+    blq: Blq = "m3"
 
     def __post_init__(self) -> None:
         for name, least in (("draws", 4), ("tune", 1), ("chains", 1)):
@@ -91,6 +93,7 @@ def fit(
     chains: int = 4,
     target_accept: float = 0.95,
     centred: Mapping[str, bool] | None = None,
+    blq: Blq = "m3",
     cores: int = 2,
     cache: bool = True,
     on_stage: Callable[[str], None] = lambda stage: None,
@@ -98,12 +101,21 @@ def fit(
     """Fit the model to the records; the same inputs give the same posterior whatever `cores`.
 
     centred: random effects to sample as individual values (True) or not (False) whatever the data say; the others are
-    decided by a quick look at the data, told in the diagnostics.
+    decided by a quick look at the data, told in the diagnostics. blq: values beyond a limit of quantification by method
+    `m3` or `m4`, or `discard`ed (`bayes.censoring`).
     `on_stage` hears "build", "import", "compile", "look", "sample", "diagnose". A fit over its limits is returned and
     marked (`posterior.sound` is False); whoever uses it asks `require_sound`. Errors: InputError (model or
     data), RunFailed (the sampler could not start).
     """
-    settings = Settings(seed=seed, draws=draws, tune=tune, chains=chains, target_accept=target_accept, centred=centred)
+    settings = Settings(
+        seed=seed,
+        draws=draws,
+        tune=tune,
+        chains=chains,
+        target_accept=target_accept,
+        centred=centred,
+        blq=blq,
+    )
     _check_centred(model, centred or {})
     if not cache:
         folder = Path(tempfile.mkdtemp(prefix="vtrial-fit-"))

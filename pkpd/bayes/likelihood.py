@@ -24,6 +24,7 @@ from pkpd.bayes.expressions import graph
 from pkpd.bayes.hierarchy import beta_shape, correlation_factor, pairs
 from pkpd.bayes.op import concentration
 from pkpd.bayes.plan import Plan, base_value, correlation_label, error_label, partial_label, spread_label, typical_label
+from pkpd.kernels.observations import ABOVE, BELOW, BETWEEN, MEASURED, POSITIVE
 from pkpd.model.parts import Effect, Parameter
 
 __all__ = ["population_model"]
@@ -49,23 +50,74 @@ def population_model(plan: Plan, design: Design) -> pm.Model:
 
 def _row_coords(plan: Plan, design: Design) -> dict[str, Any]:
     if len(plan.outputs) == 1:
-        return {"row": np.arange(design.rows)}
-    return {f"row_{o}": np.flatnonzero(design.output == k) for k, o in enumerate(plan.outputs)}
+        return {"row": np.flatnonzero(design.kind % POSITIVE == MEASURED)}
+    seen = design.kind % POSITIVE == MEASURED
+    return {f"row_{o}": np.flatnonzero((design.output == k) & seen) for k, o in enumerate(plan.outputs)}
 
 
 def _observed(plan: Plan, design: Design, place: int, mean: Any) -> None:
-    """The observations of one output: normal with sd sqrt(a^2 + (b f)^2), or log-normal."""
-    output, rows = plan.outputs[place], np.flatnonzero(design.output == place)
+    """The observations of one output: normal with sd sqrt(a^2 + (b f)^2), Student t with that scale, or log-normal;
+    what lies beyond a limit by its probability (`kernels.observations`).
+    """
+    output, whole = plan.outputs[place], design.output == place
+    rows = np.flatnonzero(whole & (design.kind % POSITIVE == MEASURED))
     dims = "row" if len(plan.outputs) == 1 else f"row_{output}"
-    own = mean if len(plan.outputs) == 1 else mean[rows]
+    own = mean if len(rows) == design.rows else mean[rows]
     terms = {
         name.rpartition(".")[2]: pm.HalfNormal(error_label(name), np.float64(p.scale))
         for name, p in plan.error.items() if name.partition(".")[0] == output
     }  # fmt: skip
-    if "log" in terms:
+    freedom = plan.model.outputs[output].error.t
+    if "log" in terms and freedom is not None:
+        t = pm.StudentT.dist(np.float64(freedom), pt.log(own), sigma=terms["log"])
+        pm.Potential(output, pm.logp(t, np.log(design.dv[rows])) - np.log(design.dv[rows]), dims=dims)
+    elif "log" in terms:
         pm.LogNormal(output, pt.log(own), terms["log"], observed=design.dv[rows], dims=dims)
+    elif freedom is not None:
+        pm.StudentT(output, np.float64(freedom), own, sigma=_sd(terms, own), observed=design.dv[rows], dims=dims)
     else:
         pm.Normal(output, own, _sd(terms, own), observed=design.dv[rows], dims=dims)
+    _beyond(output, design, np.flatnonzero(whole), (mean, terms))
+
+
+def _beyond(output: str, design: Design, rows: NDArray[np.int64], law: tuple[Any, Mapping[str, Any]]) -> None:
+    """Log probabilities of values beyond a limit, and of positive values where the law is theirs."""
+    mean, terms = law
+    logs = "log" in terms
+    kind, given = design.kind % POSITIVE, design.kind >= POSITIVE
+
+    def standard(at: NDArray[np.int64], bound: Floats) -> Any:
+        m = pt.log(mean[at]) if logs else mean[at]
+        return ((np.log(bound) if logs else bound) - m) / (terms["log"] if logs else _sd(terms, mean[at]))
+
+    parts = []
+    for what in (BELOW, ABOVE, BETWEEN):
+        at = rows[kind[rows] == what]
+        if not len(at):
+            continue
+        z = standard(at, design.dv[at])
+        if what == BETWEEN:
+            parts.append(_log_between(standard(at, design.floor[at]), z))
+        else:
+            parts.append(_log_phi(z if what == BELOW else -z))
+    if len(at := rows[given[rows]]):
+        parts.append(-_log_phi(-standard(at, np.zeros(len(at)))))
+    if parts:
+        pm.Potential(f"{output}_beyond", sum(x.sum() for x in parts))
+
+
+def _log_phi(z: Any) -> Any:
+    """log Phi(z). PyMC's own has sqrt(2.) in single precision (1e-8)."""
+    x = pt.abs(z) * np.sqrt(0.5)
+    tail = 0.5 * pt.erfcx(x)
+    return pt.switch(z > 0.0, pt.log1p(-tail * pt.exp(-x * x)), pt.log(tail) - x * x)
+
+
+def _log_between(a: Any, b: Any) -> Any:
+    """log(Phi(b) - Phi(a)) for a < b, in whichever tail keeps its digits."""
+    low, high = pt.switch(a + b > 0.0, -b, a), pt.switch(a + b > 0.0, -a, b)
+    top = _log_phi(high)
+    return top + pt.log1mexp(_log_phi(low) - top)
 
 
 def _mean(design: Design, individual: Mapping[str, Any]) -> Any:

@@ -22,7 +22,7 @@ from pkpd.model.equations import evaluate
 from pkpd.model.observed import terms_of
 from pkpd.model.parts import NORMAL_95, Parameter, inside_unit
 from pkpd.model.spec import Model
-from pkpd.model.support import RUNS, features, refuse
+from pkpd.model.support import refuse
 
 __all__ = [
     "Plan", "base_value", "correlation_label", "error_label", "link", "natural", "partial_label", "plan",
@@ -64,8 +64,7 @@ def plan(model: Model, outputs: str | Iterable[str]) -> Plan:
 
     Errors: InputError where a random effect or a residual error has no prior.
     """
-    if any(feature not in RUNS["fit"] and not _log_error(model, field) for feature, field in features(model)):
-        refuse(model, "fit")
+    refuse(model, "fit", unless=lambda feature, field: feature == "residual" and _fitted_error(model, field))
     measured = (outputs,) if isinstance(outputs, str) else tuple(outputs)
     spread = {name: _spread(name, model.parameters[name]) for name in model.eta_names}
     return Plan(
@@ -78,12 +77,10 @@ def plan(model: Model, outputs: str | Iterable[str]) -> Plan:
     )
 
 
-def _log_error(model: Model, field: str) -> bool:
-    """Whether a field is the error of an output that is normal on the log scale, which a fit runs."""
-    output = field.split(".")[1] if field.startswith("outputs.") and field.endswith(".error") else ""
-    return (
-        bool(output) and set(terms_of(model.outputs[output].error)) == {"log"} and model.outputs[output].error.t is None
-    )
+def _fitted_error(model: Model, field: str) -> bool:
+    """Whether a field is an error that a fit runs: normal or Student t with additive, proportional or log terms."""
+    error = model.outputs[field.split(".")[1]].error
+    return set(terms_of(error)) <= set(ERROR_KINDS) and error.combine == "variance" and error.beta is None
 
 
 def typical_label(model: Model, name: str) -> str:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pkpd.bayes.censoring import limited
 from pkpd.bayes.centring import Choice, Look, chosen, look, starting_point
 from pkpd.bayes.density import Density, density
 from pkpd.bayes.design import Design, design, measured_outputs
 from pkpd.bayes.diagnostics import Chains, diagnose, shrinkage
 from pkpd.bayes.hierarchy import covariances, pairs
 from pkpd.bayes.plan import Plan, base_value, error_label, natural, partial_label, plan, spread_label, typical_label
+from pkpd.kernels.observations import MEASURED, POSITIVE
 from pkpd.model.equations import evaluate, show
 from pkpd.model.spec import Model
 from pkpd.model.variability import PopulationDraws
@@ -40,8 +42,9 @@ def sampled(
     """Population draws, the full tree, diagnostics as plain data, seconds by stage (`import.cpu` ...: CPU seconds)."""
     seconds: dict[str, float] = {}
     with _stage("build", seconds, on_stage):
-        how = plan(model, measured_outputs(model, records))
-        made = design(model, records)
+        used = limited(model, records, settings.blq)
+        how = plan(model, measured_outputs(model, used))
+        made = design(model, used, blq=settings.blq)
         plain = density(how, made)
     with _stage("import", seconds, on_stage), _quiet():
         from pkpd.bayes.nuts import draw
@@ -58,11 +61,11 @@ def sampled(
         tree = _tree(law, made, drawn.x, drawn.stats)
         draws = population_draws(how, tree["posterior"])
         found = diagnose(_chains(how, tree), how.priors, _shrinkage(how, tree["posterior"])).to_dict()
-        found |= _method(how, made, choices, seen)
+        found |= _method(how, made, choices, seen, blq=settings.blq)
     return draws, tree, found, seconds
 
 
-def _method(how: Plan, made: Design, choices: tuple[Choice, ...], seen: Look) -> dict[str, Any]:
+def _method(how: Plan, made: Design, choices: tuple[Choice, ...], seen: Look, *, blq: str) -> dict[str, Any]:
     """How it was sampled, as plain data: gradients, centring with reasons, what is ordered by construction."""
     ordered = {n: f"{n} = {show(p.above)} + exp(...)" for n, p in how.model.parameters.items() if p.above is not None}
     return {
@@ -70,6 +73,7 @@ def _method(how: Plan, made: Design, choices: tuple[Choice, ...], seen: Look) ->
         "gradient": {"family": made.family.name, **made.family.about},
         "centring": [c.to_dict() for c in choices],
         "ordered": ordered,
+        "blq": {"method": blq, "rows": int((made.kind % POSITIVE != MEASURED).sum())},
         "quick_look": not seen.failed,
     }
 

@@ -253,6 +253,7 @@ def _from_records(
     one = len(np.unique(data.output)) <= 1
     demand(one, "holds several outputs", "DVID", None, remedy="pass a table of the samples of one of them")
     data.require_doses("analysed")
+    data.require_measured("analysed")
     doses, n = data.doses, len(data)
     several = np.diff(doses.offsets) != 1
     if np.any(several):

@@ -24,8 +24,6 @@ from pkpd.kernels.intrinsics import inlined
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
-_HALF_LOG_2PI = 0.9189385332046727418
-
 
 @inlined
 def normal_prior(x: F64, g: F64, at: int, location: F64, scale: F64) -> float:
@@ -148,35 +146,3 @@ def spread_back(g: F64, at: int, L: F64, who: I64, centred: F64, Z: F64, gU: F64
     for p in range(gt.size):
         for i in range(N):
             gt[p] += gU[i, p]
-
-
-@inlined
-def residuals(y: F64, f: F64, output: I64, terms: I64, sd: F64, gf: F64, gs: F64) -> float:
-    """Log density of the observations; gf (rows,) and gs (errors,), the gradients to predictions and sds.
-
-    terms (outputs, 3): place in `sd` of the additive, the proportional and the log error, -1 where there is none.
-    """
-    total = -_HALF_LOG_2PI * y.size
-    for r in range(y.size):
-        o = output[r]
-        a, b, c = terms[o, 0], terms[o, 1], terms[o, 2]
-        if c >= 0:
-            d = log(y[r]) - log(f[r])
-            u = d / sd[c]
-            total -= 0.5 * u * u + log(sd[c]) + log(y[r])
-            gf[r] = u / (sd[c] * f[r])
-            gs[c] += (u * u - 1.0) / sd[c]
-            continue
-        sa = sd[a] if a >= 0 else 0.0
-        sb = sd[b] if b >= 0 else 0.0
-        variance = sa * sa + sb * sb * f[r] * f[r]
-        d = y[r] - f[r]
-        u = d / variance
-        total -= 0.5 * (d * u + log(variance))
-        slope = 0.5 * (u * u - 1.0 / variance)
-        gf[r] = u + 2.0 * slope * sb * sb * f[r]
-        if a >= 0:
-            gs[a] += 2.0 * slope * sa
-        if b >= 0:
-            gs[b] += 2.0 * slope * sb * f[r] * f[r]
-    return total

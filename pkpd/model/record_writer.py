@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ def csv_text(records: Records, model: Model | None) -> str:
     """The whole file, one line per record, in order of subject and time."""
     occasion = {str(model.occasion.column): records.occasion} if model and model.occasion and records.occasion else {}
     series = {**records.series, **occasion}
-    censored = ["CENS"] if records.below.any() else []
+    censored = ["CENS"] if (records.below | records.over).any() else []
+    censored += ["LIMIT"] if (records.floor > -math.inf).any() else []
     header = [*_COLUMNS, *censored, *records.covariates, *series]
     lines = [",".join(header)]
     for i, name in enumerate(records.ids):
@@ -46,7 +48,8 @@ def _rows(records: Records, i: int, model: Model | None, moving: Mapping[str, Ma
     for k in (records.subject == i).nonzero()[0]:
         output = list(model.outputs)[int(records.output[k])] if model else int(records.output[k]) + 1
         cells = {"EVID": 0, "DV": _number(records.dv[k]), "DVID": output}
-        cells |= {"CENS": 1} if records.below[k] else {}
+        cells |= {"CENS": 1} if records.below[k] else {"CENS": -1} if records.over[k] else {}
+        cells |= {"LIMIT": _number(records.floor[k])} if records.floor[k] > -math.inf else {}
         made.append((float(records.time[k]), 2 if records.after[k] else 0, cells))
     there = {time for time, _, _ in made}
     made += [(t, 0, {"EVID": 2}) for t in sorted({t for v in moving.values() for t in v} - there)]

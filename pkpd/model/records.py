@@ -1,9 +1,9 @@
 """Records of a study: a strict reader and a writer of NONMEM-style CSV. Errors name file, line, column, value, remedy.
 
 Columns: ID, TIME [h], AMT, DV, EVID; optional MDV, CMT, DVID, RATE, DUR, II, SS, ADDL, CENS and the model's occasion.
-Every other column is a covariate. CENS 1: the value lies below DV, the limit of quantification (Monolix's code). `.`,
-`NA` and an empty cell are missing. Lines of a subject stand together, in order of time; at one time they act in the
-order of the file.
+Every other column is a covariate. CENS 1: the value lies below DV, the limit of quantification, and above LIMIT where
+that column has a number; CENS -1: it lies above DV (Monolix's codes). `.`, `NA` and an empty cell are missing. Lines
+of a subject stand together, in order of time; at one time they act in the order of the file.
 
 EVID 0 observation, 1 dose, 2 other (CMT < 0 switches the compartment off, CMT > 0 on again), 3 reset, 4 reset and
 dose, 5 replace the amount by AMT, 6 multiply it by AMT. CMT: number or name of a state. DVID: number or name of an
@@ -53,7 +53,8 @@ class Records:
     ids (n); doses: `Events` of n subjects (target = CMT - 1, additional doses written out, an infusion by its rate with
     its nominal duration); subject, time [h], dv, output (m) of the observations in the order of the file (output =
     DVID - 1, else 0); after (m): the observation follows a dose at the same time; below (m): it lies
-    below dv, the limit of quantification (nowhere, if left out); line (m): of the file (0: none); covariates {name:
+    below dv, the limit of quantification (nowhere, if left out), and above floor (m; -inf: no lower end); over (m): it
+    lies above dv; line (m): of the file (0: none); covariates {name:
     (n,)} constant within subject; varying: names of the covariates that are not, series {name: `Series`} what they say;
     occasion: `Series` of the model's occasion column.
     """
@@ -72,11 +73,15 @@ class Records:
     occasion: Series | None = None
     below: NDArray[np.bool_] = None  # type: ignore[assignment]
     line: NDArray[np.int64] = None  # type: ignore[assignment]
+    over: NDArray[np.bool_] = None  # type: ignore[assignment]
+    floor: Floats = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        for name, kind in (("below", np.bool_), ("line", np.int64)):
+        whole, logical = np.int64, np.bool_
+        defaults = (("below", logical, 0), ("line", whole, 0), ("over", logical, 0), ("floor", np.float64, -np.inf))
+        for name, kind, value in defaults:
             if getattr(self, name) is None:
-                object.__setattr__(self, name, np.zeros(len(self.dv), kind))
+                object.__setattr__(self, name, np.full(len(self.dv), value, kind))
 
     @classmethod
     def read(cls, path: str | Path, model: Model | None = None) -> Records:
@@ -95,13 +100,7 @@ class Records:
         return len(self.ids)
 
     def require_doses(self, purpose: str) -> None:
-        """InputError unless every record is a plain dose and every value measured: what resets or replaces, and values
-        below the limit of quantification, cannot be used for `purpose`."""
-        if self.below.any():
-            k = int(np.flatnonzero(self.below)[0])
-            problem = f"values below the limit of quantification cannot be {purpose} yet"
-            remedy = f"see subject {self.ids[int(self.subject[k])]} at {self.time[k]:g} h"
-            raise InputError(problem, field="CENS", value=1, remedy=remedy)
+        """InputError unless every record is a plain dose: what resets or replaces cannot be used for `purpose`."""
         d = self.doses
         odd = (d.kind != EventKind.DOSE) | (d.steady > 1) | (d.rate < 0.0) | (d.amount <= 0.0)
         if odd.any():
@@ -109,6 +108,15 @@ class Records:
             problem = f"resets, SS 2, switched, replaced and modelled records cannot be {purpose} yet"
             remedy = f"see subject {self.ids[int(np.searchsorted(d.offsets, k, side='right')) - 1]} at {d.time[k]:g} h"
             raise InputError(problem, field="EVID", value=int(d.kind[k]), remedy=remedy)
+
+    def require_measured(self, purpose: str) -> None:
+        """InputError unless every value was measured: a censored one cannot be used for `purpose`."""
+        odd = self.below | self.over
+        if odd.any():
+            k = int(np.flatnonzero(odd)[0])
+            problem = f"values beyond a limit of quantification cannot be {purpose} yet"
+            remedy = f"see subject {self.ids[int(self.subject[k])]} at {self.time[k]:g} h"
+            raise InputError(problem, field="CENS", value=1 if self.below[k] else -1, remedy=remedy)
 
     def to_csv(self, model: Model | None = None) -> str:
         """The text that reads back as the same records (CMT and DVID by name with a model)."""
@@ -161,7 +169,9 @@ class _Reader:
             digest=digest.of_text(self.source),
             series=series,
             occasion=self._occasions(subjects),
-            below=np.asarray([self._whole(row, "CENS", 0, most=1) == 1 for _, row, _ in seen], np.bool_),
+            below=np.asarray([self._censored(row) == 1 for _, row, _ in seen], np.bool_),
+            over=np.asarray([self._censored(row) == -1 for _, row, _ in seen], np.bool_),
+            floor=np.asarray([self._floor(row) for _, row, _ in seen], np.float64),
             line=np.asarray([row.line for _, row, _ in seen], np.int64),
         )
 
@@ -253,6 +263,21 @@ class _Reader:
         if value != int(value) or not 0 <= value <= most:
             self.fail(row, column, f"must be a whole number from 0 to {most}", "correct the number")
         return int(value)
+
+    def _censored(self, row: _Row) -> int:
+        value = self._number(row, "CENS", 0)
+        if value not in (-1.0, 0.0, 1.0):
+            self.fail(row, "CENS", "must be 0, 1 or -1", "1: below DV, -1: above DV, 0: measured")
+        return int(value)
+
+    def _floor(self, row: _Row) -> float:
+        """Lower end of what a value below the limit may be."""
+        if "CENS" not in self.header or row.cells.get("LIMIT", ".") in MISSING:
+            return -math.inf
+        low = self._number(row, "LIMIT")
+        if self._censored(row) != 1 or not low < self._number(row, "DV"):
+            self.fail(row, "LIMIT", "goes with CENS 1 and lies below DV", "leave it empty elsewhere")
+        return low
 
     def _event(self, row: _Row) -> int:
         if row.cells["EVID"] in MISSING:
@@ -412,7 +437,7 @@ class _Reader:
     def _covariates(self, subjects: list[_Subject]) -> tuple[dict[str, Floats], dict[str, Series]]:
         constant: dict[str, Floats] = {}
         series: dict[str, Series] = {}
-        apart = {self._column_of_occasions(), *NEEDED, *OPTIONAL}
+        apart = {self._column_of_occasions(), *NEEDED, *OPTIONAL, *(["LIMIT"] if "CENS" in self.header else [])}
         for name in (n for n in self.header if n not in apart):
             rows = [[(r, self._number(r, "TIME")) for r in s.rows if self._told(r, name)] for s in subjects]
             for subject, told in zip(subjects, rows, strict=True):

@@ -5,7 +5,7 @@ The engine, the trials and the fit each have a set of features here: whoever imp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from pkpd.ground.errors import InputError
@@ -41,7 +41,7 @@ ALL: Final = frozenset(
 )
 """Every feature beyond the common ground."""
 
-RUNS: Final[dict[str, frozenset[str]]] = {"engine": ALL, "trial": ALL - {"lloq"}, "fit": frozenset({"blocks"})}
+RUNS: Final[dict[str, frozenset[str]]] = {"engine": ALL, "trial": ALL - {"lloq"}, "fit": frozenset({"blocks", "lloq"})}
 """Consumer -> features beyond the common ground that it runs."""
 
 _SAID: Final = {
@@ -72,10 +72,14 @@ def features(model: Model) -> tuple[tuple[str, str], ...]:
     return tuple(dict.fromkeys((*_equations(model), *_variability(model), *_doses(model), *_outcomes(model))))
 
 
-def refuse(model: Model, consumer: str) -> None:
-    """InputError for the first feature that `consumer` (engine, trial or fit) does not run."""
+def refuse(
+    model: Model, consumer: str, *, unless: Callable[[str, str], bool] = lambda feature, field: False
+) -> None:  # fmt: skip
+    """InputError for the first feature that `consumer` (engine, trial or fit) does not run; unless: (feature, field)
+    that it runs all the same.
+    """
     for feature, field in features(model):
-        if feature not in RUNS[consumer]:
+        if feature not in RUNS[consumer] and not unless(feature, field):
             problem = f"{_SAID[feature]} cannot be {_WHO[consumer]} yet (model {model.name})"
             raise InputError(problem, field=field, remedy="leave it out of the model for now")
 

@@ -224,6 +224,9 @@ def _able(model: Model, records: Records) -> None:
         if there:
             raise InputError(f"{what} cannot be followed by a twin yet", field="model", value=model.name,
                              remedy="leave them out of the model")  # fmt: skip
+    if records.over.any() or np.isfinite(records.floor).any():
+        remedy = "write the limit of quantification with CENS 1 and no LIMIT"
+        raise InputError("values above a limit or in an interval cannot inform a twin yet", field="CENS", remedy=remedy)
     names = list(model.outputs)
     for k in np.unique(records.output).tolist():
         if not model.outputs[names[k]].continuous:

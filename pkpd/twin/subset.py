@@ -41,6 +41,7 @@ def patients(records: Records, rows: Rows) -> Records:
         records, ids=tuple(records.ids[int(i)] for i in rows), doses=records.doses.subjects(rows),
         subject=np.repeat(np.arange(len(rows)), counts), time=records.time[keep], dv=records.dv[keep],
         output=records.output[keep], after=records.after[keep], below=records.below[keep], line=records.line[keep],
+        over=records.over[keep], floor=records.floor[keep],
         covariates={name: values[rows] for name, values in records.covariates.items()},
         series={name: _series(s, rows) for name, s in records.series.items()},
         occasion=None if records.occasion is None else _series(records.occasion, rows),

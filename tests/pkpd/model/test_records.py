@@ -273,14 +273,23 @@ def test_several_outputs_need_a_dvid() -> None:
         Records.parse(HEAD + DOSE + "1,1,0,3,0,2,70\n", model=model)
 
 
-def test_values_below_the_limit_of_quantification_read_back_and_are_refused_where_unknown() -> None:
-    """CENS 1: DV is the limit (the code of Monolix)."""
+def test_censored_values_read_back() -> None:
+    """CENS 1: DV is the limit, LIMIT the lower end of an interval; CENS -1: above DV (the codes of Monolix)."""
     source = "ID,TIME,AMT,DV,EVID,CENS\n1,0,100,.,1,.\n1,1,0,5,0,0\n1,2,0,0.5,0,1\n"
     found = Records.parse(source)
     assert found.below.tolist() == [False, True]
     assert found.line.tolist() == [3, 4]
     assert Records.parse(found.to_csv()).below.tolist() == [False, True]
-    with pytest.raises(InputError, match="below the limit of quantification cannot be fitted yet"):
-        found.require_doses("fitted")
-    with pytest.raises(InputError, match="whole number from 0 to 1"):
+    with pytest.raises(InputError, match="limit of quantification cannot be analysed yet"):
+        found.require_measured("analysed")
+    with pytest.raises(InputError, match="must be 0, 1 or -1"):
         Records.parse(source.replace(",0.5,0,1", ",0.5,0,2"))
+    more = "ID,TIME,AMT,DV,EVID,CENS,LIMIT\n1,0,100,.,1,.,.\n1,1,0,5,0,-1,.\n1,2,0,0.5,0,1,0.1\n1,3,0,0.5,0,1,.\n"
+    found = Records.parse(more)
+    for again in (found, Records.parse(found.to_csv())):
+        assert again.over.tolist() == [True, False, False]
+        assert again.below.tolist() == [False, True, True]
+        assert again.floor.tolist() == [-np.inf, 0.1, -np.inf]
+        assert not again.covariates
+    with pytest.raises(InputError, match="lies below DV"):
+        Records.parse(more.replace("1,0.1", "1,0.7"))
