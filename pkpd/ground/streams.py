@@ -51,6 +51,7 @@ class Purpose(StrEnum):
     PREDICTIVE_DRAW = "predictive_draw"  # VPC: which posterior draw a simulated data set takes
     PREDICTIVE_IIV = "predictive_iiv"  # VPC: replicate = simulated data set
     PREDICTIVE_RESIDUAL = "predictive_residual"
+    PREDICTIVE_CENSORED = "predictive_censored"  # NPDE of values below a limit; index = the subject's row
     CALIBRATION_PRIOR = "calibration_prior"  # SBC: subject = fit, slot of the quantity's name
     CALIBRATION_FIT = "calibration_fit"  # SBC: seeds of the samplers; subject = fit, index = attempt
     MARGINAL = "marginal"  # shift of the points that sum out a subject's effects; subject = subject, slot = effect
@@ -68,6 +69,11 @@ class Purpose(StrEnum):
     TWIN_ACCEPT = "twin_accept"
     TWIN_OCCASION = "twin_occasion"  # effects of occasions the data do not see; slot of the effect's name
     TWIN_MEASURED = "twin_measured"  # residual error of what is forecast; index = place in time, slot of the output
+    DOSE_ESCALATION = "dose_escalation"  # subject in order of entry; slot 0 tolerance, 1 time of toxicity, 2 arrival
+    TWO_STAGE = "two_stage"  # response of the subject, in order of entry
+    ADAPTIVE_RANDOMISATION = "adaptive_randomisation"  # subject in order of entry; slot 0 allocation, 1 outcome
+    RECRUITMENT = "recruitment"  # subject = site; slot 0 its rate, 1 its number of subjects, 2 its times (index)
+    BASKET = "basket"  # subject in order of entry; slot = basket
     SUMMARY_TRIAL = "summary_trial"  # summary-level replicates of the bench
 
 
