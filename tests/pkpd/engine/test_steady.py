@@ -12,7 +12,7 @@ from pkpd.engine.build import compiled
 from pkpd.engine.sensitivity import sensitivities
 from pkpd.engine.solve import SolveStatus, solve
 from pkpd.kernels import fixed_point
-from pkpd.model.regimen import Events, Schedule
+from pkpd.model.regimen import EventKind, Events, Schedule
 from pkpd.model.spec import Model
 
 SLOW = """
@@ -91,6 +91,39 @@ def test_the_steady_state_repeats_and_what_gathers_starts_at_the_record(slow):
     found = solve(slow, P[None], steady(100, 24, more=100), [0.0, 24.0, 2400.0], after=True, rtol=1e-9)
     np.testing.assert_allclose(found.values[0, :2, 1:], found.values[0, :2, :1].repeat(2, 1), rtol=1e-8)
     np.testing.assert_allclose(found.values[0, 2], [0.0, 100.0, 10_000.0], rtol=1e-7)
+
+
+def test_a_steady_state_added_to_an_emptied_depot_by_doses_that_lag(slow):
+    """SS = 2 an hour before its dose arrives, into a depot that was switched off: superposition by exponentials."""
+    kind = np.array([EventKind.DOSE, EventKind.OFF, EventKind.DOSE], np.int8)
+    events = Events.pack([Schedule(
+        np.array([0.0, 3.0, 5.0]), np.array([40.0, 0.0, 100.0]), np.zeros(3, np.int32), np.zeros(3),
+        np.array([0.0, 0.0, 24.0]), np.array([0, 0, 2], np.int8), kind=kind, rate=np.zeros(3),
+    )])  # fmt: skip
+    times = np.array([4.0, 5.5, 7.0, 20.0])
+    found = solve(slow, P[None], events, times, rtol=1e-10, atol=1e-12)
+    ka, ke = P[0], P[1] / P[2]
+    matrix = np.array([[-ka, 0.0], [ka, -ke]])
+    left = (expm(2.0 * matrix) @ [40.0, 0.0])[1] * np.exp(-ke * (times - 3.0))
+    peak = np.linalg.solve(np.eye(2) - expm(24.0 * matrix), [100.0, 0.0])
+    since = (times - 6.0) % 24.0
+    periodic = [(expm(matrix * s) @ peak)[1] if t >= 5.0 else 0.0 for s, t in zip(since, times, strict=True)]
+    np.testing.assert_allclose(found.values[0, 0], (left + periodic) / P[2], rtol=1e-8)
+
+
+def test_what_neighbours_ask_of_the_solver_changes_no_bit():
+    """A text with the search for steady states, with switches or with neither: the same subject, the same bits."""
+    model, one = compiled(Model.parse(SATURABLE)), np.ones(1)
+    plain = Schedule(0 * one, 30 * one, np.zeros(1, np.int32), 0 * one, 0 * one, np.zeros(1, np.int8))
+    repeated = Schedule(0 * one, 30 * one, np.zeros(1, np.int32), 0 * one, 24 * one, np.ones(1, np.int8))
+    off = Schedule(one, 0 * one, np.zeros(1, np.int32), 0 * one, 0 * one, np.zeros(1, np.int8),
+                   kind=np.array([EventKind.OFF], np.int8))  # fmt: skip
+    times, row = np.linspace(0.0, 30.0, 11), np.array([1.0, 10.0, 5.0])
+    alone = solve(model, row[None], Events.pack([plain]), times).values[0]
+    for neighbour in (repeated, off):
+        both = solve(model, np.stack([row, row]), Events.pack([plain, neighbour]), times)
+        assert np.array_equal(both.values[0], alone)
+        assert not np.array_equal(both.values[1], alone)
 
 
 @pytest.mark.parametrize("share", [0.95, 0.999])
