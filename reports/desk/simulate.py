@@ -285,16 +285,26 @@ def _said(order: Order, source: tuple[Model, Told], people: People, status: NDAr
                 "subjects": len(records),
                 "failed": failed,
                 "between": held,
+                "units": _units(model),
             }
         )
     else:
         say.result(f"{order.out}: {rows} rows of {len(records)} subjects")
+        say.remark("units: " + ", ".join(f"{name} {unit}" for name, unit in _units(model).items()))
         for name, how in held.items():
             say.remark(f"{name} changes within subjects: {HELD[str(how)]}")
     if who:
         say.error(f"{len(who)} of {len(status)} were not solved; their cells are {MISSING}")
         say.remark(*_named(records, people, who))
     return guard.PARTIAL if who else guard.OK
+
+
+def _units(model: Model) -> dict[str, str]:
+    """Units of the table's columns."""
+    from pkpd.model.dimensions import units_of
+
+    known = {**model.states, **units_of(model)}
+    return {"TIME": "h"} | {name: known.get(of, "1") for name, of in _wanted(model).items()}
 
 
 def _named(records: Records, people: People, who: Mapping[int, Any]) -> list[str]:

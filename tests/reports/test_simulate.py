@@ -84,8 +84,8 @@ def _read(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "out.csv", dtype={"ID": str})
 
 
-def _workload(name: str, folder: Path, *options: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(what the command wrote, reference profiles)."""
+def _workload(name: str, folder: Path, *options: str) -> tuple[int, pd.DataFrame]:
+    """(exit code of the command, reference profiles)."""
     if not SIMULATION.exists():
         pytest.skip(f"{SIMULATION} is not there")
     reference = pd.read_csv(SIMULATION / f"profiles_{name.upper()}.csv")
@@ -96,8 +96,7 @@ def _workload(name: str, folder: Path, *options: str) -> tuple[pd.DataFrame, pd.
         lines += [f"{subject},{time!r},0,.,.,.,.,.,." for time in rows["TIME"].tolist()]
     (folder / "e.csv").write_text("\n".join(lines) + "\n")
     arguments = ["--parameters", str(SIMULATION / f"params_{name.upper()}.csv"), "--events", str(folder / "e.csv")]
-    assert main(["simulate", name, *arguments, "--out", str(folder / "out.csv"), *options]) == 0
-    return pd.read_csv(folder / "out.csv"), reference
+    return main(["simulate", name, *arguments, "--out", str(folder / "out.csv"), *options]), reference
 
 
 def _error(name: str, output: str, found: pd.DataFrame, reference: pd.DataFrame) -> float:
@@ -113,7 +112,9 @@ def _error(name: str, output: str, found: pd.DataFrame, reference: pd.DataFrame)
 @pytest.mark.parametrize("tight", [False, True])
 def test_workloads_meet_the_reference(name: str, tight: bool, tmp_path: Path) -> None:
     options = ["--rtol", "1e-10", "--atol", "1e-12"] if tight else []
-    found, reference = _workload(name, tmp_path, *options)
+    code, reference = _workload(name, tmp_path, *options)
+    assert code == 0
+    found = pd.read_csv(tmp_path / "out.csv")
     outputs = [output for model, output in BARS if model == name]
     assert list(found.columns) == ["ID", "TIME", *outputs]
     assert found["ID"].tolist() == reference["ID"].tolist()
@@ -234,6 +235,17 @@ def test_a_failed_subject_is_named_and_the_others_are_given(
     done = json.loads(capsys.readouterr().out)
     assert [one["ID"] for one in done["failed"]] == ["1"]
     assert done["rows"] == 6
+    assert done["units"] == {"TIME": "h", "CP": "mg/L", "X": "mg", "TEN": "mg/L"}
+
+
+@pytest.mark.witness
+def test_steps_a_subject_may_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An indirect response over six days takes more than five steps: each subject says so and how to mend it."""
+    assert _workload("w2", tmp_path, "--max-steps", "5")[0] == 4
+    said = capsys.readouterr().err
+    assert "were not solved" in said
+    assert "STEP_LIMIT" in said
+    assert pd.read_csv(tmp_path / "out.csv")["CP"].isna().all()
 
 
 @pytest.mark.parametrize(
