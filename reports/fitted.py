@@ -97,7 +97,7 @@ def _check(posterior: "Posterior | None", record: "RunRecord") -> Mapping[str, p
     """The visual predictive check, simulated again from the stored draws and data: the same numbers every time."""
     if posterior is None or not (record.directory / DATA).exists():
         return {}
-    from pkpd.bayes.predictive import vpc
+    from pkpd.bayes.vpc import vpc
     from pkpd.model.records import Records
 
     data = Records.read(record.directory / DATA)

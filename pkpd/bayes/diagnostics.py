@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pkpd.bayes.prior import Prior
 
-__all__ = ["Chains", "Diagnostics", "Limits", "ParameterSummary", "diagnose", "shrinkage"]
+__all__ = ["Chains", "Diagnostics", "Identifiability", "Limits", "ParameterSummary", "diagnose", "shrinkage"]
 
 Floats = NDArray[np.float64]
 CENTRAL_95 = (0.025, 0.5, 0.975)
@@ -31,6 +31,8 @@ class Limits:
     divergences: int = 0
     ebfmi: float = 0.3
     apart: float = 3.0
+    correlation: float = 0.95  # above it two parameters cannot be told apart: said, not refused
+    contraction: float = 0.1  # below it a posterior is its prior: said, not refused
     shrinkage: float = 0.3  # above it a subject's own estimate leans on the population: said, not refused
 
 
@@ -68,6 +70,24 @@ class ParameterSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Identifiability:
+    """What the data can tell apart. correlation: posterior correlations of the parameters `names`, rows in their order;
+    weakest: contraction (1 - variance/prior variance) of the combination of parameters the data tell least of, in units
+    of prior sds, and its `direction` {name: loading}, squares summing to 1.
+    """
+
+    names: tuple[str, ...]
+    correlation: tuple[tuple[float, ...], ...]
+    weakest: float
+    direction: dict[str, float]
+
+    def pairs(self, above: float) -> list[tuple[str, str, float]]:
+        """(a, b, r) with |r| above a bar, the strongest first."""
+        found = [(a, self.names[j], self.correlation[i][j]) for i, a in enumerate(self.names) for j in range(i)]
+        return sorted((p for p in found if abs(p[2]) > above), key=lambda p: -abs(p[2]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnostics:
     """All of it, and `verdict`: one sentence; `ok` False marks the fit, and downstream refuses it unless forced."""
 
@@ -77,6 +97,7 @@ class Diagnostics:
     divergences: int
     ebfmi: tuple[float, ...]
     shrinkage: dict[str, float]
+    identifiability: Identifiability
     limits: Limits
     problems: tuple[str, ...]
     remarks: tuple[str, ...]
@@ -124,6 +145,7 @@ def diagnose(
     rows = tuple(_summary(name, x, priors.get(name)) for name, x in chains.values.items())
     ebfmi = tuple(float(x) for x in _bfmi(chains.energy))
     shape = next(iter(chains.values.values())).shape
+    told = _identifiability(chains.values, priors)
     return Diagnostics(
         parameters=rows,
         chains=shape[0],
@@ -131,9 +153,10 @@ def diagnose(
         divergences=chains.divergences,
         ebfmi=ebfmi,
         shrinkage=dict(shrunk),
+        identifiability=told,
         limits=bars,
         problems=tuple(_problems(rows, chains.divergences, ebfmi, bars)),
-        remarks=tuple(_remarks(shrunk, bars)),
+        remarks=(*_remarks(shrunk, bars), *_unidentified(rows, told, bars)),
     )
 
 
@@ -144,6 +167,37 @@ def shrinkage(eta: Floats, omega_sd: Floats) -> float:
     0.293
     """
     return float(1.0 - np.std(eta.mean(0), ddof=1) / omega_sd.mean())
+
+
+def _identifiability(values: Mapping[str, Floats], priors: Mapping[str, Prior]) -> Identifiability:
+    names = tuple(name for name in values if name in priors)
+    if not names:
+        return Identifiability(names=(), correlation=(), weakest=1.0, direction={})
+    x = np.stack([values[name].ravel() / priors[name].sd for name in names], axis=1)
+    covariance = np.atleast_2d(np.cov(x, rowvar=False))
+    sd = np.sqrt(np.diag(covariance))
+    correlation = covariance / np.outer(sd, sd)
+    variances, vectors = np.linalg.eigh(covariance)
+    return Identifiability(
+        names=names, correlation=tuple(tuple(float(r) for r in row) for row in correlation),
+        weakest=float(1.0 - variances[-1]),
+        direction={name: float(v) for name, v in zip(names, vectors[:, -1], strict=True)},
+    )  # fmt: skip
+
+
+def _unidentified(rows: tuple[ParameterSummary, ...], told: Identifiability, bars: Limits) -> list[str]:
+    """Parameters that cannot be told apart, and those of which the data say nothing."""
+    apart = [
+        f"The data hardly tell {a} from {b}: their posterior correlation is {r:.3f}; their combination is known better "
+        "than either. Fix one, or add data that separate them."
+        for a, b, r in told.pairs(bars.correlation)
+    ]
+    little = [
+        f"The data say little of {p.name}: its posterior is nearly its prior (contraction {p.contraction:.2f})."
+        for p in rows
+        if p.contraction is not None and p.contraction < bars.contraction
+    ]
+    return apart + little
 
 
 def _summary(name: str, x: Floats, prior: Prior | None) -> ParameterSummary:

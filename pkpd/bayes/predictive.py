@@ -1,22 +1,19 @@
-"""Does the fitted model give back the data? Visual predictive check and predictions, as plain tables.
+"""What the fitted model says of the data: the study simulated again, and predictions of every observation.
 
-The simulation is the product's own: `individual`, `solve`, random numbers by address; no sampler is imported. A VPC is
-a check of calibration on the data of the fit, not a validation. Karlsson & Holford (2008), PAGE 17 abstract 1434.
+The simulation is the product's own: `individual`, `solve`, random numbers by address; no sampler is imported.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from pkpd.bayes.design import measured_outputs
 from pkpd.engine.build import compiled
 from pkpd.engine.solve import solve
-from pkpd.ground.errors import InputError
 from pkpd.ground.streams import Purpose, normals, uniforms
 from pkpd.model.records import Records
 from pkpd.model.variability import PopulationDraws, individual
@@ -27,98 +24,11 @@ if TYPE_CHECKING:
     from pkpd.bayes.fit import Fit
     from pkpd.model.spec import Model
 
-__all__ = ["PredictiveCheck", "effects", "nominal_bins", "predictions", "simulated", "studies", "vpc"]
+__all__ = ["effects", "population", "predictions", "simulated", "studies"]
 
 Floats = NDArray[np.float64]
-PERCENTILES = (5.0, 50.0, 95.0)
-BAND = (2.5, 50.0, 97.5)
+BAND = (2.5, 97.5)
 CHUNK = 250
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PredictiveCheck:
-    """`bands`: a row per output, bin and percentile: output, bin, time [h], n, percentile, observed, lower, median,
-    upper (95 % of the simulated percentile). `points`: the observations. `failed`: simulated rows lost to failed
-    solves, left out.
-    """
-
-    bands: pd.DataFrame
-    points: pd.DataFrame
-    replicates: int
-    failed: int
-
-    @property
-    def inside(self) -> float:
-        """Share of observed percentiles inside their band."""
-        b = self.bands
-        return float(((b["observed"] >= b["lower"]) & (b["observed"] <= b["upper"])).mean())
-
-
-def vpc(
-    posterior: Posterior, records: Records, *, seed: int, replicates: int = 1000, bins: ArrayLike | None = None
-) -> PredictiveCheck:
-    """Observed against simulated percentiles by bin of nominal time; `bins` (rows,) overrides the binning.
-
-    Each replicate is the whole study again: one posterior row, new random effects, new residual errors.
-    """
-    group = nominal_bins(records) if bins is None else np.asarray(bins)
-    if group.shape != records.time.shape:
-        raise InputError("must give one bin for each observation", field="bins", value=group.shape)
-    y = simulated(posterior, records, seed=seed, replicates=replicates)
-    names = np.asarray(list(posterior.model.outputs))[records.output]
-    rows = [
-        {"output": output, **row}
-        for output in measured_outputs(posterior.model, records)
-        for k in np.unique(group[names == output])
-        for row in _bands(int(k), (group == k) & (names == output), y, records)
-    ]
-    who = np.asarray(records.ids)[records.subject]
-    points = pd.DataFrame({"id": who, "output": names, "time": records.time, "value": records.dv})
-    return PredictiveCheck(
-        bands=pd.DataFrame(rows), points=points, replicates=replicates, failed=int(np.isnan(y).sum())
-    )
-
-
-def nominal_bins(records: Records) -> NDArray[np.int64]:
-    """A bin for each row, by output: the subject's k-th sample where all have as many, else about equal counts of
-    similar times.
-
-    Rows of an output with the same time always share a bin.
-    """
-    found = np.empty(len(records.time), np.int64)
-    for output in np.unique(records.output):
-        rows = records.output == output
-        found[rows] = _bins(records.subject[rows], np.asarray(records.time[rows]))
-    return found
-
-
-def _bins(subject: NDArray[np.int64], time: Floats) -> NDArray[np.int64]:
-    count = np.unique(subject, return_counts=True)[1]
-    if (count == count[0]).all():
-        order = np.lexsort((time, subject))
-        found = np.empty(len(order), np.int64)
-        found[order] = np.tile(np.arange(count[0]), len(count))
-        return found
-    wanted = int(np.clip(np.median(count), 3, 12))
-    edges = np.unique(np.quantile(time, np.linspace(0.0, 1.0, wanted + 1)[1:-1], method="inverted_cdf"))
-    return np.searchsorted(edges, time, side="left").astype(np.int64)
-
-
-def _bands(number: int, rows: NDArray[np.bool_], y: Floats, records: Records) -> list[dict[str, float]]:
-    observed = np.percentile(records.dv[rows], PERCENTILES)
-    part = y[:, rows]
-    part = part[np.isfinite(part).all(axis=1)]
-    if not len(part):
-        part = np.full((1, int(rows.sum())), np.nan)
-    spread = np.percentile(np.percentile(part, PERCENTILES, axis=1), BAND, axis=1)
-    head = {"bin": number, "time": float(np.median(records.time[rows])), "n": int(rows.sum())}
-    return [
-        {
-            **head, "percentile": level, "observed": float(observed[k]), "lower": float(spread[0, k]),
-            "median": float(spread[1, k]), "upper": float(spread[2, k]),
-        }
-        for k, level in enumerate(PERCENTILES)
-    ]  # fmt: skip
 
 
 def simulated(posterior: Posterior, records: Records, *, seed: int, replicates: int) -> Floats:
@@ -202,25 +112,25 @@ def _times(records: Records) -> tuple[Floats, NDArray[np.int64]]:
 
 def predictions(fit: Fit, records: Records, *, most_draws: int = 1000) -> pd.DataFrame:
     """Observed against predicted, a row per observation: id, time, observed, population, individual, lower, upper,
-    iwres, output.
+    iwres, output, below.
 
     population: no random effects, at the posterior median. individual: posterior mean of the subject's own curve over
     evenly spaced draws, lower and upper its central 95 %. iwres: (observed - individual)/sd at the median residual
-    error.
+    error; NaN where the value lies below the limit of quantification.
     """
     posterior = fit.posterior
     middle = median(posterior.draws)
     theta = _individuals(fit, records, most_draws)
     own = _predicted(posterior, records, theta)
-    lower, upper = np.nanpercentile(own, (BAND[0], BAND[2]), axis=0)
-    mean = own.mean(axis=0)
-    weighted = _weighted(posterior.model, middle, records, mean)
+    lower, upper = np.nanpercentile(own, BAND, axis=0)
+    mean = np.nanmean(own, axis=0)
+    weighted = np.where(records.below, np.nan, _weighted(posterior.model, middle, records, mean))
     return pd.DataFrame(
         {
             "id": np.asarray(records.ids)[records.subject], "time": records.time, "observed": records.dv,
-            "population": _predicted(posterior, records, _typical(posterior, records, middle))[0],
+            "population": population(posterior, records),
             "individual": mean, "lower": lower, "upper": upper, "iwres": weighted,
-            "output": np.asarray(list(posterior.model.outputs))[records.output],
+            "output": np.asarray(list(posterior.model.outputs))[records.output], "below": records.below,
         }
     )  # fmt: skip
 
@@ -237,10 +147,14 @@ def _weighted(model: Model, middle: PopulationDraws, records: Records, mean: Flo
     return found
 
 
-def _typical(posterior: Posterior, records: Records, middle: PopulationDraws) -> Floats:
+def population(posterior: Posterior, records: Records) -> Floats:
+    """Prediction of every row (rows,) without random effects, at the posterior median."""
+    middle = median(posterior.draws)
     n, q = len(records), len(middle.eta_names)
     covariates = {name: x[None, :] for name, x in records.covariates.items()}
-    return individual(posterior.model, middle.typical, np.zeros((1, q, q)), covariates, z=np.zeros((1, n, q)))
+    theta = individual(posterior.model, middle.typical, np.zeros((1, q, q)), covariates, z=np.zeros((1, n, q)))
+    found: Floats = _predicted(posterior, records, theta)[0]
+    return found
 
 
 def _individuals(fit: Fit, records: Records, most: int) -> Floats:

@@ -11,7 +11,8 @@ import pytest
 
 from pkpd.bayes import fit
 from pkpd.bayes.fit import DIAGNOSTICS, POSTERIOR, Settings, _cache_key, _stored
-from pkpd.bayes.predictive import nominal_bins, predictions, simulated, vpc
+from pkpd.bayes.predictive import predictions, simulated
+from pkpd.bayes.vpc import nominal_bins, vpc
 from pkpd.bayes.tables import natural_draws, prior_posterior
 from pkpd.ground.errors import InputError
 from pkpd.posterior import read

@@ -1,0 +1,157 @@
+"""Residuals of whole subjects against simulated studies, and posterior predictive p-values.
+
+NPDE: a subject's observations and its simulations are decorrelated by the simulations' mean and covariance; the rank of
+each decorrelated observation among its simulations is uniform when the model is right (Brendel et al. 2006, Pharm Res
+23:2036; Comets et al. 2008, Comput Methods Programs Biomed 90:154). A value below the limit of quantification takes a
+quantile drawn below that limit (Nguyen et al. 2012, CPT PSP 1:e12, method "cdf"). EWRES: the same residual by the
+symmetric root, NONMEM's Monte Carlo form of CWRES, without linearisation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pkpd.bayes.design import measured_outputs
+from pkpd.bayes.vpc import limits
+from pkpd.ground.streams import Purpose, uniforms
+from pkpd.model.records import Records
+from pkpd.model.spec import Model
+
+__all__ = ["Residuals", "decorrelated", "discrepancies", "normality", "p_values", "residuals"]
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+UNLIKELY = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Residuals:
+    """By row (m,): npde and ewres; distance (n,): squared length of a subject's decorrelated residuals, and p (n,), the
+    share of simulated subjects as far out.
+    """
+
+    npde: Floats
+    ewres: Floats
+    distance: Floats
+    p: Floats
+
+
+def residuals(model: Model, records: Records, y: Floats, *, seed: int) -> Residuals:
+    """Of the records against simulated studies y (replicates, rows), those with failed solves left out."""
+    found = Residuals(
+        npde=np.full(len(records.dv), np.nan), ewres=np.full(len(records.dv), np.nan),
+        distance=np.full(len(records), np.nan), p=np.full(len(records), np.nan),
+    )  # fmt: skip
+    limit = limits(model, records)
+    low = records.below | (records.dv < limit)
+    for i in range(len(records)):
+        rows = np.flatnonzero(records.subject == i)
+        part = y[:, rows]
+        part = part[np.isfinite(part).all(axis=1)]
+        if len(part) <= 2 * len(rows):
+            continue
+        observed = _imputed(records.dv[rows], part, (low[rows], limit[rows]), _chance(seed, i, rows))
+        found.npde[rows], found.ewres[rows], found.distance[i], found.p[i] = decorrelated(observed, part)
+    return found
+
+
+def _chance(seed: int, subject: int, rows: NDArray[np.intp]) -> Floats:
+    return uniforms(seed, Purpose.PREDICTIVE_CENSORED, subject=subject, replicate=0, index=np.arange(len(rows)))
+
+
+def _imputed(observed: Floats, y: Floats, below: tuple[Bools, Floats], u: Floats) -> Floats:
+    """Values below their limit replaced by a quantile of the simulations at a uniform share of what lies below it."""
+    made = np.array(observed)
+    for k in np.flatnonzero(below[0]):
+        share = (np.sum(y[:, k] < below[1][k]) + 0.5) / (len(y) + 1.0)
+        made[k] = np.quantile(y[:, k], u[k] * share)
+    return made
+
+
+def decorrelated(observed: Floats, y: Floats) -> tuple[Floats, Floats, float, float]:
+    """(npde, ewres, squared distance, its p) of one subject's values (k,) among simulations y (replicates, k)."""
+    from scipy import linalg, special
+
+    mean, covariance = y.mean(axis=0), np.atleast_2d(np.cov(y, rowvar=False))
+    covariance = covariance + 1e-12 * np.diag(np.diag(covariance))
+    root = np.linalg.cholesky(covariance)
+    own = linalg.solve_triangular(root, observed - mean, lower=True)
+    each = linalg.solve_triangular(root, (y - mean).T, lower=True)
+    rank = ((each < own[:, None]).sum(axis=1) + 0.5) / (len(y) + 1.0)
+    values, vectors = np.linalg.eigh(covariance)
+    symmetric = (vectors / np.sqrt(values)) @ vectors.T
+    distance, far = float(own @ own), (each * each).sum(axis=0)
+    p = float(((far >= distance).sum() + 1.0) / (len(y) + 1.0))
+    return special.ndtri(rank), symmetric @ (observed - mean), distance, p
+
+
+def normality(npde: Floats) -> dict[str, float]:
+    """Mean and sd of NPDE, their standard errors under N(0, 1), and p of mean 0, sd 1, and the normal shape (KS)."""
+    from scipy import special, stats
+
+    x = npde[np.isfinite(npde)]
+    n = len(x)
+    if n < 3:
+        return {"n": float(n)}
+    mean, sd = float(x.mean()), float(x.std(ddof=1))
+    tail = float(special.chdtr(n - 1, (n - 1) * sd * sd))
+    return {
+        "n": float(n), "mean": mean, "mean_se": 1.0 / math.sqrt(n), "sd": sd, "sd_se": 1.0 / math.sqrt(2.0 * n),
+        "p_mean": float(2.0 * special.ndtr(-abs(mean) * math.sqrt(n))), "p_sd": 2.0 * min(tail, 1.0 - tail),
+        "p_shape": float(stats.kstest(x, "norm").pvalue),
+    }  # fmt: skip
+
+
+def p_values(model: Model, records: Records, y: Floats) -> pd.DataFrame:
+    """Posterior predictive p-values, a row per output and statistic: observed, median, lower, upper (95 % of the
+    simulated studies), p = P(simulated >= observed), halves for ties.
+
+    Values below the limit of quantification count as the limit on both sides. Between: sd over subjects of their means.
+    """
+    limit = limits(model, records)
+    low = records.below | (records.dv < limit)
+    y = y[np.isfinite(y).all(axis=1)]
+    seen, drawn = np.where(low, limit, records.dv), np.maximum(y, limit)
+    rows = []
+    for output in measured_outputs(model, records):
+        mine = np.asarray(records.output == list(model.outputs).index(output))
+        has_limit = bool(np.isfinite(limit[mine]).any())
+        observed = _statistics(seen[None, mine], records.subject[mine], (low[None, mine], has_limit))
+        simulated = _statistics(drawn[:, mine], records.subject[mine], ((y < limit)[:, mine], has_limit))
+        rows += [{"output": output, **_compared(name, observed[name][0], each)} for name, each in simulated.items()]
+    return pd.DataFrame(rows)
+
+
+def _statistics(y: Floats, subject: NDArray[np.int64], below: tuple[Bools, bool]) -> dict[str, Floats]:
+    """Statistics of studies y (replicates, rows), (replicates,) each."""
+    who = np.unique(subject)
+    means = np.stack([y[:, subject == i].mean(axis=1) for i in who], axis=1)
+    found = {
+        "mean": y.mean(axis=1), "sd": y.std(axis=1), "smallest": y.min(axis=1), "median": np.median(y, axis=1),
+        "largest": y.max(axis=1),
+    }  # fmt: skip
+    if len(who) > 1:
+        found["between subjects"] = means.std(axis=1, ddof=1)
+    if below[1]:
+        found["below the limit"] = below[0].mean(axis=1)
+    return found
+
+
+def _compared(name: str, observed: float, simulated: Floats) -> dict[str, Any]:
+    lower, median, upper = np.quantile(simulated, (0.025, 0.5, 0.975))
+    p = float((simulated > observed).mean() + 0.5 * (simulated == observed).mean())
+    return {
+        "statistic": name, "observed": float(observed), "median": float(median), "lower": float(lower),
+        "upper": float(upper), "p": p,
+    }  # fmt: skip
+
+
+def discrepancies(ids: tuple[str, ...], found: Residuals) -> list[str]:
+    """Subjects whose data the model would give in fewer than 1 of 100 such subjects, with p."""
+    return [f"{name} (p = {p:.2g})" for name, p in zip(ids, found.p, strict=True) if p < UNLIKELY]
