@@ -13,7 +13,11 @@ from pathlib import Path
 import pytest
 
 from trials.designs.characteristics import characteristics
+from trials.designs.counts import Exposure, counts_size
 from trials.designs.sequential import Efficacy, Futility, Plan, boundaries, evenly
+from trials.designs.sequential_size import sequential_size, sequential_survival
+from trials.designs.sizes import Error, Size, means_size, proportions_size
+from trials.designs.survival import Accrual, Hazard, Times, events_needed, survival_size
 
 FOLDER = Path(__file__).parents[4] / "shared" / "reference" / "trials"
 FAMILY = {"OF": "obrien_fleming", "P": "pocock", "HP": "haybittle_peto", "WT": "wang_tsiatis"}
@@ -104,3 +108,117 @@ def test_inflation_and_expected_information(capsys: pytest.CaptureFixture[str]) 
             worst = max(worst, abs(value / float(row[column]) - 1))
             assert value == pytest.approx(float(row[column]), rel=1e-5), (design, column)
     told(capsys, "gs_inflation_asn.csv", len(rows), worst)
+
+
+def params(text: str) -> dict[str, str]:
+    """`delta=0.5;sd=1;t-test scaling` as a dict; words without a value are left out."""
+    return dict(part.split("=", 1) for part in text.split(";") if "=" in part)
+
+
+def error_of(row: dict[str, str]) -> Error:
+    return Error(alpha=float(row["alpha"]), sides=int(row["sided"]), power=float(row["power"]))
+
+
+def means_rates(row: dict[str, str], method: str = "t") -> Size:
+    """One row of sample_size_fixed.csv that is not of survival."""
+    kind, given, error = row["endpoint"], params(row["params"]), error_of(row)
+    ratio = float(given.get("alloc", 1))
+    if kind.startswith("means"):
+        groups = 1 if "one_sample" in kind else 2
+        return means_size(
+            error, effect=float(given["delta"]), sd=float(given["sd"]), margin=float(given.get("margin", 0)),
+            ratio=ratio, groups=groups, method=method,
+        )  # fmt: skip
+    assert kind.startswith("rates"), kind
+    measure = "ratio" if "ratio" in kind else "difference"
+    null = float(given["margin"]) if "margin" in given else None
+    return proportions_size(
+        error, treated=float(given["pi1"]), control=float(given["pi2"]), null=null, ratio=ratio, measure=measure
+    )
+
+
+def survival_row(row: dict[str, str]) -> tuple[float, Size]:
+    given, error = params(row["params"]), error_of(row)
+    ratio, hazard_ratio = float(given.get("alloc", 1)), float(given["HR"])
+    lost = given.get("drop", "0").split(" per ")
+    dropout = Hazard.share(float(lost[0]), float(lost[-1])) if len(lost) == 2 else Hazard.constant(0.0)
+    control = Hazard.median(float(given["median2"]))
+    times = Times(
+        treated=control.times(hazard_ratio), control=control, accrual=Accrual.uniform(float(given["accrual"])),
+        dropout_treated=dropout, dropout_control=dropout, ratio=ratio,
+    )  # fmt: skip
+    method = row["endpoint"].rsplit("_", 1)[-1].lower()
+    events = events_needed(error, hazard_ratio=hazard_ratio, ratio=ratio, method={"hsiehfreedman": "hsieh_freedman"}.get(method, method))  # fmt: skip
+    return events, survival_size(events, times, follow_up=float(given["followup"])).subjects
+
+
+def test_fixed_sizes(capsys: pytest.CaptureFixture[str]) -> None:
+    """rpact getSampleSizeMeans / Rates / Survival: 1e-3 relative."""
+    rows, worst = table("sample_size_fixed.csv"), 0.0
+    for row in rows:
+        pairs: list[tuple[str, float]] = []
+        if row["endpoint"].startswith("survival"):
+            events, size = survival_row(row)
+            pairs.append(("events", events))
+        else:
+            size = means_rates(row)
+            pairs.append(("n_total_normal_approx", means_rates(row, "normal").total))
+        pairs += [("n_total_exact", size.total), ("n1", size.treated), ("n2", size.control)]
+        for column, value in pairs:
+            if (expected := number(row[column])) is not None:
+                worst = max(worst, abs(value / expected - 1))
+                assert value == pytest.approx(expected, rel=1e-5), row
+    told(capsys, "sample_size_fixed.csv", len(rows), worst)
+
+
+def test_sizes_of_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    """rpact 4.5 getSampleSizeCounts: the exact total after rounding up."""
+    rows = table("sample_size_counts.csv")
+    for row in rows:
+        found = counts_size(
+            error_of(row), control=float(row["lambda_control"]), rate_ratio=float(row["rate_ratio"]),
+            overdispersion=float(row["overdispersion"]), exposure=Exposure(fixed=float(row["fixed_exposure"])),
+        )  # fmt: skip
+        assert found.whole == int(row["n_total"]), row
+    told(capsys, "sample_size_counts.csv", len(rows), 0.0)
+
+
+def test_sequential_sizes(capsys: pytest.CaptureFixture[str]) -> None:
+    """rpact getSampleSizeMeans / Rates with a group-sequential design, alpha 0.025, power 0.9: 1e-3 relative."""
+    rows, worst = table("sample_size_gs.csv"), 0.0
+    for row in rows:
+        kind = {"means": "means_two_sample_t", "rates": "rates_difference"}[row["endpoint"]]
+        fixed = means_rates({**row, "endpoint": kind, "alpha": "0.025", "sided": "1", "power": "0.9"})
+        looks = int(row["design"].rsplit("K", 1)[1])
+        found = sequential_size(Plan(information=evenly(looks), efficacy=efficacy(row["design"])), fixed.total)
+        got = {
+            "max_n": found.maximum, "n_stage1": float(found.looks[0]), "E_H1": found.expected_effect, "E_H01": found.expected_half,
+            "E_H0": found.expected_null, "reject_stage1": float(found.reject[0]), "early_stop": found.early,
+        }  # fmt: skip
+        for column, value in got.items():
+            worst = max(worst, abs(value / float(row[column]) - 1))
+            assert value == pytest.approx(float(row[column]), rel=1e-5), (row, column)
+    told(capsys, "sample_size_gs.csv", len(rows), worst)
+
+
+def test_sequential_survival(capsys: pytest.CaptureFixture[str]) -> None:
+    """rpact getSampleSizeSurvival with a group-sequential design, alpha 0.025, power 0.9: 1e-3 relative."""
+    rows, worst = table("sample_size_gs_survival.csv"), 0.0
+    for row in rows:
+        looks, hazard_ratio = int(row["design"].rsplit("K", 1)[1]), float(row["HR"])
+        control = Hazard.median(float(row["median_control"]))
+        times = Times(
+            treated=control.times(hazard_ratio), control=control, accrual=Accrual.uniform(float(row["accrual"]))
+        )
+        plan = Plan(information=evenly(looks), efficacy=efficacy(row["design"]))
+        found = sequential_survival(plan, times, hazard_ratio=hazard_ratio, follow_up=float(row["followup"]))
+        got = {
+            "max_n": [found.subjects.total], "max_events": [found.events.maximum], "E_events_H0": [found.events.expected_null],
+            "E_events_H01": [found.events.expected_half], "E_events_H1": [found.events.expected_effect],
+            "analysis_times": found.times.tolist(), "study_duration_H1": [found.expected_duration],
+        }  # fmt: skip
+        for column, values in got.items():
+            expected = [float(text) for text in row[column].split(";")]
+            worst = max(worst, *(abs(a / b - 1) for a, b in zip(values, expected, strict=True)))
+            assert values == pytest.approx(expected, rel=1e-5), (row, column)
+    told(capsys, "sample_size_gs_survival.csv", len(rows), worst)
