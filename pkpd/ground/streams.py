@@ -75,6 +75,8 @@ class Purpose(StrEnum):
     RECRUITMENT = "recruitment"  # subject = site; slot 0 its rate, 1 its number of subjects, 2 its times (index)
     BASKET = "basket"  # subject in order of entry; slot = basket
     SUMMARY_TRIAL = "summary_trial"  # summary-level replicates of the bench
+    SUMMARY_OUTCOME = "summary_outcome"  # outcomes of stated distributions; slot 0 outcome, 1 loss, 2 entry
+    SUMMARY_STAGE = "summary_stage"  # statistics of whole stages; subject = arm or subset, index = stage
 
 
 def key(seed: int, purpose: Purpose) -> tuple[np.uint32, np.uint32]:
