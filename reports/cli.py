@@ -143,14 +143,18 @@ def fit(
     tune: Annotated[int, typer.Option(metavar="N", min=1, help="Tuning steps a chain.")] = 1000,
     chains: Annotated[int, typer.Option(metavar="N", min=1, help="Chains.")] = 4,
     fresh: Annotated[bool, typer.Option("--fresh", help="Sample again although the same fit is stored.")] = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="DIR", help="Write fit.html and fit.json here.")
+    ] = None,
+    checks: Annotated[bool, typer.Option("--checks/--no-checks", help="Check the fit on its data.")] = True,
     machine: Machine = False,
 ) -> int:
-    """Fit a model to data: posterior summaries and diagnostics."""
+    """Fit a model to data: posterior summaries, diagnostics, checks on the data."""
     from reports.desk import model as desk
 
     return desk.fit(
         model, data, desk.Sampling(seed=seed, draws=draws, tune=tune, chains=chains, fresh=fresh),
-        desk.Answer(out=out, machine=machine),
+        desk.Answer(out=out, report=report, checks=checks, machine=machine),
     )  # fmt: skip
 
 

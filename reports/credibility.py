@@ -16,6 +16,8 @@ from reports.study import Arm, FitEvidence, Published, Study
 MOST_RHAT: Final = 1.01
 LEAST_ESS: Final = 400.0
 MOST_DIVERGENCES: Final = 0
+MOST_APART: Final = 3.0  # pooled sds between chain means: further apart are different modes
+LEAST_EBFMI: Final = 0.3
 MOST_MCSE: Final = 0.05  # of a probability
 type Verdict = Literal["agrees", "disagrees", "not assessed"]
 
@@ -48,7 +50,7 @@ def fit_limits(fit: FitEvidence) -> tuple[Limit, ...]:
     "not hold."""
     d = fit.diagnostics
     rhat, bulk, tail = (d.get(key, math.nan) for key in ("max_rhat", "min_ess_bulk", "min_ess_tail"))
-    divergences = d.get("divergences", math.nan)
+    divergences, apart, ebfmi = (d.get(key, math.nan) for key in ("divergences", "apart", "ebfmi"))
     return (
         Limit(name="R-hat", shown=rounding.fixed(rhat, 3), bar=f"≤ {MOST_RHAT}", holds=rhat <= MOST_RHAT),
         _ess("Effective sample size, bulk", bulk),
@@ -57,6 +59,9 @@ def fit_limits(fit: FitEvidence) -> tuple[Limit, ...]:
             name="Divergent transitions", shown=rounding.count(divergences), bar=str(MOST_DIVERGENCES),
             holds=divergences <= MOST_DIVERGENCES,
         ),
+        Limit(name="Distance of chain means, in sds", shown=rounding.fixed(apart, 2), bar=f"≤ {MOST_APART:g}",
+              holds=apart <= MOST_APART),
+        Limit(name="E-BFMI", shown=rounding.fixed(ebfmi, 2), bar=f"≥ {LEAST_EBFMI:g}", holds=ebfmi >= LEAST_EBFMI),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -13,11 +14,14 @@ from reports.figures.fit import Density
 from reports.study import FitEvidence
 
 if TYPE_CHECKING:
+    from pkpd.bayes.checks import Checks
+    from pkpd.bayes.vpc import PredictiveCheck
     from pkpd.posterior import Posterior
     from trials.record import RunRecord
 
 POSTERIOR: Final = "posterior.parquet"
 DATA: Final = "data.csv"
+CHECKS: Final = "checks.json"
 REPLICATES: Final = 400
 Floats = NDArray[np.float64]
 Scale = Literal["log", "logit", "identity"]
@@ -29,13 +33,44 @@ def evidence(record: "RunRecord") -> FitEvidence | None:
     found, choice = record.manifest.diagnostics, record.protocol.model.parameters
     if choice is None or not found:
         return None
-    posterior = _posterior(record.directory / POSTERIOR)
+    posterior, checks = _posterior(record.directory / POSTERIOR), _checks(record.directory / CHECKS)
+    check = _frames(checks.check) if checks is not None else _check(posterior, record)
+    made = described(choice.fit, _described(record.directory / DATA, choice.data), found, posterior=posterior)
+    return replace(made, checks=checks, check=check, taken=tuple(choice.take))
+
+
+def described(
+    name: str, data: str, found: Mapping[str, Any], *, posterior: "Posterior | None", checks: "Checks | None" = None
+) -> FitEvidence:
+    """A fit in the words of the report: name of the model, its data, diagnostics as plain data, posterior, checks."""
     table, draws = _table(posterior) if posterior is not None else (_stored(found), {})
     return FitEvidence(
-        name=choice.fit, data=_described(record.directory / DATA, choice.data), diagnostics=_worst(found), table=table,
-        draws=draws, check=_check(posterior, record), verdict=str(found.get("verdict", "")),
-        remarks=tuple(str(remark) for remark in found.get("remarks", ())), taken=tuple(choice.take),
+        name=name, data=data, diagnostics=_worst(found), table=table, draws=draws,
+        check={} if checks is None else _frames(checks.check), verdict=str(found.get("verdict", "")),
+        remarks=tuple(str(remark) for remark in found.get("remarks", ())), checks=checks,
+        units={} if posterior is None else _units(posterior), shrinkage=dict(found.get("shrinkage", {})),
+        identifiability=dict(found.get("identifiability", {})),
     )  # fmt: skip
+
+
+def _units(posterior: "Posterior") -> dict[str, str]:
+    """Unit of every output."""
+    from pkpd.model.dimensions import units_of
+
+    known = units_of(posterior.model)
+    return {name: known.get(str(output.is_), "") for name, output in posterior.model.outputs.items()}
+
+
+def _checks(path: Path) -> "Checks | None":
+    import json
+
+    from pkpd.bayes.checks import Checks
+
+    return Checks.from_dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
+def _frames(check: "PredictiveCheck") -> Mapping[str, pd.DataFrame]:
+    return {"bands": check.bands, "points": check.points, "corrected": check.corrected, "below": check.below}
 
 
 def _posterior(path: Path) -> "Posterior | None":
@@ -87,7 +122,8 @@ def _stored(found: Mapping[str, Any]) -> pd.DataFrame:
         {
             "parameter": p["name"], "unit": "", "median": p["median"], "low": p["lower"], "high": p["upper"],
             **dict(zip(("prior_low", "prior_median", "prior_high"), p.get("prior_interval") or empty, strict=True)),
-            "rhat": p["rhat"], "ess": p["ess_bulk"], "density": None,
+            "rhat": p["rhat"], "ess": p["ess_bulk"], "ess_tail": p.get("ess_tail", np.nan),
+            "contraction": np.nan if p.get("contraction") is None else p["contraction"], "density": None,
         }
         for p in found.get("parameters", ())
     ])  # fmt: skip
@@ -102,7 +138,7 @@ def _check(posterior: "Posterior | None", record: "RunRecord") -> Mapping[str, p
 
     data = Records.read(record.directory / DATA)
     found = vpc(posterior, data, seed=record.protocol.seed, replicates=REPLICATES)
-    return {"bands": found.bands, "points": found.points}
+    return _frames(found)
 
 
 def scale_of(name: str) -> Scale:

@@ -6,7 +6,7 @@ This is the one seam between the other rooms' nouns and the words and figures of
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,9 @@ from pydantic import ConfigDict
 
 from reports.figures.palette import Look
 from trials.operating import Estimate
+
+if TYPE_CHECKING:
+    from pkpd.bayes.checks import Checks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +113,10 @@ class FitEvidence:
     verdict: str = ""
     remarks: tuple[str, ...] = ()
     taken: tuple[str, ...] = ()
+    checks: "Checks | None" = None
+    units: Mapping[str, str] = field(default_factory=dict)  # of the outputs
+    shrinkage: Mapping[str, float] = field(default_factory=dict)  # of random effects
+    identifiability: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

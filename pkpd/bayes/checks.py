@@ -156,6 +156,10 @@ def _made(fit: Fit, records: Records, chance: tuple[int, int], more: tuple[int, 
     return replace(found, remarks=(*lost, *_remarks(found)))
 
 
+def _shown(p: float) -> str:
+    return "< 0.001" if p < 0.001 else "> 0.999" if p > 0.999 else f"{p:.3f}"
+
+
 def _values(frame: pd.DataFrame, column: str) -> Floats:
     return frame[column].to_numpy(dtype=np.float64)
 
@@ -210,7 +214,7 @@ def _remarks(found: Checks) -> list[str]:
         )
     tested = zip(found.p_values["statistic"], found.p_values["output"], _values(found.p_values, "p"), strict=True)
     said += [
-        f"{output}: {statistic} is not what the model gives (posterior predictive p {p:.3f})."
+        f"The {statistic} of {output} is not what the model gives (posterior predictive p {_shown(p)})."
         for statistic, output, p in tested
         if not EXTREME <= p <= 1.0 - EXTREME
     ]

@@ -281,13 +281,13 @@ def refitted(found: Loo, model: Model, records: Records, *, seed: int, most: int
     elpd, k = found.elpd.copy(), found.k.copy()
     for i in sorted(np.flatnonzero(~(k <= WORST_K)), key=lambda i: -k[i])[:most]:
         try:
-            elpd[i], k[i] = _without(model, records, int(i), seed, settings), 0.0
+            elpd[i], k[i] = _without(model, records, int(i), seed=seed, settings=settings), 0.0
         except RunFailed:
             continue
     return replace(found, elpd=elpd, k=k)
 
 
-def _without(model: Model, records: Records, subject: int, seed: int, settings: Mapping[str, Any]) -> float:
+def _without(model: Model, records: Records, subject: int, *, seed: int, settings: Mapping[str, Any]) -> float:
     """Log predictive density of a subject under the fit of all others."""
     import shutil
 

@@ -112,7 +112,8 @@ def p_values(model: Model, records: Records, y: Floats) -> pd.DataFrame:
     """Posterior predictive p-values, a row per output and statistic: observed, median, lower, upper (95 % of the
     simulated studies), p = P(simulated >= observed), halves for ties.
 
-    Values below the limit of quantification count as the limit on both sides. Between: sd over subjects of their means.
+    Values below the limit of quantification count as the limit on both sides. The sd between subjects is of their
+    means.
     """
     limit = limits(model, records)
     low = records.below | (records.dv < limit)
@@ -133,13 +134,13 @@ def _statistics(y: Floats, subject: NDArray[np.int64], below: tuple[Bools, bool]
     who = np.unique(subject)
     means = np.stack([y[:, subject == i].mean(axis=1) for i in who], axis=1)
     found = {
-        "mean": y.mean(axis=1), "sd": y.std(axis=1), "smallest": y.min(axis=1), "median": np.median(y, axis=1),
-        "largest": y.max(axis=1),
+        "mean": y.mean(axis=1), "sd": y.std(axis=1), "smallest value": y.min(axis=1), "median": np.median(y, axis=1),
+        "largest value": y.max(axis=1),
     }  # fmt: skip
     if len(who) > 1:
-        found["between subjects"] = means.std(axis=1, ddof=1)
+        found["sd between subjects"] = means.std(axis=1, ddof=1)
     if below[1]:
-        found["below the limit"] = below[0].mean(axis=1)
+        found["share below the limit"] = below[0].mean(axis=1)
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +13,10 @@ from reports.desk import guard, progress, say
 
 if TYPE_CHECKING:
     from pkpd.bayes import Fit
+    from pkpd.bayes.checks import Checks
     from pkpd.model.records import Records
     from pkpd.model.spec import Model
+    from pkpd.posterior import Posterior
 
 COLUMNS = ("parameter", "mean", "sd", "2.5 %", "97.5 %", "MCSE", "R-hat", "bulk ESS")
 
@@ -32,9 +36,13 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Where the posterior goes (Parquet) and how the command speaks."""
+    """Where the posterior (Parquet) and the page go, whether the fit is checked on its data, and how the command
+    speaks.
+    """
 
     out: Path | None
+    report: Path | None
+    checks: bool
     machine: bool
 
 
@@ -42,6 +50,7 @@ def fit(name: str, data: str, sampling: Sampling, answer: Answer) -> int:
     """Fit a model to data, print posterior and diagnostics; 3 where the fit is not to be trusted."""
     model, records = _inputs(name, data)
     from pkpd.bayes import fit as fitted  # after the inputs are known to be sound: this import takes seconds
+    from pkpd.bayes.checks import with_checks
     from pkpd.posterior import write
 
     with progress.listening(machine=answer.machine) as heard:
@@ -49,9 +58,39 @@ def fit(name: str, data: str, sampling: Sampling, answer: Answer) -> int:
             model, records, seed=sampling.seed, draws=sampling.draws, tune=sampling.tune, chains=sampling.chains,
             cache=not sampling.fresh, on_stage=lambda stage: heard(stage, 0, 0),
         )  # fmt: skip
+        checks = _checked(found, records, sampling.seed, heard) if answer.checks else None
+    posterior = found.posterior if checks is None else with_checks(found.posterior, checks)
     if answer.out is not None:
-        write(found.posterior, answer.out)
-    return _said(found, answer)
+        write(posterior, answer.out)
+    if answer.report is not None:
+        _page((name, data), records, posterior, (checks, answer.report))
+    return _said(found, checks, answer)
+
+
+def _checked(found: Fit, records: Records, seed: int, heard: progress.Listener) -> Checks:
+    from pkpd.bayes.checks import checked
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return checked(found, records, seed=seed, on_stage=lambda stage: heard(stage, 0, 0))
+
+
+def _page(names: tuple[str, str], records: Records, posterior: Posterior, made: tuple[Checks | None, Path]) -> None:
+    """`fit.html` and `fit.json` in the folder."""
+    from pkpd.ground.store import write_atomic
+    from reports.fit_page import page
+    from reports.fitted import described
+    from reports.page import render
+
+    checks, folder = made
+    found = dict(posterior.diagnostics)
+    data = f"{names[1]} ({len(records)} subjects, {len(records.dv)} observations)"
+    evidence = described(posterior.model.name, data, found, posterior=posterior, checks=checks)
+    facts = (("Posterior", posterior.digest), ("Model", posterior.model.digest), ("Data", records.digest))
+    plain = {"digest": posterior.digest, "model": names[0], "data": names[1], "diagnostics": found}
+    more = {} if checks is None else {"checks": checks.to_dict()}
+    write_atomic(folder / "fit.json", (json.dumps({**plain, **more}, indent=1, allow_nan=False) + "\n").encode())
+    write_atomic(folder / "fit.html", render(page(evidence, found, facts)).encode())
 
 
 def _inputs(name: str, data: str) -> tuple[Model, Records]:
@@ -63,15 +102,30 @@ def _inputs(name: str, data: str) -> tuple[Model, Records]:
     return model, Records.read(data_file(data, Path()), model)
 
 
-def _said(found: Fit, answer: Answer) -> int:
-    plain = dict(found.diagnostics)
+def _said(found: Fit, checks: Checks | None, answer: Answer) -> int:
+    plain = dict(found.diagnostics) if checks is None else {**found.diagnostics, "checks": checks.summary()}
     if answer.machine:
         say.machine({"event": "done", "digest": found.posterior.digest, "diagnostics": plain})
     else:
         say.result(*say.table([COLUMNS, *(_row(parameter) for parameter in plain["parameters"])]))
-        say.result(plain["verdict"], *plain["remarks"], f"posterior {found.posterior.digest[:16]}")
-        say.remark(f"every draw: {found.tree_path}", *([f"population draws: {answer.out}"] if answer.out else []))
+        say.result(plain["verdict"], *plain["remarks"], *_checks(checks), f"posterior {found.posterior.digest[:16]}")
+        say.remark(f"every draw: {found.tree_path}", *([f"population draws: {answer.out}"] if answer.out else []),
+                   *([f"page: {answer.report / 'fit.html'}"] if answer.report else []))  # fmt: skip
     return guard.OK if plain["ok"] else guard.FAILED
+
+
+def _checks(found: Checks | None) -> list[str]:
+    """What the checks say, in a few lines."""
+    if found is None:
+        return []
+    lines = [*found.remarks, f"{100 * found.check.inside:.0f} % of the observed percentiles lie inside their 95 % band"]
+    if found.loo is not None:
+        loo = found.loo
+        lines.append(
+            f"leave-one-subject-out: elpd {loo.total:.1f} (se {loo.se:.1f}), {loo.effective_parameters:.1f} effective "
+            f"parameters, {len(loo.doubtful)} subjects with Pareto k above 0.7"
+        )
+    return lines
 
 
 def _row(parameter: Mapping[str, Any]) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ def listening(*, machine: bool, unit: str = "blocks") -> Iterator[Listener]:
         with _bar(unit) as listener:
             yield listener
     else:
-        yield _Lines(partial(_as_text, unit), every=EVERY)
+        yield _Lines(partial(_as_text, unit=unit), every=EVERY)
 
 
 def remaining(done: int, total: int, seconds: float) -> float | None:
@@ -80,7 +80,7 @@ class _Lines:
         self._write(stage, (done, total), seconds, left)
 
 
-def _as_text(unit: str, stage: str, blocks: tuple[int, int], seconds: float, left: float | None) -> None:
+def _as_text(stage: str, blocks: tuple[int, int], seconds: float, left: float | None, *, unit: str) -> None:
     done, total = blocks
     if total == 0:
         say.remark(stage)

@@ -51,6 +51,7 @@ class Check:
     points: NDArray[np.float64]  # (m, 2): time, value
     x_label: str
     y_label: str
+    limit: float = np.nan  # of quantification: a line
 
 
 def predictive_check(check: Check, *, name: str) -> Markup:
@@ -73,6 +74,8 @@ def predictive_check(check: Check, *, name: str) -> Markup:
             check.points[:, 0], check.points[:, 1], linestyle="", marker="o", markersize=2.8,
             color=MUTED, alpha=0.55, markeredgewidth=0, label="observations",
         )  # fmt: skip
+        if np.isfinite(check.limit):
+            axis.axhline(check.limit, color=ACCENT, linewidth=0.9, linestyle=":", label="limit of quantification")
         axis.set_xlabel(check.x_label)
         axis.set_ylabel(check.y_label)
         axis.set_ylim(bottom=min(0.0, float(np.nanmin(check.lower))))

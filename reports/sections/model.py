@@ -5,13 +5,15 @@ from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
 from reports import rounding
 from reports.credibility import fit_limits
 from reports.figures import fit as drawing
+from reports.sections import fit_checks
 from reports.study import FitEvidence, Parameter, Study
-from reports.tables import Block, Plots, Section, Table, Text, columns
+from reports.tables import Block, Heading, Plots, Section, Table, Text, columns
 
 _STATUS_ORDER = {"assumed": 0, "copied": 1, "verified": 2}
 
@@ -32,13 +34,18 @@ def _fit(fit: FitEvidence) -> list[Block]:
         f"Model {fit.name}, fitted to {fit.data} by Hamiltonian Monte Carlo. The posterior draws feed the trial: each "
         "replicate uses one draw of the population parameters, so that their uncertainty reaches every result."
     )
-    blocks: list[Block] = [Text(text=intro), Text(text=fit.verdict), _diagnostics(fit), _priors(fit)]
+    return [Text(text=intro), *fitted(fit)]
+
+
+def fitted(fit: FitEvidence) -> list[Block]:
+    """Verdict, diagnostics, priors and posteriors of a fit."""
+    blocks: list[Block] = [Text(text=fit.verdict), _diagnostics(fit), _priors(fit)]
     blocks += [Text(text=remark, tone="note") for remark in fit.remarks]
     panels = _panels(fit)
     if panels:
         caption = "Posterior draws (bars) and prior density (dashed). Where the prior is far wider, the data decided."
         blocks.append(Plots(caption=caption, panels=panels, across=3))
-    return blocks
+    return [*blocks, *fit_checks.identifiability(fit.identifiability)]
 
 
 def _diagnostics(fit: FitEvidence) -> Table:
@@ -55,8 +62,13 @@ def _diagnostics(fit: FitEvidence) -> Table:
 def _priors(fit: FitEvidence) -> Table:
     return Table(
         caption="Priors and posteriors of the population parameters: median (central 95 %).",
-        columns=columns("Parameter", "Unit", "Prior", "Posterior", "R-hat", "Bulk ESS", text=2),
+        columns=columns(
+            "Parameter", "Unit", "Prior", "Posterior", "Contraction", "R-hat", "Bulk ESS", "Tail ESS", text=2
+        ),
         rows=tuple(_prior_row(row) for row in fit.table.to_dict("records")),
+        notes=(
+            "Contraction: 1 − posterior variance over prior variance, 1 where the data decide, 0 where the prior does.",
+        ),
     )
 
 
@@ -70,8 +82,9 @@ def _prior_row(row: dict[Hashable, Any]) -> tuple[str, ...]:
         str(row.get("unit", "")),
         _summary(value("prior_median"), value("prior_low"), value("prior_high")),
         _summary(value("median"), value("low"), value("high")),
+        rounding.fixed(value("contraction"), 3) if math.isfinite(value("contraction")) else "",
         rounding.fixed(value("rhat"), 3),
-        rounding.count(value("ess")) if math.isfinite(value("ess")) else "",
+        *(rounding.count(value(name)) if math.isfinite(value(name)) else "" for name in ("ess", "ess_tail")),
     )
 
 
@@ -123,49 +136,36 @@ def _value_row(p: Parameter) -> tuple[str, ...]:
 
 
 def predictive_check(study: Study) -> Section:
-    """The visual predictive check on the data of the fit."""
-    title = "Visual predictive check on the real data"
+    """The checks of the fit on its own data: residuals, predictive checks, subjects left out."""
+    title = "The fit on its own data"
     if study.fit is None or not study.fit.check:
         reason = "the run used published parameters" if study.fit is None else "the run has not kept the data"
         text = f"No predictive check is shown: {reason}."
         return Section(key="vpc", title=title, blocks=(Text(text=text, tone="note"),))
-    check = _check(study.fit)
-    inside = _inside(check)
-    caption = (
-        "Observed concentrations, and their 5th, 50th and 95th percentiles (lines), over the 95 % bands in "
-        "which the fitted "
-        "model puts these percentiles when it simulates the same study (shaded)."
-    )
-    panel = drawing.predictive_check(check, name="vpc")
+    return Section(key="vpc", title=title, blocks=tuple(own_data(study.fit)))
+
+
+def own_data(fit: FitEvidence) -> list[Block]:
+    """The blocks of that section."""
+    seen, inside = _inside(fit.check["bands"])
     reading = (
-        f"{inside[0]} of {inside[1]} observed percentiles lie inside their simulated 95 % band. This uses the "
-        f"data of the fit: "
+        f"{inside} of {seen} observed percentiles lie inside their simulated 95 % band. This uses the data of the fit: "
         "it is a check of calibration, not validation."
     )
-    return Section(key="vpc", title=title, blocks=(Plots(caption=caption, panels=(panel,)), Text(text=reading)))
+    blocks: list[Block] = [Heading(text="Visual predictive check")]
+    blocks += [*fit_checks.predictive(fit.check, fit.units), Text(text=reading)]
+    if fit.checks is None:
+        return blocks
+    blocks += [Text(text=remark, tone="note") for remark in fit.checks.remarks]
+    blocks.append(fit_checks.statistics(fit.checks, fit.units))
+    blocks += [Heading(text="Residuals"), *fit_checks.goodness(fit.checks, fit.units, fit.shrinkage)]
+    left = fit_checks.left_out(fit.checks)
+    return blocks + ([Heading(text="Subjects left out"), *left] if left else [])
 
 
-def _check(fit: FitEvidence) -> drawing.Check:
-    bands, points = fit.check["bands"], fit.check["points"]
-    levels = sorted(bands["percentile"].unique())
-    parts = {level: bands[bands["percentile"] == level].sort_values("time") for level in levels}
-
-    def stack(column: str) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-        return np.stack([parts[level][column].to_numpy(dtype=np.float64) for level in levels], axis=1)
-
-    return drawing.Check(
-        time=parts[levels[0]]["time"].to_numpy(dtype=np.float64),
-        observed=stack("observed"),
-        lower=stack("lower"),
-        median=stack("median"),
-        upper=stack("upper"),
-        points=points[["time", "value"]].to_numpy(dtype=np.float64),
-        x_label="Time since dose (h)",
-        y_label="Concentration (mg/L)",
-    )
-
-
-def _inside(check: drawing.Check) -> tuple[int, int]:
-    usable = np.isfinite(check.observed)
-    inside = usable & (check.observed >= check.lower) & (check.observed <= check.upper)
-    return int(inside.sum()), int(usable.sum())
+def _inside(bands: pd.DataFrame) -> tuple[int, int]:
+    """(percentiles that can be seen, those inside their band)."""
+    observed, lower, upper = (bands[name].to_numpy(dtype=np.float64) for name in ("observed", "lower", "upper"))
+    usable = np.isfinite(observed) & np.isfinite(lower)
+    inside = usable & (observed >= lower) & (observed <= upper)
+    return int(usable.sum()), int(inside.sum())

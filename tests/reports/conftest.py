@@ -96,7 +96,11 @@ def make_curves() -> pd.DataFrame:
             days = time / 24
             given = np.where(days < 3, 200, np.where(days < 6, min(dose, 300), dose))
             level = given / 48 * (1 - np.exp(-time / 12)) * (1 + 0.12 * np.cos(2 * np.pi * time / 12))
-            rows.append(pd.DataFrame({"arm": k, "time": time, "p5": 0.45 * level, "p50": level, "p95": 1.8 * level}))
+            rows.append(
+                pd.DataFrame(
+                    {"arm": k, "time": time, "p5": 0.45 * level, "p50": level, "p95": 1.8 * level, "people": 50}
+                )
+            )
     return pd.concat(rows, ignore_index=True)
 
 
@@ -124,7 +128,8 @@ def make_fit() -> FitEvidence:
     )
     return FitEvidence(
         name="theophylline", data="theophylline.csv (12 subjects, 132 rows)",
-        diagnostics={"max_rhat": 1.004, "min_ess_bulk": 932.0, "min_ess_tail": 1011.0, "divergences": 0.0},
+        diagnostics={"max_rhat": 1.004, "min_ess_bulk": 932.0, "min_ess_tail": 1011.0, "divergences": 0.0,
+                     "apart": 0.12, "ebfmi": 0.93},
         table=table, draws=draws, check={"bands": bands, "points": points},
     )  # fmt: skip
 

@@ -107,10 +107,18 @@ def test_evidence_says_agreement_or_not(study: Study) -> None:
     [
         ("max_rhat", 1.01, True), ("max_rhat", 1.011, False), ("max_rhat", np.nan, False), ("min_ess_bulk", 400.0, True),
         ("min_ess_bulk", 399.0, False), ("min_ess_tail", 10.0, False), ("divergences", 0.0, True), ("divergences", 1.0, False),
+        ("apart", 3.1, False), ("apart", np.nan, False), ("ebfmi", 0.29, False), ("ebfmi", np.nan, False),
     ],
 )  # fmt: skip
 def test_limits_of_the_fit(study: Study, name: str, value: float, holds: bool) -> None:
-    good = {"max_rhat": 1.0, "min_ess_bulk": 1000.0, "min_ess_tail": 1000.0, "divergences": 0.0}
+    good = {
+        "max_rhat": 1.0,
+        "min_ess_bulk": 1000.0,
+        "min_ess_tail": 1000.0,
+        "divergences": 0.0,
+        "apart": 0.1,
+        "ebfmi": 1.0,
+    }
     assert study.fit is not None
     fit: FitEvidence = dataclasses.replace(study.fit, diagnostics={**good, name: value})
     assert all(limit.holds for limit in credibility.fit_limits(fit)) is holds

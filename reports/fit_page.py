@@ -1,0 +1,65 @@
+"""The page of a fit: verdict, priors and posteriors, how it fits its data."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from reports import rounding
+from reports.page import Page
+from reports.sections import model
+from reports.study import FitEvidence
+from reports.tables import Facts, Section, Table, columns
+
+__all__ = ["page"]
+
+
+def page(fit: FitEvidence, found: Mapping[str, Any], facts: tuple[tuple[str, str], ...]) -> Page:
+    """The page. found: diagnostics as plain data; facts: provenance."""
+    ok = bool(found.get("ok", False))
+    sections = [Section(key="fit", title="Posterior", blocks=tuple(model.fitted(fit)))]
+    if fit.check:
+        sections.append(Section(key="data", title="The fit on its own data", blocks=tuple(model.own_data(fit))))
+    sections += [_method(found), Section(key="provenance", title="Provenance", blocks=(Facts(facts=facts),))]
+    return Page(
+        brand="Fit", kicker="Bayesian population fit · a check of calibration, not validation",
+        title=f"Fit of {fit.name}",
+        byline=f"{fit.data} · {found.get('chains', '?')} chains of {found.get('draws', '?')} draws",
+        breaches=() if ok else (fit.verdict, "Commands that use a fit refuse this one unless they are forced."),
+        answer=(fit.verdict,), trust=_trust(fit), sections=tuple(sections),
+    )  # fmt: skip
+
+
+def _trust(fit: FitEvidence) -> tuple[str, ...]:
+    said = list(fit.remarks)
+    if fit.checks is not None:
+        said += fit.checks.remarks
+        said.append(
+            f"{rounding.percent(fit.checks.check.inside)} of the observed percentiles lie inside their 95 % band."
+        )
+    return tuple(said) or ("No checks on the data were asked for.",)
+
+
+def _method(found: Mapping[str, Any]) -> Section:
+    """How it was sampled: gradients, form of the random effects, order of rates."""
+    facts = [("Gradients", str(found.get("gradient", {}).get("family", "")))]
+    facts += [(f"{name} ordered", str(told)) for name, told in dict(found.get("ordered", {})).items()]
+    rows = tuple(
+        (
+            str(c["name"]), _degree(c["centred"]), rounding.percent(float(c.get("remaining", math.nan))),
+            str(c["reason"]),
+        )
+        for c in found.get("centring", ())
+    )  # fmt: skip
+    table = Table(
+        caption="Form in which each random effect was sampled: from 0 (z scores) to 1 (individual values).",
+        columns=columns("Random effect", "Centred|least, mean, most", "Left by the data|of its variance", "Why",
+                        words=("Why",)),
+        rows=rows,
+    )  # fmt: skip
+    return Section(key="method", title="How it was sampled", blocks=(Facts(facts=tuple(facts)), table))
+
+
+def _degree(values: Any) -> str:
+    if isinstance(values, (list, tuple)):
+        return ", ".join(f"{float(v):.2f}" for v in values)
+    return str(values)
