@@ -167,6 +167,13 @@ def _rules(protocol: "Protocol") -> str:
     return "; ".join(f"{', '.join(arms)}: {words}" for words, arms in found.items())
 
 
+def _guidance(protocol: "Protocol") -> str:
+    """Guidance by levels in words."""
+    from trials.guidance import described
+
+    return "; ".join(f"{arm.label or name}: {described(arm.tdm)}" for name, arm in protocol.arms.items() if arm.tdm)
+
+
 def _design(protocol: "Protocol", model: "Model") -> tuple[tuple[str, str], ...]:
     plan, habit = protocol.allocation, protocol.adherence
     within = f" within {', '.join(plan.strata)}" if plan.strata else ""
@@ -190,6 +197,7 @@ def _design(protocol: "Protocol", model: "Model") -> tuple[tuple[str, str], ...]
         ("Prevalence set by the protocol", prevalence),
         ("Adherence", taken),
         ("Dosing rules", _rules(protocol)),
+        ("Doses guided by levels", _guidance(protocol)),
         ("Occasions", _occasions(protocol, model)),
         ("Classes of people", ", ".join(f"{name} {share}" for name, share in model.mixture.items())),
         ("Intercurrent events", stops),
@@ -323,10 +331,9 @@ def _bands(kept: pd.DataFrame, model: "Model") -> pd.DataFrame | None:
     known = [name for name in model.outputs if name in kept.columns]
     if kept.empty or not known:
         return None
-    quantiles = kept.groupby(["arm", "time"], sort=True)[known[0]].quantile(np.array([0.05, 0.5, 0.95])).unstack()
-    found = quantiles.set_axis(["p5", "p50", "p95"], axis=1).reset_index()
-    found["people"] = kept.groupby("arm")["subject"].size().iloc[0] // max(kept["time"].nunique(), 1)
-    return found
+    levels = kept.groupby(["arm", "time"], sort=True)[known[0]]
+    found = levels.quantile(np.array([0.05, 0.5, 0.95])).unstack().set_axis(["p5", "p50", "p95"], axis=1)
+    return found.assign(people=levels.count()).reset_index()
 
 
 def _median(record: "RunRecord") -> Variant | None:

@@ -30,7 +30,8 @@ def concentrations(study: Study) -> Section:
         blocks.append(
             Plots(
                 caption="Concentration over the stretches of the trial that were kept: median of subjects (line) and "
-                "their middle 90 % (band), missed doses, titration and stopped treatment included; one scale for all.",
+                "their middle 90 % (band), missed doses, titration and stopped treatment included; one scale for all. "
+                f"Subjects whose curves were kept: {_kept(study)}.",
                 panels=panels,
                 across=2,
             )
@@ -39,6 +40,19 @@ def concentrations(study: Study) -> Section:
         blocks.append(Text(text="The protocol kept no concentration curves.", tone="note"))
     blocks.append(_exposures(study))
     return Section(key="exposure", title="Exposure", blocks=tuple(blocks))
+
+
+def _kept(study: Study) -> str:
+    """How many subjects the bands of each arm are of: the fewest and most over time, where these differ."""
+    said: list[str] = []
+    if study.curves is None:
+        return ""
+    for arm in study.treated:
+        counts = study.curves.loc[study.curves["arm"] == arm.index, "people"]
+        if len(counts):
+            low, high = (rounding.count(int(f(counts))) for f in (min, max))
+            said.append(f"{arm.label} {low}" if low == high else f"{arm.label} {low} to {high}")
+    return ", ".join(said)
 
 
 def _series(study: Study) -> list[curves.Band]:
@@ -59,7 +73,7 @@ def _exposures(study: Study) -> Table:
     parts = [_exposure(study, grid, summary) for summary in (study.average, study.peak)]
     rows = tuple((arm.label, *parts[0][k], *parts[1][k]) for k, arm in enumerate(study.treated))
     return Table(
-        caption=f"Exposure in the week before the final visit ({study.exposure_unit}), all randomised subjects.",
+        caption=f"Exposure in the week before the final visit ({study.exposure_unit}), {_exposed(study)}.",
         columns=columns(
             "Arm", "Average level|mean", "MCSE", "Subjects|5th to 95th percentile",
             "Peak level|mean", "MCSE", "Subjects|5th to 95th percentile",
@@ -68,6 +82,13 @@ def _exposures(study: Study) -> Table:
         marks=marks(study.treated),
         notes=(captions.MCSE, "Subjects who stopped treatment count with the levels they have, zero among them."),
     )  # fmt: skip
+
+
+def _exposed(study: Study) -> str:
+    """Whom the table of exposures is of."""
+    values = study.outcomes[f"{study.average}@{study.final}"]
+    gone = int(values.isna().sum())
+    return f"randomised subjects but {rounding.count(gone)} who have none then" if gone else "all randomised subjects"
 
 
 def _exposure(study: Study, grid: results.Cells, summary: str) -> list[tuple[str, str, str]]:
