@@ -2,9 +2,10 @@
 
 NPDE: a subject's observations and its simulations are decorrelated by the simulations' mean and covariance; the rank of
 each decorrelated observation among its simulations is uniform when the model is right (Brendel et al. 2006, Pharm Res
-23:2036; Comets et al. 2008, Comput Methods Programs Biomed 90:154). A value below the limit of quantification takes a
-quantile drawn below that limit (Nguyen et al. 2012, CPT PSP 1:e12, method "cdf"). EWRES: the same residual by the
-symmetric root, NONMEM's Monte Carlo form of CWRES, without linearisation.
+23:2036; Comets et al. 2008, Comput Methods Programs Biomed 90:154). Values below the limit of quantification,
+measured or simulated, are drawn anew from what is simulated there (Nguyen et al. 2012, J Pharmacokinet Pharmacodyn
+39:499, method "cdf"). EWRES: the same residual by the symmetric root, NONMEM's Monte Carlo form of CWRES, without
+linearisation.
 """
 
 from __future__ import annotations
@@ -56,21 +57,27 @@ def residuals(model: Model, records: Records, y: Floats, *, seed: int) -> Residu
         part = part[np.isfinite(part).all(axis=1)]
         if len(part) <= 2 * len(rows):
             continue
-        observed = _imputed(records.dv[rows], part, (low[rows], limit[rows]), _chance(seed, i, rows))
-        found.npde[rows], found.ewres[rows], found.distance[i], found.p[i] = decorrelated(observed, part)
+        whole = np.concatenate([records.dv[rows][None], part])
+        if np.isfinite(limit[rows]).any():
+            beyond = np.concatenate([low[rows][None], part < limit[rows]])
+            whole = _imputed(whole, beyond, limit[rows], (seed, i))
+        found.npde[rows], found.ewres[rows], found.distance[i], found.p[i] = decorrelated(whole[0], whole[1:])
     return found
 
 
-def _chance(seed: int, subject: int, rows: NDArray[np.intp]) -> Floats:
-    return uniforms(seed, Purpose.PREDICTIVE_CENSORED, subject=subject, replicate=0, index=np.arange(len(rows)))
-
-
-def _imputed(observed: Floats, y: Floats, below: tuple[Bools, Floats], u: Floats) -> Floats:
-    """Values below their limit replaced by a quantile of the simulations at a uniform share of what lies below it."""
-    made = np.array(observed)
-    for k in np.flatnonzero(below[0]):
-        share = (np.sum(y[:, k] < below[1][k]) + 0.5) / (len(y) + 1.0)
-        made[k] = np.quantile(y[:, k], u[k] * share)
+def _imputed(y: Floats, beyond: Bools, limit: Floats, address: tuple[int, int]) -> Floats:
+    """The subject's values and, below them, its simulations: in all of them alike what lies below the limit is replaced
+    by one of the simulated values there, drawn anew, so that both keep one law.
+    """
+    u = uniforms(
+        address[0], Purpose.PREDICTIVE_CENSORED, subject=address[1], replicate=np.arange(len(y))[:, None],
+        index=np.arange(y.shape[1])[None, :],
+    )  # fmt: skip
+    made = np.array(y)
+    for k in range(y.shape[1]):
+        pool = y[1:, k][beyond[1:, k]]
+        drawn = pool[(u[:, k] * len(pool)).astype(np.int64)] if len(pool) else np.full(len(y), limit[k])
+        made[:, k] = np.where(beyond[:, k], drawn, y[:, k])
     return made
 
 

@@ -51,7 +51,7 @@ class Purpose(StrEnum):
     PREDICTIVE_DRAW = "predictive_draw"  # VPC: which posterior draw a simulated data set takes
     PREDICTIVE_IIV = "predictive_iiv"  # VPC: replicate = simulated data set
     PREDICTIVE_RESIDUAL = "predictive_residual"
-    PREDICTIVE_CENSORED = "predictive_censored"  # NPDE of values below a limit; index = the subject's row
+    PREDICTIVE_CENSORED = "predictive_censored"  # NPDE of values below a limit; replicate 0 = the data, index = row
     CALIBRATION_PRIOR = "calibration_prior"  # SBC: subject = fit, slot of the quantity's name
     CALIBRATION_FIT = "calibration_fit"  # SBC: seeds of the samplers; subject = fit, index = attempt
     MARGINAL = "marginal"  # shift of the points that sum out a subject's effects; subject = subject, slot = effect
