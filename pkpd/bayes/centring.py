@@ -126,10 +126,11 @@ def starting_point(density: Density, seen: Look, seed: int) -> Floats:
         own = sd[list(layout.plan.spread).index(name)] if name in layout.plan.spread else 0.2
         width[k] = min(own / np.sqrt(layout.subjects), layout.plan.typical[name].scale)
     x[: layout.population] += width * moved[: layout.population]
-    v = x[layout.population :].reshape(q, layout.subjects)
+    v = x[layout.effects].reshape(q, layout.subjects)
     for j in range(q):
         deviation = np.sqrt(np.maximum(seen.spread[:, j, j], 0.0))
-        v[j] += deviation * moved[layout.population :].reshape(q, layout.subjects)[j]
+        v[j] += deviation * moved[layout.effects].reshape(q, layout.subjects)[j]
+    x[layout.effects.stop :] = 0.5 * moved[layout.effects.stop :]
     return _converted(density.layout, x)
 
 
@@ -138,7 +139,7 @@ def _converted(layout: Layout, x: Floats) -> Floats:
     every = replace(layout, centred=layout.every(1.0))
     named = every.named(x)
     root, out = every.root(named), x.copy()
-    v = out[layout.population :].reshape(len(layout.plan.spread), layout.subjects)
+    v = out[layout.effects].reshape(len(layout.plan.spread), layout.subjects)
     for j, name in enumerate(layout.plan.spread):
         z, degree = named[f"z_{name}"], layout.centred[j]
         mean = v[j] - root[j, j] * z  # u = mean + L z
@@ -158,7 +159,10 @@ def _first(layout: Layout) -> Floats:
         typical = getattr(model.outputs[output].error, kind).typical
         value = inside(typical) if hasattr(typical, "unit") else float(typical)
         x[n_t + q + n_p + k] = np.log(max(value, 1e-3 * plan.error[name].scale))
-    v = x[layout.population :].reshape(q, layout.subjects)
+    for k, name in enumerate(plan.between):
+        found = model.parameters[name].iov
+        x[n_t + q + n_p + len(plan.error) + k] = np.log(max(found.typical, 0.01) if found is not None else 0.1)
+    v = x[layout.effects].reshape(q, layout.subjects)
     for j, name in enumerate(plan.spread):
         v[j] = base_value(model, name)
     return x
@@ -185,11 +189,11 @@ def _individuals(density: Density, x: Floats, *, steps: int) -> tuple[Floats, Fl
         damped = precision + damping[:, None, None] * np.einsum("njj->nj", precision)[:, :, None] * np.eye(q)
         step = np.clip(np.linalg.solve(damped, g[:, :, None])[:, :, 0], -2.0 * sd, 2.0 * sd)
         trial = x.copy()
-        trial[layout.population :] += step.T.ravel()
+        trial[layout.effects] += step.T.ravel()
         new = _by_subject(density, trial)
         better = new > value
         kept = np.where(better[:, None], step, 0.0)
-        x[layout.population :] += kept.T.ravel()
+        x[layout.effects] += kept.T.ravel()
         value = np.where(better, new, value)
         damping = np.clip(np.where(better, 0.2 * damping, 10.0 * damping), 1e-6, 1e6)
     covariance = np.linalg.inv(_precision(density, x, _effects(density, x), sd))
@@ -211,7 +215,7 @@ def _by_subject(density: Density, x: Floats) -> Floats:
 def _effects(density: Density, x: Floats) -> Floats:
     """Gradient of the individuals' values, (N, q)."""
     layout = density.layout
-    found = density(x)[1][layout.population :].reshape(len(layout.plan.spread), layout.subjects)
+    found = density(x)[1][layout.effects].reshape(len(layout.plan.spread), layout.subjects)
     return found.T
 
 
@@ -238,7 +242,7 @@ def _population(density: Density, x: Floats, covariance: Floats) -> Floats:
     if not q:
         return x
     x = x.copy()
-    v = x[layout.population :].reshape(q, layout.subjects).T
+    v = x[layout.effects].reshape(q, layout.subjects).T
     sd = np.exp(x[n_t : n_t + q])
     centre = np.array([base_value(plan.model, n) for n in plan.spread])
     for j, name in enumerate(plan.spread):

@@ -36,7 +36,9 @@ COMMON = (
     Argument("pair_column", "int64", 1), Argument("pair_first", "int64", 1), Argument("terms", "int64", 2),
     Argument("freedom", "float64", 2), Argument("kind", "int64", 1), Argument("floor", "float64", 1),
     Argument("error_scale", "float64", 1), Argument("constant", "float64", 1), Argument("fitted", "float64", 1),
-    Argument("each", "float64", 1),
+    Argument("each", "float64", 1), Argument("piece_subject", "int64", 1), Argument("piece_slot", "int64", 1),
+    Argument("slots", "int64", 1), Argument("between_who", "int64", 1), Argument("between_scale", "float64", 1),
+    Argument("absent", "int64", 2), Argument("absent_law", "float64", 2),
 )  # fmt: skip
 PLACE = {a.name: k for k, a in enumerate(COMMON)}
 
@@ -106,7 +108,10 @@ def _pointer(a: Floats) -> Any:
 
 def density(plan: Plan, design: Design) -> Density:
     """The density of a plan on its data, every effect non-centred (`with_centred` gives other forms)."""
-    layout = Layout(plan=plan, subjects=len(design.ids), centred=np.zeros((len(plan.spread), len(design.ids))))
+    layout = Layout(
+        plan=plan, subjects=len(design.ids), centred=np.zeros((len(plan.spread), len(design.ids))),
+        occasions=design.occasions(plan), absent=design.absent.names,
+    )  # fmt: skip
     family = design.family
     individual = _individual(plan, family.columns, tuple(design.covariates))
     text = density_text(family, individual, COMMON, kernels_key())
@@ -128,7 +133,8 @@ def _common(layout: Layout, design: Design) -> tuple[NDArray[Any], ...]:
     plan, model = layout.plan, layout.plan.model
     order = list(model.parameters)
     columns = [np.asarray(x, np.float64) for x in design.covariates.values()]
-    covariates = np.stack(columns, axis=1) if columns else np.zeros((len(design.ids), 0))
+    pieces, absent = design.pieces, design.absent
+    covariates = np.stack(columns, axis=1) if columns else np.zeros((len(pieces.subject), 0))
     priors = list(plan.typical.values())
     shape, row, column, first = layout.shapes()
     return (
@@ -141,7 +147,9 @@ def _common(layout: Layout, design: Design) -> tuple[NDArray[Any], ...]:
         layout.centred,
         shape, row, column, first, _terms(plan), _freedom(plan), design.kind, design.floor,
         np.asarray([p.scale for p in plan.error.values()], np.float64), np.asarray([_constant(layout)]), np.empty(0),
-        np.empty(0),
+        np.empty(0), pieces.subject, pieces.slot, np.arange(len(layout.occasions), dtype=np.int64),
+        np.asarray([order.index(n) for n in plan.between], np.int64),
+        np.asarray([p.scale for p in plan.between.values()], np.float64), absent.at, absent.law,
     )  # fmt: skip
 
 
@@ -167,10 +175,11 @@ def _constant(layout: Layout) -> float:
     plan = layout.plan
     total = -sum(math.log(p.scale) + HALF_LOG_2PI for p in plan.typical.values())
     total += sum(
-        0.5 * math.log(2.0 / math.pi) - math.log(p.scale) for p in (*plan.spread.values(), *plan.error.values())
+        0.5 * math.log(2.0 / math.pi) - math.log(p.scale)
+        for p in (*plan.spread.values(), *plan.error.values(), *plan.between.values())
     )
     total -= sum(2.0 * math.lgamma(b) - math.lgamma(2.0 * b) for b in layout.shapes()[0])
-    return total - HALF_LOG_2PI * len(plan.spread) * layout.subjects
+    return total - HALF_LOG_2PI * (layout.size - layout.population)
 
 
 def _individual(plan: Plan, columns: tuple[Expr, ...], covariates: tuple[str, ...]) -> Mapping:

@@ -5,13 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from pkpd.model.records import Records
 
 __all__ = ["NODES", "Grid", "grid_of", "nodes_of"]
 
@@ -51,17 +47,18 @@ def nodes_of(number: int) -> tuple[F64, F64, F64]:
     return point, weight, np.ascontiguousarray(np.linalg.solve(powers.T, integrals.T).T)
 
 
-def grid_of(records: Records, kinks: list[F64], *, needed: NDArray[np.bool_], first: float) -> Grid:
-    """The grid of these records. kinks: times [h] of the actions of each subject; needed (rows,): rows that need it.
+def grid_of(subject: I64, time: F64, spans: list[tuple[F64, float, float]], *, first: float) -> Grid:
+    """The grid of rows; subject, time (rows,): subject -1 where a row does not need it. spans: times [h] of the actions
+    of each subject, when it begins (NaN: 0 or the first action) and when it ends at least (NaN: with its last row).
 
     After each kink the first interval is at most `first` long, the next may be as long as what lies behind it.
     """
-    row = np.full(len(records.time), -1, np.int64)
+    row = np.full(len(time), -1, np.int64)
     starts, lengths, owner, offsets = [], [], [], [0]
-    for i in range(len(records)):
-        mine = np.flatnonzero((records.subject == i) & needed)
-        edges = _edges(np.unique(records.time[mine]), kinks[i], first)
-        row[mine] = offsets[-1] + i + np.searchsorted(edges, records.time[mine])
+    for i, span in enumerate(spans):
+        mine = np.flatnonzero(subject == i)
+        edges = _edges(np.unique(time[mine]), span, first)
+        row[mine] = offsets[-1] + i + np.searchsorted(edges, time[mine])
         starts.append(edges[:-1])
         lengths.append(np.diff(edges))
         owner.append(np.full(len(edges) - 1, i))
@@ -72,11 +69,12 @@ def grid_of(records: Records, kinks: list[F64], *, needed: NDArray[np.bool_], fi
     )  # fmt: skip
 
 
-def _edges(times: F64, kinks: F64, first: float) -> F64:
+def _edges(times: F64, span: tuple[F64, float, float], first: float) -> F64:
     """Breakpoints of a subject: its start, the kinks before the last sample, the samples, and what lies between."""
-    start = min(0.0, float(kinks[0]) if len(kinks) else 0.0)
-    last = float(times[-1]) if len(times) else start
-    fixed = np.unique(np.concatenate([[start], kinks[kinks <= last], times]))
+    kinks, begin, end = span
+    start = min(0.0, float(kinks[0]) if len(kinks) else 0.0) if np.isnan(begin) else begin
+    last = float(np.nanmax([times[-1] if len(times) else start, end]))
+    fixed = np.unique(np.concatenate([[start], kinks[kinks <= last], times, [last]]))
     found = [start]
     kink = start
     for lo, hi in pairwise(fixed):

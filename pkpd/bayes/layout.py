@@ -15,6 +15,7 @@ from pkpd.bayes.hierarchy import beta_shape, correlation_factor, covariances, pa
 from pkpd.bayes.plan import (
     Plan,
     base_value,
+    between,
     correlation_label,
     error_label,
     natural,
@@ -37,12 +38,15 @@ class Layout:
     """Places in the vector of a plan with `subjects` subjects.
 
     centred (effects, subjects): degree of centring, 0 (the vector holds z) to 1 (the individual value on the
-    parameter's scale), see `kernels.effects`.
+    parameter's scale), see `kernels.effects`; occasions: of all subjects, where there are effects between them; absent:
+    missing covariates.
     """
 
     plan: Plan
     subjects: int
     centred: Floats = field(compare=False)
+    occasions: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
     def every(self, centred: float) -> Floats:
         """One degree of centring for all."""
@@ -61,11 +65,16 @@ class Layout:
     @property
     def population(self) -> int:
         """Population quantities: they come first."""
-        return sum(self.sizes)
+        return sum(self.sizes) + len(self.plan.between)
 
     @property
     def size(self) -> int:
-        return self.population + len(self.plan.spread) * self.subjects
+        return int(self.effects.stop) + len(self.plan.between) * len(self.occasions) + len(self.absent)
+
+    @property
+    def effects(self) -> slice:
+        """Places of the subjects' random effects, effect after effect."""
+        return slice(self.population, self.population + len(self.plan.spread) * self.subjects)
 
     def named(self, x: Floats) -> dict[str, Floats]:
         """Draws (..., size) -> quantities by name, those of `population_model`: (...) each, `z_*` (..., subjects)."""
@@ -76,9 +85,20 @@ class Layout:
         for k, (block, _, i, j) in enumerate(self.block_pairs):
             found[partial_label(block[j], block[i])] = 1.0 / (1.0 + np.exp(-x[..., n_t + q + k]))
         found |= {error_label(name): np.exp(x[..., n_t + q + n_p + k]) for k, name in enumerate(plan.error)}
+        at = n_t + q + n_p + len(plan.error)
+        found |= {spread_label(between(name)): np.exp(x[..., at + k]) for k, name in enumerate(plan.between)}
         found |= self._correlations(found)
-        found |= self._effects(x, found)
+        found |= self._effects(x, found) | self._later(x)
         return found | self._floors(found)
+
+    def _later(self, x: Floats) -> dict[str, Floats]:
+        """Standard normal effects of occasions (..., occasions) and of missing covariates (..., missing)."""
+        size, at, found = len(self.occasions), self.effects.stop, {}
+        for k, name in enumerate(self.plan.between):
+            found[f"z_{between(name)}"] = x[..., at + k * size : at + (k + 1) * size]
+        if self.absent:
+            found["z_missing"] = x[..., self.size - len(self.absent) :]
+        return found
 
     def _correlations(self, found: Mapping[str, Floats]) -> dict[str, Floats]:
         made = {}
@@ -95,7 +115,7 @@ class Layout:
         spread, shape = list(self.plan.spread), x.shape[:-1]
         if not spread:
             return {}
-        values = x[..., self.population :].reshape(*shape, len(spread), self.subjects)
+        values = x[..., self.effects].reshape(*shape, len(spread), self.subjects)
         root = self.root(found)
         z: dict[str, Floats] = {}
         for j, name in enumerate(spread):

@@ -23,7 +23,16 @@ from pkpd.bayes.design import Design
 from pkpd.bayes.expressions import graph
 from pkpd.bayes.hierarchy import beta_shape, correlation_factor, pairs
 from pkpd.bayes.op import concentration
-from pkpd.bayes.plan import Plan, base_value, correlation_label, error_label, partial_label, spread_label, typical_label
+from pkpd.bayes.plan import (
+    Plan,
+    base_value,
+    between,
+    correlation_label,
+    error_label,
+    partial_label,
+    spread_label,
+    typical_label,
+)
 from pkpd.kernels.observations import ABOVE, BELOW, BETWEEN, MEASURED, POSITIVE
 from pkpd.model.parts import Effect, Parameter
 
@@ -39,9 +48,10 @@ def population_model(plan: Plan, design: Design) -> pm.Model:
     of the observations: `row` with one output, else `row_OUTPUT` each.
     """
     coords = {"subject": list(design.ids), **_row_coords(plan, design)}
+    coords |= {"occasion": list(design.occasions(plan))} if plan.between else {}
     with pm.Model(coords=coords) as model:
         typical = _typical(plan)
-        individual = _individual(plan, design, typical, _etas(plan))
+        individual = _individual(plan, design, typical, _etas(plan) | _between(plan))
         mean = _mean(design, individual)
         for place in range(len(plan.outputs)):
             _observed(plan, design, place, mean)
@@ -168,6 +178,31 @@ def _etas(plan: Plan) -> dict[str, Any]:
     return eta
 
 
+def _between(plan: Plan) -> dict[str, Any]:
+    """Random effects (occasion,) between occasions, by `NAME.iov`."""
+    made = {}
+    for name, prior in plan.between.items():
+        z = pm.Normal(f"z_{between(name)}", 0.0, 1.0, dims="occasion")
+        made[between(name)] = pm.HalfNormal(spread_label(between(name)), np.float64(prior.scale)) * z
+    return made
+
+
+def _covariates(design: Design) -> dict[str, Any]:
+    """Covariates (pieces,), the missing ones sampled."""
+    absent = design.absent
+    if not absent.names:
+        return dict(design.covariates)
+    z = pm.Normal("z_missing", 0.0, 1.0, shape=len(absent.names))
+    raw = absent.law[:, 0] + absent.law[:, 1] * z
+    value = pt.switch(absent.law[:, 2] == 1.0, pt.exp(raw), raw)
+    found: dict[str, Any] = dict(design.covariates)
+    for column, name in enumerate(design.covariates):
+        here = absent.at[absent.at[:, 1] == column]
+        if len(here):
+            found[name] = pt.set_subtensor(pt.as_tensor(np.nan_to_num(found[name]))[here[:, 0]], value[here[:, 2]])
+    return found
+
+
 def _block_factor(block: tuple[str, ...], shape: float) -> list[list[Any]]:
     partial = {}
     for i, j in pairs(len(block)):
@@ -181,13 +216,16 @@ def _block_factor(block: tuple[str, ...], shape: float) -> list[list[Any]]:
 
 
 def _individual(plan: Plan, design: Design, typical: Mapping[str, Any], eta: Mapping[str, Any]) -> dict[str, Any]:
-    """Individual parameters in natural units, (subject,) or one for all."""
+    """Individual parameters in natural units, (pieces,) or one for all."""
     natural = {name: _unlink(plan.model.parameters[name], x) for name, x in typical.items()}
     coefficients = _resolved(plan, natural)
     found: dict[str, Any] = {}
+    given, pieces = _covariates(design), design.pieces
     for name, p in plan.model.parameters.items():
-        shift, product = _effects(p, plan, design, coefficients)
-        found[name] = _unlink(p, typical[name] + shift + eta.get(name, 0.0)) * product
+        shift, product = _effects(p, plan, given, coefficients)
+        own = eta[name][pieces.subject] if name in eta else 0.0
+        own = own + eta[between(name)][pieces.slot] if between(name) in eta else own
+        found[name] = _unlink(p, typical[name] + shift + own) * product
     return _resolved(plan, found)
 
 
@@ -200,12 +238,12 @@ def _resolved(plan: Plan, values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _effects(p: Parameter, plan: Plan, design: Design, values: Mapping[str, Any]) -> tuple[Any, Any]:
+def _effects(p: Parameter, plan: Plan, given: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[Any, Any]:
     """(sum on the parameter's scale, product) of the covariate effects of a parameter."""
     shift: Any = 0.0
     product: Any = 1.0
     for covariate, effect in p.effects.items():
-        x = design.covariates[covariate]
+        x = given[covariate]
         reference = (
             plan.model.covariates[covariate].reference or 0.0
         )  # checked with the text: power and linear have one
@@ -218,8 +256,8 @@ def _effects(p: Parameter, plan: Plan, design: Design, values: Mapping[str, Any]
     return shift, product
 
 
-def _category(effect: Effect, x: Floats, values: Mapping[str, Any]) -> Any:
-    factor: Any = np.ones_like(x)
+def _category(effect: Effect, x: Any, values: Mapping[str, Any]) -> Any:
+    factor: Any = 1.0
     for code, coefficient in effect.categories.items():
         factor = pt.switch(x == code, _coefficient(coefficient, values), factor)
     return factor
@@ -237,7 +275,7 @@ def _unlink(p: Parameter, value: Any) -> Any:
 
 def _per_subject(value: Any, design: Design) -> Any:
     """A vector over subjects, also where all share one value."""
-    return value + np.zeros(len(design.ids)) if getattr(value, "ndim", 0) == 0 else value
+    return value + np.zeros(len(design.pieces.subject)) if getattr(value, "ndim", 0) == 0 else value
 
 
 def _sd(terms: Mapping[str, Any], mean: Any) -> Any:

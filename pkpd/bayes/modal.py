@@ -19,7 +19,8 @@ from pkpd.bayes.density_source import Mapping as Mapped
 from pkpd.bayes.density_source import mapping, turnover
 from pkpd.bayes.family import Family
 from pkpd.bayes.grid import Grid, grid_of, nodes_of
-from pkpd.engine.actions import ADD, RATE, RESET, STEADY, Dosing, actions_of
+from pkpd.bayes.pieces import Pieces, split
+from pkpd.engine.actions import ADD, RATE, RESET, SET, STEADY, Dosing, actions_of
 from pkpd.engine.block import LinearBlock, linear_block
 from pkpd.engine.dynamics import TIME, Dynamics
 from pkpd.engine.graph import Graph
@@ -37,6 +38,10 @@ ZERO = Number(0.0)
 _LARGEST = 20_000
 APART = 3e-4
 """Half the relative distance put between two states in a row that leave at one rate."""
+CARRY = """y_border, c_border = np.empty((N, l.shape[1])), np.empty((N, l.shape[1]))
+    carry(border, border_gap, act_offsets, act_tau, act_keeps, l, V, U_, alpha, beta, rho, y_border, c_border)"""
+CARRY_BACK = """carry_back(border, border_gap, act_offsets, act_tau, act_keeps, l, V, U_, alpha, beta, rho, y_border,
+               gl, gV_, gU_, galpha, grho)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,26 +184,35 @@ def _share(dynamics: Dynamics, state: str) -> Expr:
     return share if scale == one else Binary("*", share, scale)
 
 
-def modal_family(form: Modal, dynamics: Dynamics, records: Records, output: I64, *, first: float) -> Family | None:
+def modal_family(
+    form: Modal, dynamics: Dynamics, records: Records, output: I64, *, pieces: Pieces, first: float
+) -> Family | None:  # fmt: skip
     """The family for these records; output (rows,): place of each row's output among `form.outputs`.
 
-    first: length [h] of the grid's first interval after a dose. None where a record is not taken (infusions at steady
-    state, a dose into a state behind).
+    first: length [h] of the grid's first interval after a dose; the subjects of the arrays are the pieces. None where a
+    record is not taken (infusions at steady state, a steady state of what lies behind, a dose into a state behind).
     """
-    given = _actions(form, dynamics, records)
+    given = _actions(form, dynamics, records, pieces)
     if given is None:
         return None
     arrays, dosed = given
-    rows = _rows(form, records, arrays, output)
-    grid = grid_of(records, _kinks(arrays), needed=_behind_rows(form, output), first=first) if form.behind else None
+    rows = _rows(pieces.row, records, arrays)
+    read = np.where(_behind_rows(form, output), pieces.row, -1)
+    owner = np.repeat(pieces.subject, np.diff(arrays["offsets"]))
+    if np.isin(records.subject[read >= 0], owner[arrays["kind"] == STEADY]).any():
+        return None
+    spans = _spans(arrays, pieces)
+    grid = grid_of(read, np.asarray(records.time, np.float64), spans, first=first) if form.behind else None
     order = ["offsets", "since", "kind", "dose", "amount", "steady"]
     found = {f"act_{n}": arrays[n] for n in order}
     found |= {"modes_starts": _ints(form.starts), "modes_parent": _ints(form.parent), "chosen": _chosen(form)}
-    found |= {"dosed": dosed, "row_subject": np.asarray(records.subject, np.int64), "row_output": output, **rows}
+    found |= {"dosed": dosed, "row_subject": pieces.row, "row_output": output, **rows}
+    if pieces.several:
+        found |= _borders(arrays, pieces)
     if grid is not None:
-        found |= _grid_arrays(grid, arrays)
+        found |= _grid_arrays(grid, arrays) | {"grid_joined": pieces.joined}
     flowing = bool((arrays["kind"] == RATE).any())
-    text, parts = _texts(form, len(dosed), flowing)
+    text, parts = _texts(form, flowing, pieces.several)
     intervals = 0 if grid is None else len(grid.length)
     return Family(
         name="modes",
@@ -207,7 +221,13 @@ def modal_family(form: Modal, dynamics: Dynamics, records: Records, output: I64,
         parts=parts,
         predict=text[0],
         pull=text[1],
-        about={"states": list(form.states), "behind": list(form.behind), "intervals": intervals, "first": first},
+        about={
+            "states": list(form.states),
+            "behind": list(form.behind),
+            "intervals": intervals,
+            "first": first,
+            "pieces": len(pieces.subject),
+        },
     )
 
 
@@ -219,29 +239,34 @@ def _chosen(form: Modal) -> I64:
     return _ints([form.states.index(s) for s in form.signals])
 
 
-def _actions(form: Modal, dynamics: Dynamics, records: Records) -> tuple[dict[str, Any], I64] | None:
+def _actions(
+    form: Modal, dynamics: Dynamics, records: Records, pieces: Pieces
+) -> tuple[dict[str, Any], I64] | None:  # fmt: skip
     """Action arrays of the kernel, times included, and the places of the dosed states among the modes."""
-    size, states = len(records), dynamics.states
+    size, states = len(pieces.subject), dynamics.states
     lag = np.zeros((size, len(states)))
     for s, hours in form.lag.items():
         lag[:, states.index(s)] = hours
-    found = actions_of(records.doses, Dosing(share=np.ones((size, len(states))), lag=lag))
-    kinds = {ADD, RATE, STEADY, RESET}
+    found = actions_of(records.doses, Dosing(share=np.ones((size, len(states))), lag=lag), pieces.changes)
+    kinds = {ADD, RATE, STEADY, RESET, SET}
     held = found.kind == STEADY
     if not set(found.kind.tolist()) <= kinds or (held.any() and (found.steady[:, 2] > 0.0).any()):
         return None
-    acted = [states[int(s)] for s in np.unique(found.target[found.kind != RESET])]
+    acted = [states[int(s)] for s in np.unique(found.target[~np.isin(found.kind, (RESET, SET))])]
     if any(s not in form.states for s in acted):
         return None
     dosed = _ints(sorted(form.states.index(s) for s in acted))
     place = {states.index(form.states[d]): k for k, d in enumerate(dosed)}
-    owner = np.repeat(np.arange(size), np.diff(found.offsets))
-    since = np.diff(found.time, prepend=0.0)
-    since[found.offsets[:-1][np.diff(found.offsets) > 0]] = 0.0
     dose = _ints([place.get(int(s), 0) for s in found.target])
+    rows = (found.time, _ints(found.kind), dose, np.asarray(found.amount, np.float64))
+    offsets, time, kind, dose, amount = split(found.offsets, rows, pieces) if pieces.several else (found.offsets, *rows)
+    if pieces.several and any(names(form.share[form.states[d]]) for d in dosed) and (lag.any() or (kind == RATE).any()):
+        return None  # a dose on its way at a border: its share is that of when it was given
+    since = np.diff(time, prepend=0.0)
+    since[offsets[:-1][np.diff(offsets) > 0]] = 0.0
     arrays = {
-        "offsets": _ints(found.offsets), "time": found.time, "since": since, "kind": _ints(found.kind), "dose": dose,
-        "amount": np.asarray(found.amount, np.float64), "steady": np.asarray(found.steady, np.float64), "owner": owner,
+        "offsets": _ints(offsets), "time": time, "since": since, "kind": kind, "dose": dose, "amount": amount,
+        "steady": np.asarray(found.steady, np.float64),
     }  # fmt: skip
     return arrays, dosed
 
@@ -257,9 +282,9 @@ def _segment(arrays: Mapping[str, Any], subject: I64, time: F64, after: NDArray[
     return segment, np.where(segment >= 0, time - when[segment] if len(when) else 0.0, 0.0)
 
 
-def _rows(form: Modal, records: Records, arrays: Mapping[str, Any], output: I64) -> dict[str, NDArray[Any]]:
-    segment, since = _segment(arrays, records.subject, np.asarray(records.time, np.float64), records.after)
-    return {"row_runs": _runs(records.subject, segment), "row_since": since}
+def _rows(subject: I64, records: Records, arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    segment, since = _segment(arrays, subject, np.asarray(records.time, np.float64), records.after)
+    return {"row_runs": _runs(subject, segment), "row_since": since}
 
 
 def _runs(subject: I64, segment: I64) -> I64:
@@ -276,9 +301,25 @@ def _behind_rows(form: Modal, output: I64) -> NDArray[np.bool_]:
     return np.asarray(reads[output])
 
 
-def _kinks(arrays: Mapping[str, Any]) -> list[F64]:
-    offsets = arrays["offsets"]
-    return [arrays["time"][lo:hi] for lo, hi in pairwise(offsets)]
+def _spans(arrays: Mapping[str, Any], pieces: Pieces) -> list[tuple[F64, float, float]]:
+    """Times of the actions, begin and least end of every piece, as `grid_of` takes them."""
+    kinks = [arrays["time"][lo:hi] for lo, hi in pairwise(arrays["offsets"])]
+    begin = np.where(np.isfinite(pieces.start), pieces.start, np.nan)
+    return list(zip(kinks, begin.tolist(), [*begin[1:].tolist(), np.nan], strict=True))
+
+
+def _borders(arrays: Mapping[str, Any], pieces: Pieces) -> dict[str, NDArray[Any]]:
+    """What `kernels.pieces.carry` takes."""
+    offsets, time = arrays["offsets"], arrays["time"]
+    owner = np.repeat(np.arange(len(pieces.subject)), np.diff(offsets))
+    begin = np.where(np.isfinite(pieces.start), pieces.start, 0.0)
+    before = time[np.maximum(offsets[:-1] - 1, 0)] if len(time) else np.zeros(len(begin))
+    wiped = np.isin(arrays["kind"], (RESET, STEADY))
+    count = np.concatenate([[0], np.cumsum(wiped)])
+    keeps = (count[1:] - count[offsets[:-1]][owner]) == 0
+    tau = np.where(pieces.joined[owner] == 1, time - begin[owner], 0.0)
+    gap = np.where(pieces.joined == 1, begin - before, 0.0)
+    return {"border": pieces.joined, "border_gap": gap, "act_tau": tau, "act_keeps": keeps.astype(np.int64)}
 
 
 def _grid_arrays(grid: Grid, arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
@@ -292,7 +333,7 @@ def _grid_arrays(grid: Grid, arrays: Mapping[str, Any]) -> dict[str, NDArray[Any
     }  # fmt: skip
 
 
-def _texts(form: Modal, dosed: int, flowing: bool) -> tuple[tuple[str, str], tuple[str, ...]]:
+def _texts(form: Modal, flowing: bool, several: bool) -> tuple[tuple[str, str], tuple[str, ...]]:
     """Statements (predict, pull) and the mappings they call."""
     made = _Maps.of(form)
     S, B, K, M = len(form.signals), len(form.behind), len(form.parameters), len(form.states)
@@ -313,6 +354,7 @@ def _texts(form: Modal, dosed: int, flowing: bool) -> tuple[tuple[str, str], tup
     histories(l, act_offsets, act_since, act_kind, act_dose, act_amount, act_steady, H, T, R)
     alpha, beta, rho = np.empty((acts, {M})), np.empty((acts, {M})), np.empty((acts, {M}))
     weighted(act_offsets, dosed, U_, share, H, T, R, alpha, beta, rho)
+    {CARRY if several else ""}
     s_row, E_row = np.empty(({S}, rows)), np.empty(({M}, rows))
     signals(row_runs, row_since, chosen, l, V, alpha, rho, {flow}, E_row, s_row)
     {_behind_ahead(form, made, flow) if B else ""}
@@ -327,11 +369,11 @@ def _texts(form: Modal, dosed: int, flowing: bool) -> tuple[tuple[str, str], tup
         {_indented([f"w[{K + S + b}] = x_{b}[row_break[r]] if row_break[r] >= 0 else 0.0" for b in range(B)], 8)}
         {_branches([f"respond_{o}(w, told[r])" for o in range(len(form.outputs))])}
         f[r] = told[r, 0]"""
-    back = _pulled(form, made, flow)
+    back = _pulled(form, made, flow, several)
     return (_clean(ahead), _clean(back)), made.parts
 
 
-def _pulled(form: Modal, made: _Maps, flow: str) -> str:
+def _pulled(form: Modal, made: _Maps, flow: str, several: bool) -> str:
     """The statements from gf to gX."""
     S, B, K, entries = len(form.signals), len(form.behind), len(form.parameters), list(form.rates)
     return f"""gl, gV_, gU_ = np.zeros(l.shape), np.zeros(V.shape), np.zeros(U_.shape)
@@ -351,6 +393,7 @@ def _pulled(form: Modal, made: _Maps, flow: str) -> str:
     {_behind_back(form, made, flow) if B else ""}
     signals_back(row_runs, row_since, chosen, l, V, alpha, beta, rho, {flow}, E_row, gs_row, gl, gV_,
                  galpha, grho)
+    {CARRY_BACK if several else ""}
     weighted_back(act_offsets, dosed, U_, share, H, R, galpha, grho, gU_, gshare)
     gA = np.empty(A.shape)
     decompose_back(l, V, U_, gl, gV_, gU_, gA)
@@ -367,7 +410,7 @@ def _behind_ahead(form: Modal, made: _Maps, flow: str) -> str:
     states = "\n    ".join(
         f"""x_{b}, keep_{b}, whole_{b} = np.empty(grid_length.size + N), np.empty(nodes), np.empty(grid_length.size)
     carried(grid_offsets, grid_length, W[{2 * b}], W[{2 * b + 1}], gl_weight, gl_inner, gl_point,
-            {made.still[b]}, begun[:, {b}].copy(), x_{b},
+            {made.still[b]}, grid_joined, begun[:, {b}].copy(), x_{b},
             keep_{b}, whole_{b})"""
         for b in range(B)
     )
@@ -386,7 +429,7 @@ def _behind_back(form: Modal, made: _Maps, flow: str) -> str:
     states = "\n    ".join(
         f"""gbegun_{b} = np.zeros(N)
     carried_back(grid_offsets, grid_length, W[{2 * b}], W[{2 * b + 1}], gl_weight, gl_inner, gl_point,
-                 {made.still[b]}, x_{b}, keep_{b}, whole_{b},
+                 {made.still[b]}, grid_joined, x_{b}, keep_{b}, whole_{b},
                  gx_{b}, gW[{2 * b}], gW[{2 * b + 1}], gbegun_{b})"""
         for b in range(B)
     )

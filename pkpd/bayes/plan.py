@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,12 @@ from pkpd.ground.errors import InputError
 from pkpd.ground.units import factor
 from pkpd.model.equations import evaluate
 from pkpd.model.observed import terms_of
-from pkpd.model.parts import NORMAL_95, Parameter, inside_unit
+from pkpd.model.parts import NORMAL_95, Parameter, Spread, inside_unit
 from pkpd.model.spec import Model
 from pkpd.model.support import refuse
 
 __all__ = [
-    "Plan", "base_value", "correlation_label", "error_label", "link", "natural", "partial_label", "plan",
+    "Plan", "base_value", "between", "correlation_label", "error_label", "link", "natural", "partial_label", "plan",
     "spread_label", "typical_label",
 ]  # fmt: skip
 
@@ -38,7 +38,7 @@ class Plan:
     """Priors by parameter name: `typical` on the parameter's scale, `spread` and `error` half-normal scales.
 
     blocks: (random effects, LKJ shape) of each correlated block; `outputs` are those the data measure, in the order of
-    the model.
+    the model. between: half-normal scales of the random effects between occasions.
     """
 
     model: Model
@@ -47,6 +47,7 @@ class Plan:
     spread: dict[str, Prior]
     blocks: tuple[tuple[tuple[str, ...], float], ...]
     error: dict[str, Prior]
+    between: dict[str, Prior] = field(default_factory=dict)
 
     @property
     def priors(self) -> dict[str, Prior]:
@@ -56,7 +57,8 @@ class Plan:
         for block, shape in self.blocks:
             margin = lkj_correlation(shape, len(block))
             found |= {correlation_label(block[j], block[i]): margin for i, j in pairs(len(block))}
-        return found | {error_label(name): p for name, p in self.error.items()}
+        found |= {error_label(name): p for name, p in self.error.items()}
+        return found | {spread_label(between(name)): p for name, p in self.between.items()}
 
 
 def plan(model: Model, outputs: str | Iterable[str]) -> Plan:
@@ -66,7 +68,8 @@ def plan(model: Model, outputs: str | Iterable[str]) -> Plan:
     """
     refuse(model, "fit", unless=lambda feature, field: feature == "residual" and _fitted_error(model, field))
     measured = (outputs,) if isinstance(outputs, str) else tuple(outputs)
-    spread = {name: _spread(name, model.parameters[name]) for name in model.eta_names}
+    parts = model.parameters
+    spread = {name: _spread(name, parts[name].spread, "iiv") for name in model.subject_etas}
     return Plan(
         model=model,
         outputs=measured,
@@ -74,6 +77,7 @@ def plan(model: Model, outputs: str | Iterable[str]) -> Plan:
         spread=spread,
         blocks=_blocks(model),
         error={name: prior for output in measured for name, prior in _error(model, output).items()},
+        between={name: _spread(name, parts[name].iov, "iov") for name in model.occasion_etas},
     )
 
 
@@ -93,6 +97,11 @@ def typical_label(model: Model, name: str) -> str:
 def spread_label(name: str) -> str:
     """`omega_CL`."""
     return f"omega_{name}"
+
+
+def between(name: str) -> str:
+    """`CL.iov`, as `Model.eta_names` has it."""
+    return f"{name}.iov"
 
 
 def correlation_label(a: str, b: str) -> str:
@@ -151,11 +160,11 @@ def _typical(model: Model, name: str) -> Prior | None:
     return normal(ends[0], p.prior.sd)
 
 
-def _spread(name: str, p: Parameter) -> Prior:
-    if p.spread is None or p.spread.prior is None:
-        remedy = f"write iiv: {{typical: {p.spread.typical if p.spread else 0.3}, prior: 1}}"
-        raise InputError("a fitted random effect needs a prior", field=f"parameters.{name}.iiv", remedy=remedy)
-    return half_normal(p.spread.prior)
+def _spread(name: str, found: Spread | None, kind: str) -> Prior:
+    if found is None or found.prior is None:
+        remedy = f"write {kind}: {{typical: {found.typical if found else 0.3}, prior: 1}}"
+        raise InputError("a fitted random effect needs a prior", field=f"parameters.{name}.{kind}", remedy=remedy)
+    return half_normal(found.prior)
 
 
 def _blocks(model: Model) -> tuple[tuple[tuple[str, ...], float], ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,18 @@ from pkpd.bayes.density import Density, density
 from pkpd.bayes.design import Design, design, measured_outputs
 from pkpd.bayes.diagnostics import Chains, diagnose, shrinkage
 from pkpd.bayes.hierarchy import covariances, pairs
-from pkpd.bayes.plan import Plan, base_value, error_label, natural, partial_label, plan, spread_label, typical_label
+from pkpd.bayes.missing import drawn as drawn_covariates
+from pkpd.bayes.plan import (
+    Plan,
+    base_value,
+    between,
+    error_label,
+    natural,
+    partial_label,
+    plan,
+    spread_label,
+    typical_label,
+)
 from pkpd.kernels.observations import MEASURED, POSITIVE
 from pkpd.model.equations import evaluate, show
 from pkpd.model.spec import Model
@@ -83,10 +94,18 @@ def _tree(law: Density, made: Design, x: Floats, stats: Mapping[str, NDArray[Any
     import xarray as xr
 
     named = law.layout.named(x)
-    dims = {2: ("chain", "draw"), 3: ("chain", "draw", "subject")}
     coords = {"chain": np.arange(x.shape[0]), "draw": np.arange(x.shape[1])}
-    posterior = xr.Dataset({n: (dims[v.ndim], v) for n, v in named.items()}, coords | {"subject": list(made.ids)})
-    kept = {n: (dims[2], v) for n, v in stats.items() if v.ndim == 2}
+    own = coords | {"subject": list(made.ids)}
+    own |= {"occasion": list(law.layout.occasions)} if law.layout.occasions else {}
+    own |= {"missing": list(law.layout.absent)} if law.layout.absent else {}
+    last = {"z_missing": "missing"} | {f"z_{between(n)}": "occasion" for n in law.layout.plan.between}
+    plain = ("chain", "draw")
+    posterior = xr.Dataset(
+        {n: ((*plain, last.get(n, "subject"))[: v.ndim], v) for n, v in named.items()}, own
+    )  # fmt: skip
+    if law.layout.absent:
+        posterior["missing_covariates"] = ((*plain, "missing"), drawn_covariates(made.absent, named["z_missing"]))
+    kept = {n: (plain, v) for n, v in stats.items() if v.ndim == 2}
     return xr.DataTree.from_dict({"posterior": posterior, "sample_stats": xr.Dataset(kept, coords)})
 
 
@@ -94,20 +113,25 @@ def population_draws(how: Plan, posterior: Any) -> PopulationDraws:
     """Draws of the population parameters, chain after chain, in the model's order and natural units."""
     typical = _typical(how, posterior)
     size = _size(how, posterior)
-    sd = (
-        np.stack([_flat(posterior, spread_label(name)) for name in how.spread], axis=1)
-        if how.spread
-        else np.zeros((size, 0))
-    )
+    sd = _columns(posterior, [spread_label(name) for name in how.spread], size)
+    late = _columns(posterior, [spread_label(between(name)) for name in how.between], size)
+    q, whole = len(how.spread), len(how.spread) + len(how.between)
+    omega = np.zeros((size, whole, whole))
+    omega[:, :q, :q] = covariances(sd, _partial(how, posterior))[1]
+    omega[:, range(q, whole), range(q, whole)] = late**2
     error = np.stack([_flat(posterior, error_label(name)) for name in how.error], axis=1)
     return PopulationDraws(
         names=tuple(how.model.parameters),
         typical=np.stack([typical[name] for name in how.model.parameters], axis=1),
-        eta_names=tuple(how.spread),
-        omega=covariances(sd, _partial(how, posterior))[1],
+        eta_names=(*how.spread, *(between(name) for name in how.between)),
+        omega=omega,
         error_names=tuple(how.error),
         error=error,
     )
+
+
+def _columns(posterior: Any, names: Sequence[str], size: int) -> Floats:
+    return np.stack([_flat(posterior, name) for name in names], axis=1) if names else np.zeros((size, 0))
 
 
 def etas(how: Plan, posterior: Any) -> Floats:

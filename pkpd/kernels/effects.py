@@ -37,6 +37,35 @@ def normal_prior(x: F64, g: F64, at: int, location: F64, scale: F64) -> float:
 
 
 @inlined
+def standard_normal(x: F64, g: F64, lo: int, hi: int) -> float:
+    """Standard normal priors of x[lo:hi]; constants left out."""
+    total = 0.0
+    for k in range(lo, hi):
+        total -= 0.5 * x[k] * x[k]
+        g[k] -= x[k]
+    return total
+
+
+@inlined
+def filled(x: F64, at: int, absent: I64, law: F64, known: F64) -> None:
+    """Missing covariates from standard normals x[at + n]: absent (., 3): piece, column, n; law (n, 3): location, scale
+    and 1 on the log scale.
+    """
+    for e in range(absent.shape[0]):
+        n = absent[e, 2]
+        value = law[n, 0] + law[n, 1] * x[at + n]
+        known[absent[e, 0], absent[e, 1]] = exp(value) if law[n, 2] == 1.0 else value
+
+
+@inlined
+def filled_back(g: F64, at: int, absent: I64, law: F64, known: F64, gknown: F64) -> None:
+    """Adjoint of `filled`."""
+    for e in range(absent.shape[0]):
+        w, p, n = absent[e, 0], absent[e, 1], absent[e, 2]
+        g[at + n] += gknown[w, p] * law[n, 1] * (known[w, p] if law[n, 2] == 1.0 else 1.0)
+
+
+@inlined
 def half_normal_prior(x: F64, g: F64, at: int, scale: F64, sd: F64) -> float:
     """Half-normal priors of sds given by their logs, Jacobian included; fills `sd`; constants left out."""
     total = 0.0

@@ -233,10 +233,11 @@ def signals_back(
 
 @inlined
 def carried(
-    offsets: I64, length: F64, a: F64, b: F64, weight: F64, Q: F64, point: F64, still: bool, initial: F64, x: F64,
-    keep: F64, whole: F64,
+    offsets: I64, length: F64, a: F64, b: F64, weight: F64, Q: F64, point: F64, still: bool, joined: I64, initial: F64,
+    x: F64, keep: F64, whole: F64,
 ) -> None:  # fmt: skip
-    """x' = a - b x over the grid: x (breakpoints,); subject i has one breakpoint more than intervals.
+    """x' = a - b x over the grid: x (breakpoints,); subject i has one breakpoint more than intervals; joined (N,): 1
+    where it is a piece that goes on from the one before instead of its initial value.
 
     a, b (nodes,) interval after interval; still: b does not change within a subject; keep (nodes,): e^-(B - B_g);
     whole (intervals,): e^-B.
@@ -262,7 +263,7 @@ def carried(
     for k in range(whole.size):
         whole[k] = exp(whole[k])
     for i in range(offsets.size - 1):
-        now = initial[i]
+        now = x[offsets[i] + i - 1] if joined[i] == 1 else initial[i]
         x[offsets[i] + i] = now
         for k in range(offsets[i], offsets[i + 1]):
             total, at = 0.0, k * G
@@ -274,13 +275,13 @@ def carried(
 
 @inlined
 def carried_back(
-    offsets: I64, length: F64, a: F64, b: F64, weight: F64, Q: F64, point: F64, still: bool, x: F64, keep: F64,
-    whole: F64, gx: F64, ga: F64, gb: F64, ginitial: F64,
+    offsets: I64, length: F64, a: F64, b: F64, weight: F64, Q: F64, point: F64, still: bool, joined: I64, x: F64,
+    keep: F64, whole: F64, gx: F64, ga: F64, gb: F64, ginitial: F64,
 ) -> None:  # fmt: skip
     """Adjoint of `carried`: gx (breakpoints,) is used up; fills ga, gb (nodes,) and ginitial (N,)."""
     G = weight.size
     inner = np.empty(G)
-    for i in range(offsets.size - 1):
+    for i in range(offsets.size - 2, -1, -1):
         for k in range(offsets[i + 1] - 1, offsets[i] - 1, -1):
             r, h, at = gx[k + i + 1], length[k], k * G
             gB = -r * x[k + i + 1]
@@ -301,4 +302,7 @@ def carried_back(
                         s += inner[g] * Q[g, j]
                     gb[at + j] = h * s
             gx[k + i] += r * whole[k]
-        ginitial[i] += gx[offsets[i] + i]
+        if joined[i] == 1:
+            gx[offsets[i] + i - 1] += gx[offsets[i] + i]
+        else:
+            ginitial[i] += gx[offsets[i] + i]

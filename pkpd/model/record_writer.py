@@ -38,6 +38,8 @@ def csv_text(records: Records, model: Model | None) -> str:
 
 def _number(value: float) -> str:
     value = float(value)
+    if math.isnan(value):
+        return "."
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
 
 

@@ -54,8 +54,8 @@ class Records:
     its nominal duration); subject, time [h], dv, output (m) of the observations in the order of the file (output =
     DVID - 1, else 0); after (m): the observation follows a dose at the same time; below (m): it lies
     below dv, the limit of quantification (nowhere, if left out), and above floor (m; -inf: no lower end); over (m): it
-    lies above dv; line (m): of the file (0: none); covariates {name:
-    (n,)} constant within subject; varying: names of the covariates that are not, series {name: `Series`} what they say;
+    lies above dv; line (m): of the file (0: none); covariates {name: (n,)} constant within subject, NaN where missing;
+    varying: names of the covariates that are not, series {name: `Series`} what they say;
     occasion: `Series` of the model's occasion column.
     """
 
@@ -439,20 +439,25 @@ class _Reader:
         series: dict[str, Series] = {}
         apart = {self._column_of_occasions(), *NEEDED, *OPTIONAL, *(["LIMIT"] if "CENS" in self.header else [])}
         for name in (n for n in self.header if n not in apart):
-            rows = [[(r, self._number(r, "TIME")) for r in s.rows if self._told(r, name)] for s in subjects]
+            rows = [[(r, self._number(r, "TIME")) for r in s.rows if self._told(r, name, s)] for s in subjects]
             for subject, told in zip(subjects, rows, strict=True):
-                if not told:
+                if not told and self.model is not None and name in self.model.varying:
                     self.fail(subject.rows[0], name, "is missing in every line of the subject", "write its value")
             values = [[self._number(r, name) for r, _ in told] for told in rows]
-            if all(len(set(v)) == 1 for v in values):
-                constant[name] = np.asarray([v[0] for v in values])
+            if all(len(set(v)) <= 1 for v in values):
+                constant[name] = np.asarray([v[0] if v else math.nan for v in values])
             else:
                 series[name] = Series.of([[t for _, t in told] for told in rows], values)
         return constant, series
 
-    def _told(self, row: _Row, name: str) -> bool:
-        """Whether a line says something of a covariate; only one that may change (`between:`) may leave it out."""
-        return not (row.cells[name] in MISSING and self.model is not None and name in self.model.varying)
+    def _told(self, row: _Row, name: str, subject: _Subject) -> bool:
+        """Whether a line says something of a covariate; where only some of a subject's lines leave it out, it must be
+        one that may change (`between:`).
+        """
+        if row.cells[name] not in MISSING:
+            return True
+        varying = self.model is not None and name in self.model.varying
+        return not varying and any(other.cells[name] not in MISSING for other in subject.rows)
 
     def _column_of_occasions(self) -> str:
         occasion = self.model.occasion if self.model is not None else None

@@ -41,7 +41,11 @@ ALL: Final = frozenset(
 )
 """Every feature beyond the common ground."""
 
-RUNS: Final[dict[str, frozenset[str]]] = {"engine": ALL, "trial": ALL - {"lloq"}, "fit": frozenset({"blocks", "lloq"})}
+RUNS: Final[dict[str, frozenset[str]]] = {
+    "engine": ALL,
+    "trial": ALL - {"lloq"},
+    "fit": frozenset({"blocks", "lloq", "occasion", "varying"}),
+}
 """Consumer -> features beyond the common ground that it runs."""
 
 _SAID: Final = {
