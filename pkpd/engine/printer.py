@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pkpd.engine.graph import Graph
 
-__all__ = ["Block", "compared", "fixed_nodes", "statements"]
+__all__ = ["Block", "compared", "fixed_nodes", "needed", "statements"]
 
 _INFIX = {"+", "-", "*", "/", "<", "<=", ">", ">=", "==", "!="}
 _CALLS = {
@@ -56,12 +56,12 @@ def fixed_nodes(graph: Graph, roots: Iterable[int]) -> list[int]:
 
 def statements(graph: Graph, roots: Sequence[int], given: Mapping[int, str], prefix: str) -> Block:
     """Python statements for the roots; `given` nodes are already locals, new locals are named `prefix` + number."""
-    needed = _needed(graph, roots, given)
-    uses = _uses(graph, needed, roots, given)
+    nodes = needed(graph, roots, given)
+    uses = _uses(graph, nodes, roots, given)
     text: dict[int, str] = dict(given)
     depth: dict[int, int] = {}
     lines: list[str] = []
-    for node in needed:
+    for node in nodes:
         if node in given:
             continue
         body = _printed(graph, node, text)
@@ -75,7 +75,8 @@ def statements(graph: Graph, roots: Sequence[int], given: Mapping[int, str], pre
     return Block(lines=tuple(lines), roots=tuple(text[r] for r in roots))
 
 
-def _needed(graph: Graph, roots: Iterable[int], given: Mapping[int, str]) -> list[int]:
+def needed(graph: Graph, roots: Iterable[int], given: Mapping[int, object]) -> list[int]:
+    """Nodes the roots depend on, arguments first; what is given is not looked into."""
     found: set[int] = set()
     stack = list(roots)
     while stack:
