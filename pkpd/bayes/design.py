@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from pkpd.bayes.adjoint import adjoint_family
 from pkpd.bayes.censoring import Blq, kinds, limited
 from pkpd.bayes.family import Family, closed_family, ode_family
+from pkpd.bayes.missing import Absent, absent_of
 from pkpd.bayes.modal import modal_family, modal_of
 from pkpd.bayes.ode_design import OdeDesign, ode_design
+from pkpd.bayes.pieces import Pieces, pieces_of
 from pkpd.engine.actions import Dosing, actions_of
 from pkpd.engine.build import compiled
 from pkpd.engine.structure import OneCompartment
@@ -24,6 +26,7 @@ from pkpd.model.equations import Binary, Expr, Number
 from pkpd.model.spec import Model
 
 if TYPE_CHECKING:
+    from pkpd.bayes.plan import Plan
     from pkpd.model.records import Records
 
 __all__ = ["Design", "Path", "Structure", "design", "measured_outputs"]
@@ -46,7 +49,8 @@ class Structure:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
     """`dv`, `subject`, `output` (rows,): observed values, whose they are, and the place of their output in `outputs`;
-    `covariates` (subjects,) by name.
+    `covariates` (pieces,) by name, NaN where missing (absent); pieces: where the parameters of a subject
+    change.
 
     kind, floor (rows,): what a row says (measured, below, above, between) and the lower end of an interval, as
     `kernels.observations` takes them.
@@ -55,6 +59,8 @@ class Design:
     """
 
     ids: tuple[str, ...]
+    pieces: Pieces
+    absent: Absent
     kind: NDArray[np.int64]
     floor: Floats
     arrays: tuple[NDArray[Any], ...]
@@ -70,6 +76,10 @@ class Design:
     @property
     def rows(self) -> int:
         return len(self.dv)
+
+    def occasions(self, plan: Plan) -> tuple[str, ...]:
+        """`SUBJECT:OCCASION` of every occasion of every subject, where the plan has effects between them."""
+        return tuple(f"{self.ids[i]}:{k}" for i, k in self.pieces.occasions.tolist()) if plan.between else ()
 
 
 def measured_outputs(model: Model, records: Records) -> tuple[str, ...]:
@@ -90,33 +100,46 @@ def design(
     """
     records = limited(model, records, blq)
     outputs = measured_outputs(model, records)
-    _check_covariates(model, records)
+    pieces = pieces_of(model, records)
     _check_errors(model, outputs, records)
     records.require_doses("fitted")
     kind, floor = kinds(model, records, blq)
     output = np.searchsorted([list(model.outputs).index(o) for o in outputs], records.output).astype(np.int64)
-    family, structure, arrays, ode = _family(model, records, outputs, output, path=path, first=first)
+    family, structure, arrays, ode = _family(model, records, outputs, output, pieces=pieces, path=path, first=first)
     return Design(
         ids=records.ids, kind=kind, floor=floor, arrays=arrays, dv=np.ascontiguousarray(records.dv, np.float64),
         subject=np.asarray(records.subject, np.int64), output=output, outputs=outputs,
-        covariates={name: np.asarray(records.covariates[name], np.float64) for name in _needed(model)},
+        covariates=pieces.covariates, pieces=pieces, absent=absent_of(model, records.ids, pieces),
         structure=structure, family=family, ode=ode,
     )  # fmt: skip
 
 
 def _family(
-    model: Model, records: Records, outputs: tuple[str, ...], output: NDArray[np.int64], *, path: Path, first: float
+    model: Model,
+    records: Records,
+    outputs: tuple[str, ...],
+    output: NDArray[np.int64],
+    *,
+    pieces: Pieces,
+    path: Path,
+    first: float,
 ) -> tuple[Family, Structure | None, tuple[NDArray[Any], ...], OdeDesign | None]:
     """The family, and what the PyMC model needs of it."""
-    form = _form(model, outputs, path)
+    form = None if pieces.several else _form(model, outputs, path)
     structure = None if form is None else _structure(model, outputs[0], form)
     arrays = () if form is None else _closed_arrays(model, records, form)
     if path in ("auto", "modes"):
-        found = _modes(model, records, outputs, output, first=first)
+        found = _modes(model, records, outputs, output, pieces=pieces, first=first)
         if found is not None:
             return found, structure, arrays, None
         if path == "modes":
             _no_path("modes", outputs)
+    if pieces.several:
+        problem = (
+            "parameters that change within a subject need linear compartments, and no steady state behind them, yet"
+        )
+        remedy = "leave iov out and take covariates at the first dose, or write the doses before the steady state out"
+        raise InputError(problem, field="parameters", value=model.name, remedy=remedy)
     if structure is not None:
         return (
             closed_family(structure.absorption, structure.elimination, structure.volume, arrays),
@@ -136,11 +159,11 @@ def _no_path(path: str, outputs: tuple[str, ...]) -> NoReturn:
 
 
 def _modes(
-    model: Model, records: Records, outputs: tuple[str, ...], output: NDArray[np.int64], *, first: float
+    model: Model, records: Records, outputs: tuple[str, ...], output: NDArray[np.int64], *, pieces: Pieces, first: float
 ) -> Family | None:
     dynamics = compiled(model).dynamics
     form = modal_of(dynamics, tuple(str(model.outputs[o].is_) for o in outputs))
-    return None if form is None else modal_family(form, dynamics, records, output, first=first)
+    return None if form is None else modal_family(form, dynamics, records, output, pieces=pieces, first=first)
 
 
 def _closed_arrays(model: Model, records: Records, form: OneCompartment) -> tuple[NDArray[Any], ...]:
@@ -176,21 +199,6 @@ def _input(name: str, records: Records) -> Floats:
         remedy = "only covariates that are constant within a subject can be fitted yet"
         raise InputError("the data lack a covariate of the dynamics", field=name, remedy=remedy)
     return np.asarray(records.covariates[name], np.float64)
-
-
-def _needed(model: Model) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(c for effects in model.effects.values() for c in effects))
-
-
-def _check_covariates(model: Model, records: Records) -> None:
-    for name in _needed(model):
-        if name in records.varying:
-            remedy = "fit with its value at the first dose"
-            raise InputError(
-                "a covariate that changes within a subject cannot be fitted yet", field=name, remedy=remedy
-            )
-        if name not in records.covariates:
-            raise InputError("the data lack a covariate of the model", field=name, remedy="add the column")
 
 
 def _form(model: Model, outputs: tuple[str, ...], path: Path) -> OneCompartment | None:
