@@ -78,6 +78,8 @@ def _arms(protocol: Protocol, fault: _Fault) -> None:
                 fault("doses are given after the last visit", path, value=f"{last / HOURS_PER_DAY:g} d", remedy=remedy)
         for number, rule in enumerate(arm.rules):
             _rule(protocol, rule, ("arms", name, "rules", number), fault)
+        if arm.tdm is not None:
+            _guidance(protocol, name, fault)
 
 
 def _rule(protocol: Protocol, rule: Rule, path: Path_, fault: _Fault) -> None:
@@ -86,6 +88,30 @@ def _rule(protocol: Protocol, rule: Rule, path: Path_, fault: _Fault) -> None:
     if rule.grade is not None and not rule.at.visits:
         remedy = f"write at: {protocol.visit_names[1]}"
         fault("adverse events are known at visits", (*path, "at"), value=rule.grade, remedy=remedy)
+
+
+def _guidance(protocol: Protocol, name: str, fault: _Fault) -> None:
+    """Guidance by levels changes one dose, given at one interval, and alone."""
+    arm, path = protocol.arms[name], ("arms", name, "tdm")
+    text = arm.tdm
+    assert text is not None
+    times = text.decide.until(protocol.horizon)
+    if not times:
+        fault("names no time within the trial", (*path, "decide"), remedy="decide: [24 h, 48 h]")
+    items = [dose for dose in arm.regimen if dose.dose_times()[-1] >= times[0]]
+    if len(items) != 1 or items[0].every is None:
+        remedy = f"one item of the regimen, with every, from {times[0]:g} h on"
+        fault("the doses it changes must be of one kind", (*path, "decide"), value=f"{times[0]:g} h", remedy=remedy)
+    late = float(items[0].dose_times()[-1])
+    if times[-1] > late:
+        fault("no dose follows the last decision", (*path, "decide"), value=f"{times[-1]:g} h",
+              remedy=f"end by {late:g} h, the last dose")  # fmt: skip
+    count = text.horizon / items[0].every
+    if count < 1 - 1e-9 or abs(count - round(count)) > 1e-9:
+        fault("must be a whole number of dosing intervals", (*path, "horizon"), value=f"{text.horizon:g} h",
+              remedy=f"a multiple of {items[0].every:g} h")  # fmt: skip
+    if any(not rule.do.stop for rule in arm.rules):
+        fault("beside it a rule may only stop treatment", ("arms", name, "rules"), remedy="leave the other rules out")
 
 
 def _visits(protocol: Protocol, fault: _Fault) -> None:
@@ -249,7 +275,7 @@ def against_files(protocol: Protocol, node: Node, folder: Path) -> None:
     fault = _Fault(node)
     model = load_model(protocol, folder, fault)
     law = _law(protocol, fault)
-    _against_model(protocol, model, fault)
+    _against_model(protocol, (model, folder), fault)
     _against_law(protocol, (model, law), fault)
     if protocol.model.parameters is not None:
         _against_fit(protocol.model.parameters, (model, folder), fault)
@@ -257,7 +283,7 @@ def against_files(protocol: Protocol, node: Node, folder: Path) -> None:
         if change.model is not None:
             path: Path_ = ("sensitivity", name, "model", "file")
             other = load_model(protocol.varied(change), folder, fault, path)
-            _against_model(protocol, other, fault)
+            _against_model(protocol, (other, folder), fault)
             _against_law(protocol, (other, law), fault)
 
 
@@ -287,9 +313,10 @@ def _law(protocol: Protocol, fault: _Fault) -> PopulationLaw:
         return PopulationLaw.read(protocol.population.law)
 
 
-def _against_model(protocol: Protocol, model: Model, fault: _Fault) -> None:
+def _against_model(protocol: Protocol, given: tuple[Model, Path], fault: _Fault) -> None:
     from pkpd.model.support import refuse
 
+    model, folder = given
     refuse(model, "trial")
     _occasions(protocol, model, fault)
     _by_hazard(protocol, model, fault)
@@ -305,6 +332,40 @@ def _against_model(protocol: Protocol, model: Model, fault: _Fault) -> None:
             _dose_unit(dose, (model, path), fault)
         for number, rule in enumerate(arm.rules):
             _rule_names(model, rule, ("arms", name, "rules", number), fault)
+        if arm.tdm is not None:
+            _guided(protocol, name, (model, folder), fault)
+
+
+def _guided(protocol: Protocol, name: str, given: tuple[Model, Path], fault: _Fault) -> None:
+    """The model that guides an arm's doses exists, measures the same level in the same unit, and serves the target."""
+    from pkpd.model.spec import Model
+    from pkpd.twin.targets import Target
+    from trials.guidance import guide_for, lloq_of, unit_of
+
+    (model, folder), path = given, ("arms", name, "tdm")
+    text = protocol.arms[name].tdm
+    assert text is not None
+    fault.known(text.measure, [n for n, o in model.outputs.items() if o.continuous], "level", (*path, "measure"))
+    other = model
+    if text.model is not None:
+        if not (folder / text.model).is_file():
+            fault("no such file", (*path, "model"), remedy=f"it is looked for as {folder / text.model}")
+        other = Model.read(folder / text.model)
+    for part in ("target", "toxic"):
+        if (aim := getattr(text, part)) is not None:
+            with _at(fault, (*path, part)):
+                Target.parse(aim, other, field=shown_path((*path, part)), default=text.measure)
+    with _at(fault, path):
+        guide_for(protocol, name, other)
+    with _at(fault, (*path, "lloq")):
+        lloq_of(text, model)
+    ours, theirs = unit_of(model, text.measure), unit_of(other, text.measure)
+    if ours != theirs:
+        fault(f"{text.measure} is in {theirs} there and in {ours} in the trial's model", (*path, "model"),
+              remedy="write both in one unit")  # fmt: skip
+    for covariate in other.covariates:
+        fault.known(covariate, model.covariates if other is model else _law(protocol, fault).names,
+                    f"covariate of the law (needed by model {other.name})", (*path, "model"))  # fmt: skip
 
 
 def _occasions(protocol: Protocol, model: Model, fault: _Fault) -> None:
@@ -359,7 +420,7 @@ def _by_hazard(protocol: Protocol, model: Model, fault: _Fault) -> None:
 
 def _rule_names(model: Model, rule: Rule, path: Path_, fault: _Fault) -> None:
     """What a rule looks at exists, and its levels have its dimension."""
-    from trials.rules import of_arm
+    from trials.rules import in_units
 
     if rule.measure is not None:
         fault.known(rule.measure, model.outputs, "output of the model", (*path, "measure"))
@@ -373,7 +434,7 @@ def _rule_names(model: Model, rule: Rule, path: Path_, fault: _Fault) -> None:
         fault.known(rule.true_, there, "output, summary, state or equation of the model", (*path, "true"))
         _seen_by_rules(model, rule.true_, (*path, "true"), fault)
     with _at(fault, path):
-        of_arm((rule,), model)
+        in_units((rule,), model)
 
 
 def _seen_by_rules(model: Model, name: str, path: Path_, fault: _Fault) -> None:

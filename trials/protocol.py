@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from pkpd.ground import text, units
 from pkpd.ground.errors import InputError
 from pkpd.ground.fields import Hours, Identifier, Real, problem
+from pkpd.model.guidance import Guidance
 from pkpd.model.regimen import Dose, Regimen
 from pkpd.model.rules import Decisions, Rule
 from trials.estimand import Analysis, Endpoint, Estimand, Names
@@ -103,13 +104,15 @@ class PopulationChoice:
 class Arm:
     """One arm: `ratio` of allocation, `regimen` (doses; none for placebo), `label` and `flag` for the report.
 
-    rules: what changes a subject's doses in the course of the trial, in order (see `pkpd.model.rules`).
+    rules: what changes a subject's doses in the course of the trial, in order (see `pkpd.model.rules`);
+    tdm: doses guided by measured levels (see `pkpd.model.guidance`).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     ratio: Annotated[int, Field(gt=0, le=100)] = 1
     regimen: tuple[Dose, ...]
     rules: tuple[Rule, ...] = ()
+    tdm: Guidance | None = None
     label: str | None = None
     flag: str | None = None
 

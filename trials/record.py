@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from trials.protocol import Protocol
 
 __all__ = [
-    "Block", "BlockResult", "Manifest", "RunRecord", "add_counts", "draws_bytes", "finished", "parquet",
+    "Block", "BlockResult", "Manifest", "RunRecord", "add_counts", "draws_bytes", "finished", "guide_file", "parquet",
     "read_draws", "read_manifest", "table", "versions", "write_block",
 ]  # fmt: skip
 
@@ -188,6 +188,11 @@ def add_counts(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     return total
 
 
+def guide_file(arm: str) -> str:
+    """Where the model that guides an arm's doses is kept."""
+    return f"guides/{arm}.yaml"
+
+
 def write_block(out: Path, block: Block, result: BlockResult) -> None:
     """Write a finished block; its JSON last. RunFailed (disk full ...) leaves no torn file."""
     stem = f"{block.number:05d}"
@@ -261,6 +266,13 @@ class RunRecord:
         from pkpd.model.spec import Model
 
         return Model.read(self.directory / "model.yaml")
+
+    @cached_property
+    def guides(self) -> dict[str, Model]:
+        """The models, other than the trial's own, by which levels guide the doses of an arm, by arm."""
+        from pkpd.model.spec import Model
+
+        return {name: Model.read(self.directory / guide_file(name)) for name in self.manifest.inputs.get("guides", {})}
 
     @cached_property
     def draws(self) -> PopulationDraws:

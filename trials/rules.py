@@ -15,16 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.ground.streams import Purpose, normals
+from trials.guidance import guiding
 
 if TYPE_CHECKING:
     from pkpd.engine.feedback import Dosed
+    from pkpd.model.guidance import Guidance
     from pkpd.model.regimen import Events
     from pkpd.model.rules import Rule
     from pkpd.model.spec import Model
+    from trials.protocol import Arm
     from trials.setting import Setting
     from trials.subject import Course, People
 
-__all__ = ["Plan", "Plans", "begun", "decide", "described", "first_action", "given", "of_arm", "stop"]
+__all__ = ["Plan", "Plans", "begun", "decide", "described", "first_action", "given", "in_units", "of_arm", "stop"]
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -43,8 +46,13 @@ Plans = dict[int, Plan]
 """By arm code; an arm without rules has none."""
 
 
-def of_arm(rules: Sequence[Rule], model: Model) -> tuple[Rule, ...]:
-    """The rules of an arm with their levels in the model's units."""
+def of_arm(arm: Arm, model: Model) -> tuple[Rule | Guidance, ...]:
+    """The rules of an arm with their levels in the model's units, then its guidance by levels."""
+    return (*in_units(arm.rules, model), *(() if arm.tdm is None else (arm.tdm,)))
+
+
+def in_units(rules: Sequence[Rule], model: Model) -> tuple[Rule, ...]:
+    """Rules with their levels in the model's units."""
     from pkpd.model.dimensions import units_of
 
     units = units_of(model) if rules else {}
@@ -103,6 +111,7 @@ def decide(setting: Setting, people: People, course: Course, visit: int, *, look
         eyes = feedback.Course(
             look=_looking(look, members),
             observe=_observing(setting, people, code, members), graded=_grading(setting.rules[code], course, members),
+            guided=guiding(setting, people, plan, code, look=look),
         )  # fmt: skip
         visits = {name: people.times[members, k] for k, name in enumerate(setting.protocol.visit_names)}
         until = np.minimum(people.times[members, visit], course.ended[members])
@@ -134,7 +143,7 @@ def _observing(
 
 
 def _grading(
-    rules: Sequence[Rule], course: Course, members: Rows
+    rules: Sequence[Rule | Guidance], course: Course, members: Rows
 ) -> Callable[[int, Rows, Floats, Floats], NDArray[np.bool_]]:
     """Whether an adverse event of the rule's grade or worse began after `since` and by `now`."""
 

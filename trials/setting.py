@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pkpd.model import equations as eq
 from pkpd.model.spec import Model
 
 if TYPE_CHECKING:
+    from pkpd.model.guidance import Guidance
     from pkpd.model.regimen import Schedule
     from pkpd.model.rules import Rule
     from pkpd.model.variability import PopulationDraws
+    from pkpd.twin.guided import Guide
     from populations.covariates import PopulationLaw
     from populations.eligibility import Criteria
     from trials.protocol import Protocol
@@ -26,20 +28,24 @@ __all__ = ["Payload", "Setting", "opened"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payload:
-    """All that decides the numbers of a run, named by its run key."""
+    """All that decides the numbers of a run, named by its run key.
+
+    guides: models, other than its own, by which levels guide doses, by arm.
+    """
 
     key: str
     protocol: Protocol
     model: dict[str, Any]
     draws: PopulationDraws
+    guides: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """A payload opened.
 
-    schedules, rules: doses and dosing rules by arm code; responses: the assignments evaluated with NumPy, in order;
-    timely: those of them that need no former outcome.
+    schedules, rules, guides: doses, dosing rules, guidance by levels, by arm code; responses: the assignments evaluated
+    with NumPy, in order; timely: those of them that need no former outcome.
     """
 
     key: str
@@ -50,7 +56,8 @@ class Setting:
     criteria: Criteria
     compiled: Any
     schedules: tuple[Schedule, ...]
-    rules: tuple[tuple[Rule, ...], ...]
+    rules: tuple[tuple[Rule | Guidance, ...], ...]
+    guides: tuple[Guide | None, ...]
     responses: Mapping[str, eq.Expr]
     timely: Mapping[str, eq.Expr]
 
@@ -93,7 +100,7 @@ def _open(payload: Payload) -> Setting:
     from pkpd.engine.build import compiled
     from populations.covariates import PopulationLaw
     from populations.eligibility import Criteria
-    from trials import rules
+    from trials import guidance, rules
 
     protocol, model = payload.protocol, Model.from_dict(payload.model)
     law = PopulationLaw.read(protocol.population.law)
@@ -104,7 +111,8 @@ def _open(payload: Payload) -> Setting:
         key=payload.key, protocol=protocol, model=model, draws=payload.draws, law=law,
         criteria=Criteria.parse(protocol.population.eligible), compiled=engine,
         schedules=tuple(protocol.regimen(name).schedule(model.dose_units) for name in protocol.arms),
-        rules=tuple(rules.of_arm(arm.rules, model) for arm in protocol.arms.values()),
+        rules=tuple(rules.of_arm(arm, model) for arm in protocol.arms.values()),
+        guides=guidance.guides(payload, model),
         responses=responses,
         timely={name: e for name, e in responses.items() if not reached[name] & set(model.previous)},
     )  # fmt: skip

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.ground.streams import Purpose, normals, slots
-from trials import conduct, design, endpoints, rules
+from trials import conduct, design, endpoints, guidance, rules
 from trials.endpoints import Observed
 from trials.protocol import HOURS_PER_DAY, Protocol
 from trials.subject import Course, People, follow
@@ -214,6 +214,7 @@ def outcome_columns(setting: Setting, trial: Trial) -> Columns:
         columns[f"{name}.number"] = count.reshape(rows).astype(np.int32)
     if any(setting.rules):
         columns["adjusted.day"] = _days(rules.first_action(course.plans, rows))
+    columns |= guidance.outcome(course.plans, setting, rows)
     columns |= {"stopped.day": _days(seen.stop), "dropout.day": _dropout(setting, seen), "status": course.status}
     return columns
 

@@ -74,6 +74,8 @@ def _numbers(stored: Mapping[Block, object]) -> tuple[int, ...]:
 def _changed(run: RunRecord) -> tuple[str, ...]:
     """Inputs beside the manifest whose hash is not the one it records, and the key itself."""
     inputs = run.manifest.inputs
-    found = {"model": run.model.digest, "draws": draws_digest(run.draws)}
+    found: dict[str, object] = {"model": run.model.digest, "draws": draws_digest(run.draws)}
+    if "guides" in inputs:
+        found["guides"] = {name: model.digest for name, model in run.guides.items()}
     wrong = [name for name, value in found.items() if inputs.get(name) != value]
     return (*wrong, *(("key",) if digest.of_json(inputs) != run.manifest.key else ()))

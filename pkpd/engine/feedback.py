@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pkpd.engine.actions import Table
 from pkpd.ground.errors import InputError
+from pkpd.model.guidance import Guidance
 from pkpd.model.regimen import EventKind, Events
 from pkpd.model.rules import Rule
 
@@ -28,6 +29,7 @@ Flags = NDArray[np.bool_]
 Look = Callable[[I64, Events, F64], Mapping[str, F64]]
 Observe = Callable[[int, I64, I64, F64], F64]
 Graded = Callable[[int, I64, F64, F64], Flags]
+Guided = Callable[[int, I64, F64, F64], F64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +38,14 @@ class Course:
 
     look(rows (m,), events of these, times (m, K)) -> {name: (m, K)}: true values of what the rules name, NaN where a
     subject failed; observe(rule, rows, decision (m,), values (m,)) -> measured (m,); graded(rule, rows, since, now) ->
-    (m,): whether an adverse event of the rule's grade came in (since, now].
+    (m,): whether an adverse event of the rule's grade came in (since, now]; guided(rule, rows, now, factor (m,)) -> the
+    dose factor that guidance by levels chooses (m,), NaN where it cannot say.
     """
 
     look: Look
     observe: Observe
     graded: Graded | None = None
+    guided: Guided | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,10 +55,10 @@ class Dosed:
     planned: the records before any rule, additional doses written out; of each: owner, time and amount as they are now,
     given (still to be given); factor (n,), stopped (n,) [h, inf: not]; last (n, 2): time and rule of the last decision;
     decisions and acted (n, rules): how many were taken, how many times the rule acted; before (n, rules): time of the
-    rule's last decision.
+    rule's last decision; unsaid (n,): decisions at which guidance could not say, and the dose stayed.
     """
 
-    rules: tuple[Rule, ...]
+    rules: tuple[Rule | Guidance, ...]
     planned: Events
     owner: I64
     time: F64
@@ -66,6 +70,7 @@ class Dosed:
     decisions: I64
     acted: I64
     before: F64
+    unsaid: I64
     log: list[tuple[I64, F64, int]] = field(default_factory=list)
     delayed: bool = False
 
@@ -96,30 +101,43 @@ class Dosed:
 
     def act(self, rule: int, rows: I64, now: F64, following: F64) -> Flags:
         """Do what the rule says to `rows` (m,) at `now`; following: its next decision; (m,): whose doses change."""
-        do, n = self.rules[rule].do, len(self.factor)
-        start, end, hit = np.full(n, np.inf), np.full(n, np.inf), np.zeros(n, np.bool_)
-        start[rows], hit[rows] = now, True
-        if do.hold:
-            end[rows] = following
-        to_come = self._dose & self.given & hit[self.owner]
-        to_come &= (self.time >= start[self.owner]) & (self.time < end[self.owner])
+        text = self.rules[rule]
+        assert isinstance(text, Rule)
+        do = text.do
         if do.scale_dose is not None:
             factor = np.clip(self.factor[rows] * do.scale_dose, do.at_least, do.at_most)
-            same = factor == self.factor[rows]
-            self.factor[rows] = factor
-            to_come &= ~np.isin(self.owner, rows[same])
-            self.amount[to_come] = self.planned.amount[to_come] * self.factor[self.owner[to_come]]
-        elif do.delay is not None:
+            return self.scale(rule, rows, now, factor)
+        to_come = self._to_come(rows, now, following if do.hold else np.inf)
+        if do.delay is not None:
             self.time[to_come] += do.delay
             self.delayed = True
         else:
             self.given[to_come] = False
             if do.stop:
                 self.stopped[rows] = np.minimum(self.stopped[rows], now)
+        return self._done(rule, rows, now, to_come)
+
+    def scale(self, rule: int, rows: I64, now: F64, factor: F64) -> Flags:
+        """Doses of `rows` (m,) from `now` on are the planned ones times `factor` (m,); (m,): whose doses change."""
+        to_come = self._to_come(rows[factor != self.factor[rows]], now[factor != self.factor[rows]], np.inf)
+        self.factor[rows] = factor
+        self.amount[to_come] = self.planned.amount[to_come] * self.factor[self.owner[to_come]]
+        return self._done(rule, rows, now, to_come)
+
+    def _to_come(self, rows: I64, now: F64, until: F64 | float) -> Flags:
+        """Doses of `rows` still to be given in [now, until)."""
+        n = len(self.factor)
+        start, end = np.full(n, np.inf), np.full(n, np.inf)
+        start[rows], end[rows] = now, until
+        to_come = self._dose & self.given & (self.time >= start[self.owner]) & (self.time < end[self.owner])
+        return np.asarray(to_come)
+
+    def _done(self, rule: int, rows: I64, now: F64, doses: Flags) -> Flags:
+        """Write down that a rule acted; (m,): for whom that changes any of the doses."""
         self.acted[rows, rule] += 1
         self.log.append((rows.copy(), now.copy(), rule))
-        changed = np.zeros(n, np.bool_)
-        changed[self.owner[to_come]] = True
+        changed = np.zeros(len(self.factor), np.bool_)
+        changed[self.owner[doses]] = True
         found: Flags = changed[rows]
         return found
 
@@ -148,7 +166,7 @@ def _expanded(events: Events) -> Events:
     return Events(offsets, *(getattr(table, name)[order] for name in _COLUMNS[:-1]))
 
 
-def begun(rules: Sequence[Rule], events: Events) -> Dosed:
+def begun(rules: Sequence[Rule | Guidance], events: Events) -> Dosed:
     """The start: doses as planned, no decision taken."""
     planned, n = _expanded(events), len(events)
     owner = np.repeat(np.arange(n), np.diff(planned.offsets))
@@ -157,7 +175,7 @@ def begun(rules: Sequence[Rule], events: Events) -> Dosed:
         rules=tuple(rules), planned=planned, owner=owner, time=planned.time.copy(), amount=planned.amount.copy(),
         given=np.ones(len(owner), np.bool_), factor=np.ones(n), stopped=np.full(n, np.inf),
         last=np.column_stack([np.full(n, -np.inf), np.full(n, -1.0)]), decisions=np.zeros(shape, np.int64),
-        acted=np.zeros(shape, np.int64), before=np.full(shape, -np.inf),
+        acted=np.zeros(shape, np.int64), before=np.full(shape, -np.inf), unsaid=np.zeros(n, np.int64),
     )  # fmt: skip
 
 
@@ -245,11 +263,12 @@ def _decided(dosed: Dosed, course: Course, at: tuple[I64, F64, I64, Flags], seen
             if not mine.size:
                 continue
             who, now = rows[mine], times[mine, k]
+            if isinstance(rule, Guidance):
+                changed[mine] = _guided(dosed, course, (number, who, now))
+                continue
             values = seen[rule.name][mine, k] if rule.name is not None else np.zeros(mine.size)
             hit = _hit(dosed, course, (number, who, now), values)
-            dosed.last[who] = np.column_stack([now, np.full(mine.size, float(number))])
-            dosed.decisions[who, number] += 1
-            dosed.before[who, number] = now
+            _taken(dosed, number, who, now)
             if hit.any():
                 later = np.where(rules[mine, k + 1 :] == number, times[mine, k + 1 :], np.inf)
                 following = later.min(axis=1, initial=np.inf)
@@ -257,10 +276,32 @@ def _decided(dosed: Dosed, course: Course, at: tuple[I64, F64, I64, Flags], seen
     return changed
 
 
+def _taken(dosed: Dosed, number: int, who: I64, now: F64) -> None:
+    """A decision of a rule is behind `who`."""
+    dosed.last[who] = np.column_stack([now, np.full(who.size, float(number))])
+    dosed.decisions[who, number] += 1
+    dosed.before[who, number] = now
+
+
+def _guided(dosed: Dosed, course: Course, at: tuple[int, I64, F64]) -> Flags:
+    """Decisions of guidance by levels: the dose it chooses; (m,): whose doses change."""
+    number, who, now = at
+    assert course.guided is not None
+    factor = course.guided(number, who, now, dosed.factor[who])
+    _taken(dosed, number, who, now)
+    dosed.unsaid[who] += np.isnan(factor)
+    changed = np.zeros(who.size, np.bool_)
+    other = ~np.isnan(factor) & (factor != dosed.factor[who])
+    if other.any():
+        changed[other] = dosed.scale(number, who[other], now[other], factor[other])
+    return changed
+
+
 def _hit(dosed: Dosed, course: Course, at: tuple[int, I64, F64], values: F64) -> Flags:
     """Whether any condition of the rule holds; a level that is not known holds nothing."""
     number, who, now = at
     rule = dosed.rules[number]
+    assert isinstance(rule, Rule)
     found = np.full(len(who), rule.name is None and rule.grade is None)
     if rule.name is not None:
         exact = rule.true_ is not None

@@ -29,7 +29,7 @@ from pkpd.model.timeline import Timeline, timeline
 from pkpd.model.variability import PopulationDraws
 from pkpd.posterior import median
 
-__all__ = ["Case", "Coordinates", "Levels", "address", "case_of", "slots_of"]
+__all__ = ["Case", "Coordinates", "Levels", "able", "address", "case_of", "slots_of"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -191,12 +191,17 @@ def address(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "little")
 
 
-def case_of(model: Model, records: Records, draws: PopulationDraws, *, until: float | None = None) -> Case:
-    """The patients of `records` under `model`. until: last time [h] of interest (default: of the data).
+def case_of(
+    model: Model, records: Records, draws: PopulationDraws, *, until: float | None = None,
+    engine: Compiled | None = None,
+) -> Case:  # fmt: skip
+    """The patients of `records` under `model`. until: last time [h] of interest (default: of the data); engine: of the
+    model, where it is there already.
 
     All must have seen as many occasions (`groups`). Errors: InputError for what a twin cannot do yet.
     """
-    _able(model, records)
+    able(model)
+    _readable(model, records)
     if draws.names != tuple(model.parameters) or draws.eta_names != model.eta_names:
         remedy = "take the draws of a fit of this model, or its published values"
         raise InputError("the draws are of other parameters or random effects", field="draws", remedy=remedy)
@@ -208,14 +213,15 @@ def case_of(model: Model, records: Records, draws: PopulationDraws, *, until: fl
     place, count = _occasions(model, records, line)
     whole = _with_median(_merged(draws))
     return Case(
-        model=model, engine=compiled(model), draws=whole, records=records,
+        model=model, engine=engine or compiled(model), draws=whole, records=records,
         levels=Levels.of(records, [output.lloq for output in model.outputs.values()]),
         timeline=line, place=place, coordinates=_coordinates(model, whole, count),
         address=np.asarray([address(name) for name in records.ids], np.uint32),
     )  # fmt: skip
 
 
-def _able(model: Model, records: Records) -> None:
+def able(model: Model) -> None:
+    """InputError for a model no twin can follow."""
     from pkpd.model.support import refuse
 
     refuse(model, "engine")
@@ -224,6 +230,9 @@ def _able(model: Model, records: Records) -> None:
         if there:
             raise InputError(f"{what} cannot be followed by a twin yet", field="model", value=model.name,
                              remedy="leave them out of the model")  # fmt: skip
+
+
+def _readable(model: Model, records: Records) -> None:
     if records.over.any() or np.isfinite(records.floor).any():
         remedy = "write the limit of quantification with CENS 1 and no LIMIT"
         raise InputError("values above a limit or in an interval cannot inform a twin yet", field="CENS", remedy=remedy)

@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 
 from pkpd.ground.errors import InputError
 from pkpd.model.regimen import Events, Schedule
-from pkpd.twin.forecasting import folk, followed, quantiles
-from pkpd.twin.likelihood import People
+from pkpd.twin.case import Case
+from pkpd.twin.forecasting import folk, quantiles
+from pkpd.twin.likelihood import People, outputs
 from pkpd.twin.targets import Target
 from pkpd.twin.twin import Twins
 
 if TYPE_CHECKING:
     from pkpd.engine.build import Compiled
 
-__all__ = ["Candidate", "Choice", "Chosen", "choose", "metric", "regimen"]
+__all__ = ["Candidate", "Choice", "Chosen", "choose", "metric", "regimen", "statistic"]
 
 Floats = NDArray[np.float64]
 GRID = 1.0 / 12.0  # h
@@ -115,51 +116,58 @@ def regimen(twins: Twins, patient: int, candidate: Candidate, *, start: float, h
 
 def metric(
     twins: Twins, patient: int, target: Target, schedule: Schedule, *, start: float, horizon: float,
-    everyone: People | None = None, interval: float = 0.0,
+    everyone: People | None = None,
 ) -> Floats:  # fmt: skip
     """The target's metric in every particle of a patient, (S,)."""
     rows = folk(twins, np.asarray([patient], np.int64)) if everyone is None else everyone
+    return statistic(twins.case, rows, target, Events.shared(schedule, len(rows)), start=start, horizon=horizon)
+
+
+def statistic(case: Case, rows: People, target: Target, events: Events, *, start: float, horizon: float) -> Floats:
+    """The target's metric of rows (R,) under their `events`, over `horizon` [h] from `start` [h]; NaN: not solved."""
     end = start + horizon
     low = start if target.metric in ("minimum", "maximum") else max(end - target.window, start)
     if target.metric == "trough":
-        return followed(twins, rows, np.asarray([[end]]), schedule=schedule)[target.output][:, 0]
-    dynamic = twins.case.model.outputs[target.output].is_ in twins.case.engine.outputs
+        found, _ = outputs(case, rows, np.full((len(rows), 1), end), events=events)
+        return found[target.output][:, 0]
+    dynamic = case.model.outputs[target.output].is_ in case.engine.outputs
     by = _window if dynamic else _grid
-    return by(twins, rows, target, schedule, span=(low, end)) * (end - low if target.metric == "auc" else 1.0)
+    return by(case, rows, target, events, span=(low, end)) * (end - low if target.metric == "auc" else 1.0)
 
 
-def _window(twins: Twins, rows: People, target: Target, schedule: Schedule, *, span: tuple[float, float]) -> Floats:
-    """The engine's statistic over the window, (S,)."""
+def _window(case: Case, rows: People, target: Target, events: Events, *, span: tuple[float, float]) -> Floats:
+    """The engine's statistic over the window, (R,)."""
     from pkpd.engine.solve import solve
 
-    case, name = twins.case, "TWIN"
+    name = "TWIN"
     asked = (np.full((len(rows), 1), span[0]), np.full((len(rows), 1), span[1]))
     found = solve(
-        _engine(twins, target), rows.parameters, Events.shared(schedule, len(rows)), np.zeros((len(rows), 0)),
+        _engine(case, target), rows.parameters, events, np.zeros((len(rows), 0)),
         covariates=rows.inputs, changes=rows.changes, windows={name: asked}, rtol=case.rtol, atol=case.atol,
     )  # fmt: skip
     share = span[1] - span[0] if target.metric.startswith("time") else 1.0
     return found.summaries[name][:, 0] / share
 
 
-def _engine(twins: Twins, target: Target) -> Compiled:
+def _engine(case: Case, target: Target) -> Compiled:
     """The model with one statistic: what the target needs."""
     from pkpd.engine.build import of_dynamics
     from pkpd.engine.dynamics import Statistic
 
-    known: dict[tuple[str, str, float], Compiled] = twins.case.__dict__.setdefault("_engines", {})
+    known: dict[tuple[str, str, float], Compiled] = case.engine.__dict__.setdefault("_engines", {})
     key = (target.output, _KINDS[target.metric], -1.0 if np.isnan(target.limit) else target.limit)
     if key not in known:
-        of, limit = str(twins.case.model.outputs[target.output].is_), None if np.isnan(target.limit) else target.limit
+        of, limit = str(case.model.outputs[target.output].is_), None if np.isnan(target.limit) else target.limit
         one = Statistic(name="TWIN", of=of, kind=key[1], window=24.0, threshold=limit)
-        known[key] = of_dynamics(replace(twins.case.engine.dynamics, summaries=(one,)))
+        known[key] = of_dynamics(replace(case.engine.dynamics, summaries=(one,)))
     return known[key]
 
 
-def _grid(twins: Twins, rows: People, target: Target, schedule: Schedule, *, span: tuple[float, float]) -> Floats:
-    """The same from values every five minutes, (S,)."""
+def _grid(case: Case, rows: People, target: Target, events: Events, *, span: tuple[float, float]) -> Floats:
+    """The same from values every five minutes, (R,)."""
     times = np.linspace(span[0], span[1], max(2, 1 + round((span[1] - span[0]) / GRID)))
-    values = followed(twins, rows, times[None], schedule=schedule)[target.output]
+    wide = np.repeat(times[None], len(rows), axis=0)
+    values = outputs(case, rows, wide, events=events)[0][target.output]
     if target.metric in ("peak", "maximum"):
         return np.asarray(values.max(axis=1))
     if target.metric == "minimum":

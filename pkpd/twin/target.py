@@ -58,15 +58,15 @@ def mode(case: Case, *, seed: int) -> Mode:
     return Mode(**{name: getattr(found, name)[rows, best] for name in Mode.__slots__})
 
 
-def modes(case: Case, *, seed: int) -> Mode:
-    """Up to `KEPT` modes of every patient, arrays with an axis more, (n, KEPT, ...): those reached from `STARTS`
-    starts, a mode reached twice once; those that are not there have share 0.
+def modes(case: Case, *, seed: int, starts: int = STARTS) -> Mode:
+    """Up to `KEPT` modes of every patient, arrays with an axis more, (n, KEPT, ...): those reached from so many starts
+    (one: the prior's centre), a mode reached twice once; those that are not there have share 0.
     """
     n, size = len(case), case.coordinates.size
-    x, value = _start(case, seed)
-    who = np.repeat(np.arange(n), STARTS)
-    found = _climbed(case, who, x.reshape(n * STARTS, size), value.ravel())
-    shaped = Mode(**{k: getattr(found, k).reshape(n, STARTS, *getattr(found, k).shape[1:]) for k in Mode.__slots__})
+    x, value = _start(case, seed, starts)
+    who = np.repeat(np.arange(n), starts)
+    found = _climbed(case, who, x.reshape(n * starts, size), value.ravel())
+    shaped = Mode(**{k: getattr(found, k).reshape(n, starts, *getattr(found, k).shape[1:]) for k in Mode.__slots__})
     return _distinct(shaped)
 
 
@@ -105,16 +105,16 @@ def _distinct(found: Mode) -> Mode:
     keep = np.argsort(-mass, axis=1, kind="stable")[:, :KEPT]
     mass = np.take_along_axis(mass, keep, axis=1)
     share = np.exp(mass - np.where(np.isfinite(mass[:, :1]), mass[:, :1], 0.0))
-    share = np.where(np.isfinite(mass[:, :1]), share, 1.0 / KEPT)
+    share = np.where(np.isfinite(mass[:, :1]), share, 1.0 / mass.shape[1])
     chosen = np.take_along_axis(order, keep, axis=1)
     columns = {name: getattr(found, name)[rows, chosen] for name in Mode.__slots__}
     return Mode(**(columns | {"share": share / share.sum(axis=1, keepdims=True)}))
 
 
-def _start(case: Case, seed: int) -> tuple[Floats, Floats]:
-    """`STARTS` starts (n, STARTS, K) and their values: the prior's centre, and the best of `EACH` draws each."""
+def _start(case: Case, seed: int, starts: int) -> tuple[Floats, Floats]:
+    """Starts (n, starts, K) and their values: the prior's centre, and the best of `EACH` draws each."""
     n, size = len(case), case.coordinates.size
-    count = (STARTS - 1) * EACH
+    count = (starts - 1) * EACH
     x = np.zeros((n, count + EACH, size))
     if size:
         x[:, EACH:] = normals(
@@ -123,8 +123,8 @@ def _start(case: Case, seed: int) -> tuple[Floats, Floats]:
         )  # fmt: skip
     value = _values(case, np.arange(n), x[:, EACH - 1 :])
     value = np.where(np.isnan(value), -np.inf, value)
-    groups = value[:, 1:].reshape(n, STARTS - 1, EACH)
-    best = 1 + np.arange(STARTS - 1) * EACH + np.argmax(groups, axis=2)
+    groups = value[:, 1:].reshape(n, starts - 1, EACH)
+    best = 1 + np.arange(starts - 1) * EACH + np.argmax(groups, axis=2)
     place = np.concatenate([np.zeros((n, 1), np.int64), best], axis=1)
     rows = np.arange(n)[:, None]
     return x[:, EACH - 1 :][rows, place].copy(), value[rows, place].copy()

@@ -22,7 +22,7 @@ OURS = (
     "manifest.json", "protocol.yaml", "model.yaml", "draws.parquet", "posterior.parquet", "data.csv", "report.html",
     "error.txt",
 )  # fmt: skip
-FOLDERS = ("blocks", "median", "sensitivity")
+FOLDERS = ("blocks", "guides", "median", "sensitivity")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
