@@ -72,7 +72,7 @@ def _table(found: Calibration) -> Table:
 def _row(q: Quantity) -> tuple[str, ...]:
     shares = [f"{100 * value:.1f} %" for value in q.coverage.values()]
     contraction = "" if q.contraction is None else rounding.fixed(q.contraction, 2)
-    ess = rounding.count(q.ess) if math.isfinite(q.ess) else ""
+    ess = "" if q.ess is None else rounding.count(q.ess)
     return (q.name, f"{q.p:.3g}", rounding.fixed(q.z_mean, 2), rounding.fixed(q.z_sd, 2), contraction, *shares, ess)
 
 

@@ -42,6 +42,7 @@ JOINT = "joint_log_density"
 WORST_RHAT, MOST_DIVERGENT, ATTEMPTS = 1.05, 0.01, 3
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 LEAST_P = 0.001
+LEAST_FITS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,7 @@ class Outcome:
 class Quantity:
     """One ranked quantity over the fits that count. counts (20,): fits by bin of the rank; p of chi2 against uniform;
     coverage {level: share of central intervals with the truth}; z: mean and sd of (mean - truth)/sd; contraction:
-    mean of 1 - var/prior var, None where there is no prior of its own; ess: least.
+    mean of 1 - var/prior var, None where there is no prior of its own; ess: least, None where there is none.
     """
 
     name: str
@@ -103,7 +104,7 @@ class Quantity:
     z_mean: float
     z_sd: float
     contraction: float | None
-    ess: float
+    ess: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +138,8 @@ class Calibration:
     @property
     def verdict(self) -> str:
         """One sentence."""
+        if self.counted < LEAST_FITS:
+            return f"{self.counted} of {self.fits} fits count: too few to say anything; ask for more."
         if self.failed > 0.02:
             worst = max(self.failures, key=lambda reason: self.failures[reason])
             return (
@@ -154,9 +157,12 @@ class Calibration:
         return {**asdict(self), "failed": self.failed, "ok": self.ok, "verdict": self.verdict}
 
 
-def prepared(model: Model, about: StudyDesign) -> Study:
-    """Draw the truths and simulate the data of all fits. Errors: InputError for a text that cannot be fitted."""
-    records = records_of(about, model)
+def prepared(model: Model, about: StudyDesign, *, file: str | None = None) -> Study:
+    """Draw the truths and simulate the data of all fits. file: of the design, for its errors.
+
+    Errors: InputError for a text that cannot be fitted.
+    """
+    records = records_of(about, model, file=file)
     how = plan(model, measured_outputs(model, records))
     law = density(how, design(model, records))
     x = _truths(how, law, about)
@@ -320,6 +326,12 @@ def summary(study: Study, outcomes: Iterable[Outcome]) -> Calibration:
 def _quantity(study: Study, name: str, good: list[Outcome]) -> Quantity:
     from scipy import special
 
+    if len(good) < LEAST_FITS:
+        none = dict.fromkeys((f"{level:g}" for level in LEVELS), 0.0)
+        return Quantity(
+            name=name, counts=(0,) * BINS, chi2=0.0, p=0.0, coverage=none, z_mean=0.0, z_sd=0.0, contraction=None,
+            ess=None,
+        )  # fmt: skip
     rank = np.asarray([o.rank[name] for o in good], np.int64)
     counts = np.bincount(rank * BINS // (study.design.kept + 1), minlength=BINS)
     expected = max(len(good), 1) / BINS
@@ -331,9 +343,9 @@ def _quantity(study: Study, name: str, good: list[Outcome]) -> Quantity:
     return Quantity(
         name=name, counts=tuple(int(c) for c in counts), chi2=chi2, p=float(special.chdtrc(BINS - 1, chi2)),
         coverage={f"{level:g}": float((inside <= 0.5 * level).mean()) for level in LEVELS},
-        z_mean=float(z.mean()), z_sd=float(z.std(ddof=1)) if len(good) > 1 else float("nan"),
+        z_mean=float(z.mean()), z_sd=float(z.std(ddof=1)),
         contraction=None if prior is None else float((1.0 - (sd / prior.sd) ** 2).mean()),
-        ess=min((o.ess.get(name, np.inf) for o in good), default=float("nan")) if name != JOINT else float("nan"),
+        ess=None if name == JOINT else min(o.ess[name] for o in good),
     )  # fmt: skip
 
 

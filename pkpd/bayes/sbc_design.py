@@ -111,9 +111,20 @@ def json_schema() -> dict[str, Any]:
     return TypeAdapter(StudyDesign).json_schema()
 
 
-def records_of(design: StudyDesign, model: Model) -> Records:
-    """The data set of a study, its values all 1. Errors: InputError for names the model does not have."""
-    _check(design, model)
+def records_of(design: StudyDesign, model: Model, *, file: str | None = None) -> Records:
+    """The data set of a study, its values all 1. Errors: InputError, naming the design's file, for names the model does
+    not have.
+    """
+    try:
+        _check(design, model)
+        return _records(design, model)
+    except InputError as error:
+        raise InputError(
+            error.problem, file=error.file or file, field=error.field, value=error.value, remedy=error.remedy
+        ) from None
+
+
+def _records(design: StudyDesign, model: Model) -> Records:
     names, order = list(model.outputs), list(model.states)
     schedules: list[Schedule] = []
     subject: list[int] = []

@@ -57,7 +57,7 @@ def _study(order: Order) -> tuple[Study, list[tuple[str, str]]]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        study = prepared(model, design)
+        study = prepared(model, design, file=str(order.design))
     return study, [("Model", model.digest), ("Design", design.digest), ("Seed", str(design.seed))]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,17 @@ import pandas as pd
 import pytest
 
 from pkpd.bayes import fit
+from pkpd.bayes.checks import checked, with_checks
 from pkpd.bayes.fit import DIAGNOSTICS, POSTERIOR, Settings, _cache_key, _stored
+from pkpd.bayes.loo import leave_one_out, refitted
 from pkpd.bayes.predictive import predictions, simulated
-from pkpd.bayes.vpc import nominal_bins, vpc
+from pkpd.bayes.sbc import JOINT, fitted, prepared
+from pkpd.bayes.sbc_design import StudyDesign
 from pkpd.bayes.tables import natural_draws, prior_posterior
+from pkpd.bayes.vpc import nominal_bins, vpc
 from pkpd.ground.errors import InputError
+from pkpd.model.library import model_path
+from pkpd.model.spec import Model
 from pkpd.posterior import read
 
 REFERENCE = Path(__file__).parents[4] / "shared" / "reference" / "pk_estimates.csv"
@@ -198,3 +205,87 @@ def test_a_sampler_that_cannot_start_is_one_sentence(model, records):
     settings = Settings(seed=1, draws=10, tune=10, chains=2)
     with pytest.raises(RunFailed, match=r"the sampler could not run: .*check units and times"):
         draw(made, lambda seed: np.full(made.layout.size, np.nan), settings, seed=1, cores=2)
+
+
+def test_checks_of_a_fit_are_made_once_and_read_again(theophylline, records):
+    """Leave-one-out by subject: of 12 only a few are doubtful; what is stored reads back the same; posterior keeps its digest."""
+    found = checked(theophylline, records, seed=3, replicates=300, refits=0)
+    assert (theophylline.tree_path.parent / "checks.json").exists()
+    again = checked(theophylline, records, seed=3, replicates=300, refits=0)
+    for name in ("rows", "subjects", "p_values"):
+        pd.testing.assert_frame_equal(getattr(found, name), getattr(again, name), check_dtype=False)
+    assert again.remarks == found.remarks
+    assert list(found.rows.columns) == [
+        "id", "time", "observed", "population", "individual", "lower", "upper", "iwres", "output", "below", "npde", "ewres",
+    ]  # fmt: skip
+    assert 0.0 < found.epsilon["CP"] < 0.25
+    assert len(found.loo.elpd) == 12
+    assert len(found.loo.doubtful) <= 3
+    assert (found.loo.lpd >= found.loo.elpd).all()
+    assert 5.0 < found.loo.effective_parameters < 25.0
+    carried = with_checks(theophylline.posterior, found)
+    assert carried.digest == theophylline.posterior.digest
+    assert carried.diagnostics["checks"]["loo"]["elpd"] == pytest.approx(found.loo.total)
+
+
+def test_identifiability_is_among_the_diagnostics(theophylline):
+    """Additive and proportional error trade places: the strongest correlation, and negative; the draws' own corrcoef."""
+    told = theophylline.diagnostics["identifiability"]
+    names, matrix = list(told["names"]), np.asarray(told["correlation"])
+    np.testing.assert_allclose(np.diag(matrix), 1.0)
+    a, b = names.index("CP_additive"), names.index("CP_proportional")
+    draws = theophylline.posterior.draws.error
+    assert matrix[a, b] == pytest.approx(np.corrcoef(draws.T)[0, 1], abs=1e-9)
+    assert matrix[a, b] < -0.5
+    assert 0.0 < told["weakest"] < 0.8
+    assert sum(v * v for v in told["direction"].values()) == pytest.approx(1.0)
+
+
+@pytest.mark.slow
+def test_leaving_out_is_what_fitting_the_others_says(theophylline, records):
+    """Every subject with k < 0.5 within 0.25 of a fit without it; the doubtful one becomes exact by `refitted`."""
+    draws, model = theophylline.posterior.draws, theophylline.posterior.model
+    found = leave_one_out(model, records, draws, seed=1)
+    exact = refitted(replace(found, k=np.full(12, 9.0)), model, records, seed=1, most=12)
+    good = found.k < 0.5
+    assert good.sum() >= 6
+    np.testing.assert_allclose(found.elpd[good], exact.elpd[good], atol=0.3)
+    assert (exact.k == 0.0).all()
+
+
+def test_calibration_fits_are_the_same_on_one_core_and_on_two(narrow):
+    one, two = (fitted(narrow, 1, cores=cores) for cores in (1, 2))
+    assert one.rank == two.rank
+    assert one.mean == two.mean
+    assert one.failed == ""
+    assert min(one.ess.values()) >= 99
+    assert set(one.rank) == {*narrow.truth, JOINT}
+    assert all(0 <= r <= 99 for r in one.rank.values())
+    assert all(abs(one.mean[n] - one.truth[n]) < 6.0 * one.sd[n] for n in narrow.truth)
+
+
+def test_a_calibration_fit_that_cannot_be_simulated_or_started_is_a_value(narrow):
+    y = narrow.y.copy()
+    y[0, 3] = np.nan
+    assert fitted(replace(narrow, y=y), 0).failed == "the data could not be simulated"
+    y[0] = 1e200
+    assert fitted(replace(narrow, y=y), 0).failed != ""
+
+
+@pytest.fixture(scope="module")
+def narrow(model):
+    """The fitted model of this file under narrower priors: the machine code is the same."""
+    text = model_path("theophylline").read_text()
+    text = (
+        text.replace("sd: 1}", "sd: 0.2}")
+        .replace("prior: 1}", "prior: 0.4}")
+        .replace("prior: 1 mg/L}", "prior: 0.4 mg/L}")
+    )
+    design = """
+vtrial: sbc/1
+name: narrow
+seed: 3
+fits: 2
+groups: [{subjects: 12, doses: [{amount: 320 mg, into: depot, at: 0 h}], samples: {CP: [0.5 h, 1 h, 2 h, 4 h, 9 h, 24 h]}}]
+"""
+    return prepared(Model.parse(text), StudyDesign.parse(design))
