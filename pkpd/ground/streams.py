@@ -76,7 +76,7 @@ class Purpose(StrEnum):
     BASKET = "basket"  # subject in order of entry; slot = basket
     SUMMARY_TRIAL = "summary_trial"  # summary-level replicates of the bench
     SUMMARY_OUTCOME = "summary_outcome"  # outcomes of stated distributions; slot 0 outcome, 1 loss, 2 entry
-    SUMMARY_STAGE = "summary_stage"  # statistics of whole stages; subject = arm or subset, index = stage
+    SUMMARY_STAGE = "summary_stage"  # subject = arm or subset, index = stage; slot 0 statistic, 1 its sd, 2 lots
 
 
 def key(seed: int, purpose: Purpose) -> tuple[np.uint32, np.uint32]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtrc, gammaln, nctdtr, ndtr, ndtri, stdtrit
 
 from pkpd.ground.errors import InputError
@@ -206,22 +206,27 @@ def _first(enough: Callable[[int], bool], step: int) -> int:
     return high * step
 
 
-def restricted(p1: float, p2: float, null: float, ratio: float, *, measure: str) -> tuple[float, float]:
-    """Maximum likelihood rates under p1 - p2 = null (or p1/p2 = null) where p1, p2 are seen in groups ratio : 1."""
+def restricted(p1: ArrayLike, p2: ArrayLike, null: float, ratio: ArrayLike, *, measure: str) -> tuple[Floats, Floats]:
+    """Maximum likelihood rates under p1 - p2 = null (or p1/p2 = null) where p1, p2 are seen in groups ratio : 1.
+
+    Arrays broadcast. Farrington & Manning, Stat Med 1990;9:1447, appendix.
+    """
+    one, two, r = (np.asarray(x, dtype=np.float64) for x in (p1, p2, ratio))
     if measure == "ratio":
-        a, b = (1 + ratio) * null, -(null * ratio + p1 * ratio + 1 + p2 * null)
-        second = (-b - math.sqrt(b * b - 4 * a * (p1 * ratio + p2))) / (2 * a)
+        a, b = (1 + r) * null, -(null * r + one * r + 1 + two * null)
+        second = (-b - np.sqrt(b * b - 4 * a * (one * r + two))) / (2 * a)
         return null * second, second
     if null == 0:
-        pooled = (ratio * p1 + p2) / (ratio + 1)
+        pooled = (r * one + two) / (r + 1)
         return pooled, pooled
-    share = 1 / ratio  # Farrington & Manning's theta = n2/n1
-    a, b = 1 + share, -(1 + share + p1 + share * p2 + null * (share + 2))
-    c, d = null * null + null * (2 * p1 + share + 1) + p1 + share * p2, -p1 * null * (1 + null)
+    share = 1 / r  # their theta = n2/n1
+    a, b = 1 + share, -(1 + share + one + share * two + null * (share + 2))
+    c, d = null * null + null * (2 * one + share + 1) + one + share * two, -one * null * (1 + null)
     v = (b / (3 * a)) ** 3 - b * c / (6 * a * a) + d / (2 * a)
-    u = math.copysign(math.sqrt(max((b / (3 * a)) ** 2 - c / (3 * a), 0.0)), v)
-    w = (math.pi + math.acos(min(1.0, max(-1.0, v / u**3 if u else 0.0)))) / 3
-    first = 2 * u * math.cos(w) - b / (3 * a)
+    u = np.copysign(np.sqrt(np.maximum((b / (3 * a)) ** 2 - c / (3 * a), 0.0)), v)
+    cosine = np.where(u == 0, 0.0, v / np.where(u == 0, 1.0, u) ** 3)
+    w = (np.pi + np.arccos(np.clip(cosine, -1.0, 1.0))) / 3
+    first = np.clip(2 * u * np.cos(w) - b / (3 * a), max(0.0, null), min(1.0, 1 + null))
     return first, first - null
 
 
@@ -241,7 +246,7 @@ def _deviations(p1: float, p2: float, null: float, ratio: float, *, measure: str
     if distance == 0:
         raise InputError("equals the null hypothesis: no size is enough", field="treated", value=p1,
                          remedy="the effect must differ from the margin")  # fmt: skip
-    q1, q2 = restricted(p1, p2, null, ratio, measure=measure)
+    q1, q2 = (float(q) for q in restricted(p1, p2, null, ratio, measure=measure))
     under = [math.sqrt(a * (1 - a) / ratio + weight**2 * b * (1 - b)) for a, b in ((q1, q2), (p1, p2))]
     return under[0], under[1], abs(distance)
 

@@ -12,12 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from trials.designs.adaptive import Combination, Reestimation, simulated_reestimation
 from trials.designs.characteristics import characteristics
 from trials.designs.counts import Exposure, counts_size
-from trials.designs.sequential import Efficacy, Futility, Plan, boundaries, evenly
+from trials.designs.selection import Choice, Chosen, simulated_arms_means, simulated_arms_rates, simulated_enrichment
+from trials.designs.sequential import Boundaries, Efficacy, Futility, Plan, boundaries, evenly
 from trials.designs.sequential_size import sequential_size, sequential_survival
+from trials.designs.simulate import Simulated, simulated_means, simulated_rates
+from trials.designs.simulate_survival import simulated_survival
 from trials.designs.sizes import Error, Size, means_size, proportions_size
 from trials.designs.survival import Accrual, Hazard, Times, events_needed, survival_size
+from trials.operating import Estimate, proportion
 
 FOLDER = Path(__file__).parents[4] / "shared" / "reference" / "trials"
 FAMILY = {"OF": "obrien_fleming", "P": "pocock", "HP": "haybittle_peto", "WT": "wang_tsiatis"}
@@ -222,3 +227,115 @@ def test_sequential_survival(capsys: pytest.CaptureFixture[str]) -> None:
             worst = max(worst, *(abs(a / b - 1) for a, b in zip(values, expected, strict=True)))
             assert values == pytest.approx(expected, rel=1e-5), (row, column)
     told(capsys, "sample_size_gs_survival.csv", len(rows), worst)
+
+
+SEED = 20261122
+GAP = 3.5  # combined standard errors
+
+
+class Found:
+    """What a simulated row is compared in: names and Estimates, of the columns and of `extra`."""
+
+    def __init__(self, found: Simulated | Chosen) -> None:
+        self.power, self.futile, self.subjects = found.power, found.futility, found.expected_subjects
+        self.stages = found.reject_by_look if isinstance(found, Simulated) else found.success_by_stage
+        self.extra: dict[str, tuple[Estimate, ...]] = {}
+        if isinstance(found, Simulated):
+            self.extra = {"analysisTime": found.analysis_times, "studyDuration": (found.expected_time,), "expEvents": (found.expected_events,)}  # fmt: skip
+        else:
+            reached = proportion(found.stage >= 1)
+            arms = (*found.selected(1), reached)  # rpact counts the control among the arms
+            self.extra = {"selectedArms stage2": arms, "selectedPopulations stage2": found.selected(1), "rejectedArms stage1+2 by arm": found.reject_each}  # fmt: skip
+
+
+def numbers(text: str) -> list[float]:
+    return [float(part) for part in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", text)]
+
+
+def within(scenario: str, word: str) -> list[float]:
+    """The numbers after a word of a scenario: `delta=0.5`, `n cum 58,116,174`."""
+    found = re.search(re.escape(word) + r"[= ]*((?:[-\d.]+[,/]?)+)", scenario)
+    assert found, (scenario, word)
+    return [float(part) for part in re.split("[,/]", found[1].rstrip(",/.")) if part]
+
+
+def plan_for(scenario: str) -> Boundaries:
+    found = re.search(r"\b((?:as)?(?:OF|P))\b K=(\d)", scenario)
+    assert found, scenario
+    stop = re.search(r"futility z ([-\d.,]+)", scenario)
+    given = tuple(float(z) for z in stop[1].split(",")) if stop else ()
+    return boundaries(Plan(information=evenly(int(found[2])), efficacy=efficacy(found[1]), futility=Futility(z=given) if given else None))  # fmt: skip
+
+
+def simulated(row: dict[str, str], runs: int) -> Simulated | Chosen:
+    """The same design and truth on our own chance."""
+    text, kind = row["scenario"], row["fn"].removeprefix("getSimulation")
+    bounds, chance = plan_for(text), {"seed": SEED, "replicates": runs}
+    if kind == "Means" and "inverse normal" in text:
+        low, high = numbers(text.split("stagewise n in")[1])[:2]
+        rule = Reestimation(power=within(text, "conditional power")[0], least=(low,) * 3, most=(high,) * 3, whole=False)
+        return simulated_reestimation(Combination(bounds=bounds), rule, within(text, "planned cum"), effect=within(text, "delta")[0], **chance)  # fmt: skip
+    if kind == "Means":
+        cumulative = [int(n) for n in within(text, "n cum")]
+        return simulated_means(bounds, cumulative, effect=within(text, "delta")[0], test="z", **chance)
+    if kind == "Rates":
+        cumulative = [int(n) for n in within(text, "n cum")]
+        return simulated_rates(
+            bounds, cumulative, treated=within(text, "pi1")[0], control=within(text, "pi2")[0], **chance
+        )
+    if kind == "Survival":
+        control = (
+            Hazard.median(within(text, "median2")[0])
+            if "median2" in text
+            else Hazard.constant(within(text, "lambda2")[0])
+        )
+        times = Times(
+            treated=delayed(text, control), control=control, accrual=Accrual.uniform(within(text, "accrual")[0])
+        )
+        events = [int(n) for n in within(text, "events")]
+        return simulated_survival(bounds, events, times, subjects=int(within(text, "N")[0]), **chance)
+    choice = Choice(kind="all" if re.search(r"select\w*[ =]all", text) else "best")
+    if kind == "MultiArmMeans":
+        arms, size = within(text, "effects"), int(numbers(text.split("per arm per stage")[0])[-1])
+        return simulated_arms_means(bounds, [[size] * (1 + len(arms))] * 2, effects=arms, choice=choice, **chance)
+    if kind == "MultiArmRates":
+        arms, size = within(text, "pi "), int(numbers(text.split("per arm per stage")[0])[-1])
+        return simulated_arms_rates(bounds, [[size] * (1 + len(arms))] * 2, rates=arms, control=within(text, "piControl")[0], choice=choice, **chance)  # fmt: skip
+    assert kind == "EnrichmentMeans", kind
+    own, rest = within(text, "effects S/R")
+    return simulated_enrichment(bounds, [100, 100], prevalence=within(text, "prevalence")[0], effects=(own, rest), choice=choice, **chance)  # fmt: skip
+
+
+def delayed(text: str, control: Hazard) -> Hazard:
+    """`HR=0.7`, or a ratio that changes: `HR=1 until 6 then 0.6`."""
+    ratios = within(text, "HR")
+    later = re.search(r"HR ?=? ?([\d.]+)\D+([\d.]+)\D+?([\d.]+)", text) if re.search("delay|until|then", text) else None
+    if later:
+        first, time, second = (float(part) for part in later.groups())
+        return control.changed(Hazard(starts=(0.0, time), rates=(first, second)))
+    return control.times(ratios[0])
+
+
+@pytest.mark.parametrize("share", [0.2, pytest.param(1.0, marks=pytest.mark.slow)])
+def test_simulated_operating_characteristics(share: float, capsys: pytest.CaptureFixture[str]) -> None:
+    """rpact getSimulation*: every column within 3.5 combined standard errors, theirs scaled from ours by the runs.
+
+    Where early stops are so rare that ours saw none, one stopped trial is the error of the expected number.
+    """
+    rows, worst = table("simulated_oc.csv"), 0.0
+    for row in rows:
+        found, pairs = Found(simulated(row, round(share * int(row["iterations"])))), []
+        pairs.append(("power", found.power, float(row["power"])))
+        pairs += [("reject_stage", *both) for both in zip(found.stages, numbers(row["reject_stage"]), strict=True)]
+        pairs.append(("expected_n", found.subjects, float(row["expected_n"])))
+        if (futile := number(row["futility_stop"])) is not None:
+            pairs.append(("futility_stop", found.futile, futile))
+        for name, text in (part.split("=", 1) for part in row["extra"].split(";") if "=" in part):
+            pairs += [(name, *both) for both in zip(found.extra[name], numbers(text))]
+        for name, ours, theirs in pairs:
+            rounding = 0.5e-3 if name in ("analysisTime", "expected_n", "expEvents") else 0.0
+            least = float(row["expected_n"]) / ours.n if name == "expected_n" else 1e-9
+            gap = max(0.0, abs(ours.value - theirs) - rounding) / ((1 + share) ** 0.5 * max(ours.mcse, least))
+            worst = max(worst, gap)
+            assert gap < GAP, (row["id"], name, ours, theirs)
+    told(capsys, f"simulated_oc.csv, {share:.0%} of the runs (combined standard errors)", len(rows), worst)
