@@ -5,6 +5,7 @@ The simulation is the product's own: `individual`, `solve`, random numbers by ad
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,11 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pkpd.bayes.design import measured_outputs
-from pkpd.engine.build import compiled
-from pkpd.engine.solve import solve
+from pkpd.bayes.people import Effects, people, redrawn
 from pkpd.ground.streams import Purpose, normals, uniforms
 from pkpd.model.records import Records
-from pkpd.model.variability import PopulationDraws, individual
+from pkpd.model.variability import PopulationDraws
 from pkpd.posterior import Posterior, median
 from pkpd.residual import error_of, observe, sd, taken
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pkpd.bayes.fit import Fit
     from pkpd.model.spec import Model
 
-__all__ = ["effects", "population", "predictions", "simulated", "studies"]
+__all__ = ["population", "predictions", "simulated", "studies"]
 
 Floats = NDArray[np.float64]
 BAND = (2.5, 97.5)
@@ -43,14 +43,6 @@ def simulated(posterior: Posterior, records: Records, *, seed: int, replicates: 
     return np.concatenate(parts)
 
 
-def effects(seed: int, subjects: int, size: int, replicate: NDArray[np.int64]) -> Floats:
-    """Standard normal effects of new subjects, (replicates, subjects, size)."""
-    return normals(
-        seed, Purpose.PREDICTIVE_IIV, subject=np.arange(subjects)[None, :, None], replicate=replicate[:, None, None],
-        slot=np.arange(size)[None, None, :],
-    )  # fmt: skip
-
-
 def studies(
     posterior: Posterior, records: Records, seed: int, which: tuple[NDArray[np.int64], NDArray[np.int64]]
 ) -> Floats:
@@ -59,10 +51,8 @@ def studies(
     """
     replicate, row = which
     draws, model = posterior.draws, posterior.model
-    z = effects(seed, len(records), len(draws.eta_names), replicate)
-    covariates = {name: np.tile(x, (len(replicate), 1)) for name, x in records.covariates.items()}
-    theta = individual(model, draws.typical[row], np.linalg.cholesky(draws.omega[row]), covariates, z=z)
-    f = _predicted(posterior, records, theta)
+    folk = people(model, records)
+    f = folk.predictions(draws.typical[row], np.linalg.cholesky(draws.omega[row]), redrawn(folk, seed, replicate))
     noise = normals(
         seed, Purpose.PREDICTIVE_RESIDUAL, subject=records.subject[None, :], replicate=replicate[:, None],
         index=np.arange(len(records.dv))[None, :],
@@ -80,36 +70,6 @@ def _rows_of(model: Model, records: Records, output: str) -> NDArray[np.bool_]:
     return np.asarray(records.output == list(model.outputs).index(output))
 
 
-def _predicted(posterior: Posterior, records: Records, theta: Floats) -> Floats:
-    """Predictions of the data's rows, (R, rows), for individual parameters theta (R, N, P)."""
-    model = posterior.model
-    made = compiled(model)
-    place = [made.outputs.index(str(out.is_)) if str(out.is_) in made.outputs else -1 for out in model.outputs.values()]
-    which = np.asarray(place)[records.output]
-    times, column = _times(records)
-    repeats, n = theta.shape[:2]
-    everyone = np.tile(np.arange(n), repeats)
-    flat = theta.reshape(repeats * n, -1)
-    found = np.empty((repeats, len(records.dv)))
-    for after in np.unique(records.after):
-        solution = solve(made, flat, records.doses.subjects(everyone), times[everyone], after=bool(after))
-        values = solution.values.reshape(repeats, n, len(made.outputs), -1)
-        rows = records.after == after
-        found[:, rows] = values[:, records.subject[rows], which[rows], column[rows]]
-    return found
-
-
-def _times(records: Records) -> tuple[Floats, NDArray[np.int64]]:
-    """Sample times (N, most rows), NaN last, and the column of each row; a subject's rows stand in the order of the
-    file.
-    """
-    count = np.bincount(records.subject, minlength=len(records))
-    column = np.concatenate([np.arange(k) for k in count])[np.argsort(np.argsort(records.subject, kind="stable"))]
-    times = np.full((len(records), int(count.max())), np.nan)
-    times[records.subject, column] = records.time
-    return times, column
-
-
 def predictions(fit: Fit, records: Records, *, most_draws: int = 1000) -> pd.DataFrame:
     """Observed against predicted, a row per observation: id, time, observed, population, individual, lower, upper,
     iwres, output, below.
@@ -120,8 +80,7 @@ def predictions(fit: Fit, records: Records, *, most_draws: int = 1000) -> pd.Dat
     """
     posterior = fit.posterior
     middle = median(posterior.draws)
-    theta = _individuals(fit, records, most_draws)
-    own = _predicted(posterior, records, theta)
+    own = _own_curves(fit, records, most_draws)
     lower, upper = np.nanpercentile(own, BAND, axis=0)
     mean = np.nanmean(own, axis=0)
     weighted = np.where(records.below, np.nan, _weighted(posterior.model, middle, records, mean))
@@ -150,21 +109,33 @@ def _weighted(model: Model, middle: PopulationDraws, records: Records, mean: Flo
 def population(posterior: Posterior, records: Records) -> Floats:
     """Prediction of every row (rows,) without random effects, at the posterior median."""
     middle = median(posterior.draws)
-    n, q = len(records), len(middle.eta_names)
-    covariates = {name: x[None, :] for name, x in records.covariates.items()}
-    theta = individual(posterior.model, middle.typical, np.zeros((1, q, q)), covariates, z=np.zeros((1, n, q)))
-    found: Floats = _predicted(posterior, records, theta)[0]
+    folk, q = people(posterior.model, records), len(middle.eta_names)
+    found: Floats = folk.predictions(middle.typical, np.zeros((1, q, q)), folk.none())[0]
     return found
 
 
-def _individuals(fit: Fit, records: Records, most: int) -> Floats:
-    """Parameters of the fitted subjects in evenly spaced draws, (R, N, P); their z come from the stored tree."""
-    posterior = fit.posterior
-    draws = posterior.draws
+def _own_curves(fit: Fit, records: Records, most: int) -> Floats:
+    """Predictions of the fitted subjects in evenly spaced draws, (R, rows); their effects come from the stored tree."""
+    draws, folk = fit.posterior.draws, people(fit.posterior.model, records)
     row = np.unique(np.linspace(0, len(draws) - 1, min(most, len(draws))).astype(np.int64))
-    tree = fit.tree()["posterior"]
-    z = np.stack(
-        [np.asarray(tree[f"z_{name}"].values).reshape(len(draws), -1)[row] for name in draws.eta_names], axis=2
+    tree, zero = fit.tree()["posterior"], folk.none(len(row))
+
+    def stored(names: Sequence[str], empty: Floats) -> Floats:
+        columns = [np.asarray(tree[f"z_{n}"].values, np.float64).reshape(len(draws), -1)[row] for n in names]
+        return np.stack(columns, axis=2) if columns else empty
+
+    model = folk.model
+    z = Effects(
+        own=stored(model.subject_etas, zero.own),
+        later=stored([n for n in draws.eta_names if n not in model.subject_etas], zero.later),
+        missing=stored(["missing"], zero.missing)[:, :, 0] if folk.absent.names else zero.missing,
     )
-    covariates = {name: np.tile(x, (len(row), 1)) for name, x in records.covariates.items()}
-    return individual(posterior.model, draws.typical[row], np.linalg.cholesky(draws.omega[row]), covariates, z=z)
+    parts = [
+        folk.predictions(draws.typical[row[at]], np.linalg.cholesky(draws.omega[row[at]]), _some(z, at))
+        for at in np.array_split(np.arange(len(row)), -(-len(row) // CHUNK))
+    ]
+    return np.concatenate(parts)
+
+
+def _some(z: Effects, at: NDArray[np.intp]) -> Effects:
+    return Effects(own=z.own[at], later=z.later[at], missing=z.missing[at])

@@ -23,12 +23,13 @@ from pkpd.bayes.centring import chosen, look, starting_point
 from pkpd.bayes.density import Density, density
 from pkpd.bayes.design import design, measured_outputs
 from pkpd.bayes.fit import PACKAGES, Settings, _code_key
+from pkpd.bayes.people import effects
 from pkpd.bayes.plan import Plan, error_label, partial_label, plan, spread_label, typical_label
-from pkpd.bayes.predictive import effects, studies
+from pkpd.bayes.predictive import studies
 from pkpd.bayes.sampling import population_draws
 from pkpd.bayes.sbc_design import BINS, StudyDesign, records_of
 from pkpd.ground import digest
-from pkpd.ground.errors import RunFailed
+from pkpd.ground.errors import InputError, RunFailed
 from pkpd.ground.streams import Purpose, slots, uniforms
 from pkpd.posterior import Posterior
 
@@ -164,6 +165,9 @@ def prepared(model: Model, about: StudyDesign, *, file: str | None = None) -> St
     """
     records = records_of(about, model, file=file)
     how = plan(model, measured_outputs(model, records))
+    if how.between:
+        remedy = "leave iov out of the model for the study"
+        raise InputError("effects between occasions cannot be calibrated yet", field="iov", remedy=remedy)
     law = density(how, design(model, records))
     x = _truths(how, law, about)
     named = law.layout.named(x)

@@ -12,6 +12,7 @@ import pytest
 from scipy import special
 
 from pkpd.bayes.loo import Loo, compare, leave_one_out, marginal, stacking
+from pkpd.bayes.people import people, redrawn
 from pkpd.bayes.predictive import population, simulated
 from pkpd.bayes.residuals import decorrelated, normality, p_values, residuals
 from pkpd.bayes.sbc_design import StudyDesign, records_of
@@ -244,3 +245,63 @@ def test_predictive_p_values_of_the_truth_are_not_extreme_and_count_ties_half():
     assert (table["lower"] <= table["median"]).all()
     still = np.tile(records.dv, (10, 1))
     assert (p_values(MODEL, records, still)["p"] == 0.5).all()
+
+
+OCCASIONS = """
+vtrial: model/1
+name: iov
+covariates: {WT: {unit: kg, reference: 70}}
+occasion: {column: OCC}
+states: {central: mg}
+parameters:
+  CL: {typical: 3 L/h, iiv: {typical: 0.4, prior: 1}, iov: {typical: 0.3, prior: 1}, prior: {median: 3, sd: 1}, effects: {WT: power 0.75 fixed}, status: assumed}
+  V:  {typical: 30 L, iiv: {typical: 0.2, prior: 1}, prior: {median: 30, sd: 1}, status: assumed}
+equations: |
+  C = central/V
+  d/dt(central) = -CL*C
+outputs:
+  CP: {is: C, error: {additive: {typical: 0.2 mg/L, prior: 1 mg/L}}}
+"""
+TWO = """ID,TIME,AMT,DV,EVID,OCC,WT
+a,0,300,.,1,1,60
+a,10,.,5,0,1,60
+a,24,300,.,1,2,60
+a,30,.,5,0,2,60
+b,0,300,.,1,1,80
+b,10,.,5,0,1,80
+c,0,300,.,1,1,90
+c,10,.,5,0,1,90
+d,0,300,.,1,1,NA
+d,10,.,5,0,1,NA
+"""
+
+
+def test_occasions_and_missing_covariates_by_hand():
+    """CL of the second occasion acts from its dose on; a weight that is missing is exp(m + s z) of the others' weights."""
+    model = Model.parse(OCCASIONS)
+    records = Records.parse(TWO, model=model)
+    folk = people(model, records)
+    assert folk.occasions.tolist() == [[0, 1], [0, 2], [1, 1], [2, 1], [3, 1]]
+    assert folk.absent.names == ("WT of d",)
+    draws = point(model)
+    z = folk.none()
+    z.own[0, 0] = [0.5, -1.0]
+    z.later[0, :2, 0] = [1.0, -2.0]
+    z.missing[0, 0] = 1.5
+    f = folk.predictions(draws.typical, np.linalg.cholesky(draws.omega), z)[0]
+    cl = 3.0 * (60 / 70) ** 0.75 * np.exp(0.4 * 0.5 + 0.3 * np.array([1.0, -2.0]))
+    v = 30.0 * np.exp(-0.2)
+    trough = 300 / v * np.exp(-cl[0] / v * 24)
+    logs = np.log([60.0, 80.0, 90.0])
+    weight = np.exp(logs.mean() + 1.5 * logs.std(ddof=1) * np.sqrt(4 / 3))
+    exact = [
+        300 / v * np.exp(-cl[0] / v * 10), (trough + 300 / v) * np.exp(-cl[1] / v * 6),
+        *(10.0 * np.exp(-3.0 * (w / 70) ** 0.75 / 30 * 10) for w in (80.0, 90.0, weight)),
+    ]  # fmt: skip
+    np.testing.assert_allclose(f, exact, rtol=1e-5)
+    again = redrawn(folk, 1, np.arange(4000))
+    for part in (again.own[:, 0], again.later[:, 1], again.missing):
+        assert abs(part.mean()) < 0.06
+        assert part.std() == pytest.approx(1.0, abs=0.05)
+    pairs = np.corrcoef(np.stack([again.own[:, 0, 0], again.later[:, 0, 0], again.later[:, 1, 0], again.missing[:, 0]]))
+    assert np.abs(pairs - np.eye(4)).max() < 0.07
