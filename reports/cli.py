@@ -95,6 +95,7 @@ def run(
     insecure: Insecure = False,
     resume: Resume = False,
     force: Force = False,
+    unsound: Annotated[bool, typer.Option("--unsound-fit", help="Use a fit that broke its limits.")] = False,
     block_size: BlockSize = None,
     machine: Machine = False,
 ) -> int:
@@ -102,7 +103,9 @@ def run(
     from reports.desk import trial
 
     place = trial.Place(workers=workers, scheduler=scheduler, serial=serial, insecure=insecure)
-    order = trial.Order(out=out, place=place, resume=resume, force=force, block_size=block_size, machine=machine)
+    order = trial.Order(
+        out=out, place=place, resume=resume, force=force, block_size=block_size, machine=machine, unsound=unsound
+    )
     return trial.run(protocol, order)
 
 

@@ -7,6 +7,7 @@ A run has variants that share its workers: `main`, `median` (every population pa
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Variant:
 class Prepared:
     """A protocol resolved: variants by name (`main` first), the protocol's text, diagnostics of the fit if any.
 
-    evidence: files about the fit that the run keeps for its report, by name (posterior and data).
+    evidence: files about the fit that the run keeps for its report, by name (posterior, data, checks).
     """
 
     protocol: Protocol
@@ -100,8 +101,10 @@ class Plan:
     seconds: float
 
 
-def prepare(path: str | Path, *, replicates: int | None = None) -> Prepared:
+def prepare(path: str | Path, *, replicates: int | None = None, unsound: bool = False) -> Prepared:
     """Read a protocol with every check, fit or load what it takes its parameters from, make the payloads.
+
+    unsound: use a fit although it broke its limits.
 
     Errors: InputError. Sampling happens here, in this process, and never on workers.
     """
@@ -112,7 +115,7 @@ def prepare(path: str | Path, *, replicates: int | None = None) -> Prepared:
         if replicates < 1:
             raise InputError("must be >= 1", field="replicates", value=replicates)
         protocol = dataclasses.replace(protocol, replicates=replicates)
-    posterior, fit_inputs, diagnostics, evidence = _posterior(protocol, path.parent)
+    posterior, fit_inputs, diagnostics, evidence = _posterior(protocol, path.parent, unsound=unsound)
     made = _Maker(protocol, path.parent, posterior, fit_inputs)
     variants = {MAIN: made.variant(protocol)}
     if len(variants[MAIN].payload.draws.typical) > 1:
@@ -178,7 +181,7 @@ class _Maker:
 
 
 def _posterior(
-    protocol: Protocol, folder: Path
+    protocol: Protocol, folder: Path, *, unsound: bool
 ) -> tuple[Any, dict[str, Any] | None, dict[str, Any] | None, dict[str, bytes]]:
     """(posterior, what decides it, diagnostics, files) of the fit a protocol takes values from; the door to pymc."""
     choice = protocol.model.parameters
@@ -186,13 +189,17 @@ def _posterior(
         return None, None, None, {}
     from pkpd import posterior as posteriors
     from pkpd.bayes import fit
+    from pkpd.bayes.checks import checked
     from pkpd.model.records import Records
 
     model, data = fit_model(choice.fit, folder), data_file(choice.data, folder)
-    found = fit(model, Records.read(data, model), seed=protocol.seed)
-    posteriors.require_sound(found.posterior)
+    records = Records.read(data, model)
+    found = fit(model, records, seed=protocol.seed)
+    posteriors.require_sound(found.posterior, force=unsound)
+    checks = json.dumps(checked(found, records, seed=protocol.seed, refits=0).to_dict(), allow_nan=False)
     inputs = {"model": model.digest, "data": digest.of_bytes(data.read_bytes()), "posterior": found.posterior.digest}
     evidence = {"posterior.parquet": posteriors.to_bytes(found.posterior), "data.csv": data.read_bytes()}
+    evidence["checks.json"] = checks.encode()
     return found.posterior, inputs, dict(found.diagnostics), evidence
 
 
@@ -246,19 +253,21 @@ def run(
     resume: bool = False,
     block_size: int | None = None,
     replicates: int | None = None,
+    unsound: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     command: str = "",
 ) -> RunRecord:
     """Run a protocol into directory `out`; finished blocks are on disk whatever happens next.
 
-    resume: go on with the run that `out` holds, if its key is the same. Errors: InputError (bad input, another run in
-    `out`), RunFailed (disk full ...), RunPartial (some blocks lost, all else written), KeyboardInterrupt (Ctrl-C).
+    resume: go on with the run that `out` holds, if its key is the same; unsound: use a fit that broke its limits.
+    Errors: InputError (bad input, another run in `out`), RunFailed (disk full ...), RunPartial (some blocks lost, all
+    else written), KeyboardInterrupt (Ctrl-C).
     """
     out = Path(out)
     if not resume and (out / "manifest.json").exists():
         remedy = "--resume to go on with it, --force to replace it, or another --out"
         raise InputError("holds a run already", file=out, field="out", remedy=remedy)
-    prepared = prepare(path, replicates=replicates)
+    prepared = prepare(path, replicates=replicates, unsound=unsound)
     return execute(prepared, out, mode=mode or Mode(), resume=resume, block_size=block_size,
                    on_progress=on_progress or (lambda _: None), command=command)  # fmt: skip
 

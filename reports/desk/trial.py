@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Order", "Place", "demo", "demo_protocol", "run"]
 
 OURS = (
-    "manifest.json", "protocol.yaml", "model.yaml", "draws.parquet", "posterior.parquet", "data.csv", "report.html",
-    "error.txt",
+    "manifest.json", "protocol.yaml", "model.yaml", "draws.parquet", "posterior.parquet", "data.csv", "checks.json",
+    "report.html", "error.txt",
 )  # fmt: skip
 FOLDERS = ("blocks", "guides", "median", "sensitivity")
 
@@ -43,7 +43,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """Everything about a run but its protocol. block_size: replicates a block, None lets the planner choose."""
+    """Everything about a run but its protocol. block_size: replicates a block, None lets the planner choose; unsound:
+    use a fit that broke its limits.
+    """
 
     out: Path
     place: Place
@@ -51,6 +53,7 @@ class Order:
     force: bool = False
     block_size: int | None = None
     machine: bool = False
+    unsound: bool = False
 
 
 def demo_protocol() -> Path:
@@ -117,6 +120,7 @@ def _simulated(protocol: Path, order: Order, command: str) -> RunRecord:
             heard(f"posterior of {fitted.fit} given {fitted.data}: stored, or sampled now", 0, 0)
         return run_trial(
             protocol, order.out, mode=mode, resume=order.resume, block_size=order.block_size, command=command,
+            unsound=order.unsound,
             on_progress=lambda now: heard("simulate", now.blocks_done, now.blocks, _left(now)),
         )  # fmt: skip
 
