@@ -38,7 +38,7 @@ COMMON = (
     Argument("error_scale", "float64", 1), Argument("constant", "float64", 1), Argument("fitted", "float64", 1),
     Argument("each", "float64", 1), Argument("piece_subject", "int64", 1), Argument("piece_slot", "int64", 1),
     Argument("slots", "int64", 1), Argument("between_who", "int64", 1), Argument("between_scale", "float64", 1),
-    Argument("absent", "int64", 2), Argument("absent_law", "float64", 2),
+    Argument("between_centred", "float64", 2), Argument("absent", "int64", 2), Argument("absent_law", "float64", 2),
 )  # fmt: skip
 PLACE = {a.name: k for k, a in enumerate(COMMON)}
 
@@ -84,10 +84,16 @@ class Density:
         self._with(name, found)(x)
         return found
 
-    def with_centred(self, centred: Floats) -> Density:
-        """The same law with other degrees of centring (effects, subjects): the same machine code."""
+    def with_centred(self, centred: Floats, late: Floats | None = None) -> Density:
+        """The same law with other degrees of centring (effects, subjects), late: of effects between occasions (effects,
+        occasions): the same machine code.
+        """
         made = self._with("centred", np.array(centred, np.float64))
-        return replace(made, layout=replace(self.layout, centred=centred))
+        layout = replace(self.layout, centred=centred)
+        if late is None:
+            return replace(made, layout=layout)
+        own = np.array(late, np.float64)
+        return replace(made._with("between_centred", own), layout=replace(layout, late=own))
 
     def with_data(self, dv: Floats) -> Density:
         """The same study with other observed values (rows,): the same machine code."""
@@ -110,7 +116,9 @@ def density(plan: Plan, design: Design) -> Density:
     """The density of a plan on its data, every effect non-centred (`with_centred` gives other forms)."""
     layout = Layout(
         plan=plan, subjects=len(design.ids), centred=np.zeros((len(plan.spread), len(design.ids))),
-        occasions=design.occasions(plan), absent=design.absent.names,
+        occasions=design.occasions(plan), absent=design.absent.names, absent_subject=design.absent.subject,
+        slots=design.pieces.occasions[:, 0] if plan.between else np.empty(0, np.int64),
+        late=np.zeros((len(plan.between), len(design.occasions(plan)))),
     )  # fmt: skip
     family = design.family
     individual = _individual(plan, family.columns, tuple(design.covariates))
@@ -147,9 +155,10 @@ def _common(layout: Layout, design: Design) -> tuple[NDArray[Any], ...]:
         layout.centred,
         shape, row, column, first, _terms(plan), _freedom(plan), design.kind, design.floor,
         np.asarray([p.scale for p in plan.error.values()], np.float64), np.asarray([_constant(layout)]), np.empty(0),
-        np.empty(0), pieces.subject, pieces.slot, np.arange(len(layout.occasions), dtype=np.int64),
+        np.empty(0), pieces.subject, pieces.slot, np.ascontiguousarray(layout.slots),
         np.asarray([order.index(n) for n in plan.between], np.int64),
-        np.asarray([p.scale for p in plan.between.values()], np.float64), absent.at, absent.law,
+        np.asarray([p.scale for p in plan.between.values()], np.float64), layout.late, absent.at,
+        absent.law,
     )  # fmt: skip
 
 

@@ -143,8 +143,8 @@ def fit(
 
 def _check_centred(model: Model, centred: Mapping[str, bool]) -> None:
     for name in centred:
-        if name not in model.subject_etas:
-            remedy = nearest(name, model.subject_etas)
+        if name not in model.eta_names:
+            remedy = nearest(name, model.eta_names)
             raise InputError("has no random effect", field="centred", value=name, remedy=remedy)
 
 

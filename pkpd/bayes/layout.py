@@ -38,8 +38,9 @@ class Layout:
     """Places in the vector of a plan with `subjects` subjects.
 
     centred (effects, subjects): degree of centring, 0 (the vector holds z) to 1 (the individual value on the
-    parameter's scale), see `kernels.effects`; occasions: of all subjects, where there are effects between them; absent:
-    missing covariates.
+    parameter's scale), see `kernels.effects`; occasions: of all subjects, where there are effects between them, slots:
+    their subjects, late (effects, occasions): degree of centring of those effects; absent: missing covariates,
+    absent_subject: theirs.
     """
 
     plan: Plan
@@ -47,6 +48,9 @@ class Layout:
     centred: Floats = field(compare=False)
     occasions: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    absent_subject: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64), compare=False)
+    slots: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64), compare=False)
+    late: Floats = field(default_factory=lambda: np.empty((0, 0)), compare=False)
 
     def every(self, centred: float) -> Floats:
         """One degree of centring for all."""
@@ -88,14 +92,17 @@ class Layout:
         at = n_t + q + n_p + len(plan.error)
         found |= {spread_label(between(name)): np.exp(x[..., at + k]) for k, name in enumerate(plan.between)}
         found |= self._correlations(found)
-        found |= self._effects(x, found) | self._later(x)
+        found |= self._effects(x, found)
+        found |= self._later(x, found)
         return found | self._floors(found)
 
-    def _later(self, x: Floats) -> dict[str, Floats]:
+    def _later(self, x: Floats, named: Mapping[str, Floats]) -> dict[str, Floats]:
         """Standard normal effects of occasions (..., occasions) and of missing covariates (..., missing)."""
         size, at, found = len(self.occasions), self.effects.stop, {}
         for k, name in enumerate(self.plan.between):
-            found[f"z_{between(name)}"] = x[..., at + k * size : at + (k + 1) * size]
+            value, degree = x[..., at + k * size : at + (k + 1) * size], self.late[k]
+            sd = named[spread_label(between(name))][..., None]
+            found[f"z_{between(name)}"] = (value - degree * self.own_value(named, name)[..., self.slots]) * sd**-degree
         if self.absent:
             found["z_missing"] = x[..., self.size - len(self.absent) :]
         return found
@@ -125,6 +132,33 @@ class Layout:
             degree = self.centred[j]
             z[name] = (values[..., j, :] - degree * mean) * root[..., j, j, None] ** -degree
         return {f"z_{name}": value for name, value in z.items()}
+
+    def own_value(self, named: Mapping[str, Floats], name: str) -> Floats:
+        """The subjects' values (..., subjects) of a parameter on its scale, without occasions and covariates."""
+        typical = np.asarray(self._typical(named, name))[..., None] + np.zeros(self.subjects)
+        if name not in self.plan.spread:
+            return typical
+        j, root = list(self.plan.spread).index(name), self.root(named)
+        for k, other in enumerate(list(self.plan.spread)[: j + 1]):
+            typical = typical + root[..., j, k, None] * named[f"z_{other}"]
+        return typical
+
+    @property
+    def columns(self) -> NDArray[np.int64]:
+        """Places (subjects, D) of what is each subject's own: effects, those of its occasions, missing covariates; -1
+        where a subject has fewer.
+        """
+        q, at, size = len(self.plan.spread), self.effects.stop, len(self.occasions)
+        first = self.population + np.arange(q)[None, :] * self.subjects + np.arange(self.subjects)[:, None]
+        more: list[list[int]] = [[] for _ in range(self.subjects)]
+        for k in range(len(self.plan.between)):
+            for s, i in enumerate(self.slots.tolist()):
+                more[i].append(at + k * size + s)
+        for n, i in enumerate(self.absent_subject.tolist()):
+            more[i].append(self.size - len(self.absent) + n)
+        width = max((len(m) for m in more), default=0)
+        rest = np.asarray([m + [-1] * (width - len(m)) for m in more], np.int64).reshape(self.subjects, width)
+        return np.concatenate([first, rest], axis=1)
 
     def root(self, found: Mapping[str, Floats]) -> Floats:
         """Cholesky factor (..., q, q) of the random effects' covariance."""

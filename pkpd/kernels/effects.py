@@ -175,3 +175,37 @@ def spread_back(g: F64, at: int, L: F64, who: I64, centred: F64, Z: F64, gU: F64
     for p in range(gt.size):
         for i in range(N):
             gt[p] += gU[i, p]
+
+
+@inlined
+def between_out(x: F64, at: int, sd: F64, U: F64, who: I64, slots: I64, degree: F64, Z: F64) -> float:
+    """Effects between occasions: Z (n, K) from x[at:]; slots (K,): subject of each occasion; who (n,): parameter.
+
+    With u the subject's value and a degree c: x = c u + sd^c z; the occasion's value is u + sd z. Returns the log
+    density, constants left out.
+    """
+    K, total = slots.size, 0.0
+    for k in range(who.size):
+        root = log(sd[k])
+        for s in range(K):
+            c = degree[k, s]
+            Z[k, s] = (x[at + k * K + s] - c * U[slots[s], who[k]]) * exp(-c * root)
+            total -= 0.5 * Z[k, s] * Z[k, s] + c * root
+    return total
+
+
+@inlined
+def between_back(
+    g: F64, at: int, sd: F64, who: I64, slots: I64, degree: F64, Z: F64, gw: F64, gU: F64, gsd: F64
+) -> None:  # fmt: skip
+    """Adjoint of `between_out` and of its log density: gw (n, K), gradient to sd z -> g, gU (N, P), gsd (n,)."""
+    K = slots.size
+    for k in range(who.size):
+        root = log(sd[k])
+        for s in range(K):
+            c, z = degree[k, s], Z[k, s]
+            whole = gw[k, s] * sd[k] - z
+            w = whole * exp(-c * root)
+            g[at + k * K + s] += w
+            gU[slots[s], who[k]] -= c * w
+            gsd[k] += gw[k, s] * z - c * (whole * z + 1.0) / sd[k]
