@@ -43,6 +43,7 @@ class Text(StrEnum):
 
     MODEL = "model"
     PROTOCOL = "protocol"
+    DESIGN = "design"
     SBC = "sbc"
 
 
@@ -136,6 +137,21 @@ def plan(protocol: Protocol, *, block_size: BlockSize = None, machine: Machine =
 
 @app.command()
 @guarded
+def design(
+    file: Annotated[Path, typer.Argument(metavar="DESIGN", help="Design file (YAML), for example examples/designs.")],
+    *,
+    simulate: Annotated[bool, typer.Option("--simulate", help="Also simulate the truths the text states.")] = False,
+    replicates: Annotated[int | None, typer.Option(metavar="N", min=1, help="Simulate N trials a truth.")] = None,
+    machine: Machine = False,
+) -> int:
+    """Solve a trial design: boundaries, sample size, expected size and duration; nothing is simulated unless asked."""
+    from reports.desk import design as desk
+
+    return desk.design(file, simulate=simulate, replicates=replicates, machine=machine)
+
+
+@app.command()
+@guarded
 def fit(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Model file (YAML), or a name of the library.")],
     *,
@@ -159,6 +175,19 @@ def fit(
         model, data, desk.Sampling(seed=seed, draws=draws, tune=tune, chains=chains, fresh=fresh),
         desk.Answer(out=out, report=report, checks=checks, machine=machine),
     )  # fmt: skip
+
+
+@app.command()
+@guarded
+def compare(
+    fits: Annotated[list[Path], typer.Argument(metavar="FIT ...", help="Posterior files (vtrial fit --out).")],
+    *,
+    machine: Machine = False,
+) -> int:
+    """Compare fits of the same data: leave-one-subject-out, differences with errors, stacking weights."""
+    from reports.desk import compare as desk
+
+    return desk.compare(fits, machine=machine)
 
 
 @app.command()
@@ -273,8 +302,8 @@ def verify(
 
 @app.command()
 @guarded
-def schema(kind: Annotated[Text, typer.Argument(metavar="model|protocol|sbc", help="Which text.")]) -> int:
-    """Print the JSON Schema of a model or protocol text."""
+def schema(kind: Annotated[Text, typer.Argument(metavar="model|protocol|design|sbc", help="Which text.")]) -> int:
+    """Print the JSON Schema of a text: model, protocol, design or calibration study."""
     from reports.desk import texts
 
     return texts.schema(kind.value)
