@@ -174,6 +174,12 @@ def _guidance(protocol: "Protocol") -> str:
     return "; ".join(f"{arm.label or name}: {described(arm.tdm)}" for name, arm in protocol.arms.items() if arm.tdm)
 
 
+def _score(protocol: "Protocol") -> str:
+    from trials.prognosis import described
+
+    return described(protocol)
+
+
 def _design(protocol: "Protocol", model: "Model") -> tuple[tuple[str, str], ...]:
     plan, habit = protocol.allocation, protocol.adherence
     within = f" within {', '.join(plan.strata)}" if plan.strata else ""
@@ -198,6 +204,7 @@ def _design(protocol: "Protocol", model: "Model") -> tuple[tuple[str, str], ...]
         ("Adherence", taken),
         ("Dosing rules", _rules(protocol)),
         ("Doses guided by levels", _guidance(protocol)),
+        ("Prognostic score", _score(protocol)),
         ("Occasions", _occasions(protocol, model)),
         ("Classes of people", ", ".join(f"{name} {share}" for name, share in model.mixture.items())),
         ("Intercurrent events", stops),

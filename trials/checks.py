@@ -5,18 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from pkpd.ground import text
-from pkpd.ground.errors import InputError
-from pkpd.ground.text import Mapping, Node, nearest
-from pkpd.ground.validation import shown_path
+from pkpd.ground.text import Node
 from pkpd.model import equations
+from trials import checks_twin
 from trials.estimand import Analysis, Endpoint, Estimand
+from trials.faults import Fault, Path_, at
+from trials.prognosis import SCORE
 from trials.protocol import HOURS_PER_DAY, Fitted, Protocol
 
 if TYPE_CHECKING:
@@ -26,47 +25,28 @@ if TYPE_CHECKING:
 
 __all__ = ["against_files", "inside", "load_model"]
 
-Path_ = tuple[str | int, ...]
 FIELDS = ("estimate", "se", "df", "lower", "upper", "p", "reject")
-
-
-class _Fault:
-    """Raises InputErrors that know where in the text a field is."""
-
-    def __init__(self, node: Node) -> None:
-        self.node = node
-
-    def __call__(self, problem: str, path: Path_, *, value: object = None, remedy: str | None = None) -> NoReturn:
-        found: Any = self.node
-        for part in path:
-            inside = isinstance(found, list) if isinstance(part, int) else isinstance(found, Mapping) and part in found
-            found = found[part] if inside else None
-        shown = value if value is not None else str(found) if isinstance(found, str) else None
-        where = text.locate(self.node, path)
-        raise InputError(problem, field=shown_path(path), value=shown, remedy=remedy, where=where)
-
-    def known(self, name: str, valid: Iterable[str], kind: str, path: Path_) -> None:
-        """`name` is one of the `valid` names of a `kind`."""
-        choices = tuple(valid)
-        if name not in choices:
-            remedy = nearest(name, choices) or f"the protocol has no {kind}"
-            self(f"unknown {kind}", path, value=name, remedy=remedy)
-
-    def distinct(self, names: Sequence[str], path: Path_) -> None:
-        """No name twice."""
-        twice = next((name for n, name in enumerate(names) if name in names[:n]), None)
-        if twice is not None:
-            self("named twice", path, value=twice, remedy="name it once")
 
 
 def inside(protocol: Protocol, node: Node) -> None:
     """The checks that need no other file."""
-    fault = _Fault(node)
-    for check in (_arms, _visits, _allocation, _adherence, _population, _endpoints, _estimands, _analyses, _decisions):
+    fault = Fault(node)
+    for check in (
+        _arms,
+        _visits,
+        _allocation,
+        _adherence,
+        _population,
+        _endpoints,
+        checks_twin.prognosis,
+        _estimands,
+        _analyses,
+        _decisions,
+    ):
         check(protocol, fault)
 
 
-def _arms(protocol: Protocol, fault: _Fault) -> None:
+def _arms(protocol: Protocol, fault: Fault) -> None:
     if len(protocol.arms) < 2:
         fault("needs at least two arms", ("arms",), value=len(protocol.arms), remedy="add a control arm")
     for name, arm in protocol.arms.items():
@@ -79,10 +59,10 @@ def _arms(protocol: Protocol, fault: _Fault) -> None:
         for number, rule in enumerate(arm.rules):
             _rule(protocol, rule, ("arms", name, "rules", number), fault)
         if arm.tdm is not None:
-            _guidance(protocol, name, fault)
+            checks_twin.guidance(protocol, name, fault)
 
 
-def _rule(protocol: Protocol, rule: Rule, path: Path_, fault: _Fault) -> None:
+def _rule(protocol: Protocol, rule: Rule, path: Path_, fault: Fault) -> None:
     for visit in rule.at.visits:
         fault.known(visit, protocol.visit_names, "visit", (*path, "at"))
     if rule.grade is not None and not rule.at.visits:
@@ -90,31 +70,7 @@ def _rule(protocol: Protocol, rule: Rule, path: Path_, fault: _Fault) -> None:
         fault("adverse events are known at visits", (*path, "at"), value=rule.grade, remedy=remedy)
 
 
-def _guidance(protocol: Protocol, name: str, fault: _Fault) -> None:
-    """Guidance by levels changes one dose, given at one interval, and alone."""
-    arm, path = protocol.arms[name], ("arms", name, "tdm")
-    text = arm.tdm
-    assert text is not None
-    times = text.decide.until(protocol.horizon)
-    if not times:
-        fault("names no time within the trial", (*path, "decide"), remedy="decide: [24 h, 48 h]")
-    items = [dose for dose in arm.regimen if dose.dose_times()[-1] >= times[0]]
-    if len(items) != 1 or items[0].every is None:
-        remedy = f"one item of the regimen, with every, from {times[0]:g} h on"
-        fault("the doses it changes must be of one kind", (*path, "decide"), value=f"{times[0]:g} h", remedy=remedy)
-    late = float(items[0].dose_times()[-1])
-    if times[-1] > late:
-        fault("no dose follows the last decision", (*path, "decide"), value=f"{times[-1]:g} h",
-              remedy=f"end by {late:g} h, the last dose")  # fmt: skip
-    count = text.horizon / items[0].every
-    if count < 1 - 1e-9 or abs(count - round(count)) > 1e-9:
-        fault("must be a whole number of dosing intervals", (*path, "horizon"), value=f"{text.horizon:g} h",
-              remedy=f"a multiple of {items[0].every:g} h")  # fmt: skip
-    if any(not rule.do.stop for rule in arm.rules):
-        fault("beside it a rule may only stop treatment", ("arms", name, "rules"), remedy="leave the other rules out")
-
-
-def _visits(protocol: Protocol, fault: _Fault) -> None:
+def _visits(protocol: Protocol, fault: Fault) -> None:
     names = protocol.visit_names
     if len(names) < 2:
         fault("needs a baseline and at least one later visit", ("visits",), value=len(names), remedy="add a visit")
@@ -131,7 +87,7 @@ def _visits(protocol: Protocol, fault: _Fault) -> None:
                   remedy="make the windows smaller")  # fmt: skip
 
 
-def _allocation(protocol: Protocol, fault: _Fault) -> None:
+def _allocation(protocol: Protocol, fault: Fault) -> None:
     plan, ratios = protocol.allocation, [arm.ratio for arm in protocol.arms.values()]
     fault.distinct(plan.strata, ("allocation", "strata"))
     if plan.method == "complete":
@@ -145,7 +101,7 @@ def _allocation(protocol: Protocol, fault: _Fault) -> None:
         fault("must be a multiple of the sum of the ratios", ("allocation", "size"), remedy=remedy)
 
 
-def _adherence(protocol: Protocol, fault: _Fault) -> None:
+def _adherence(protocol: Protocol, fault: Fault) -> None:
     habit = protocol.adherence
     for name in ("miss_after_taken", "miss_after_missed"):
         value = getattr(habit, name)
@@ -155,7 +111,7 @@ def _adherence(protocol: Protocol, fault: _Fault) -> None:
             fault("must be < 1", ("adherence", name), remedy="for example 0.05")
 
 
-def _population(protocol: Protocol, fault: _Fault) -> None:
+def _population(protocol: Protocol, fault: Fault) -> None:
     for name, shares in protocol.population.set_.items():
         total = sum(shares.values())
         if abs(total - 1) > 1e-9:
@@ -168,12 +124,12 @@ def _population(protocol: Protocol, fault: _Fault) -> None:
             fault("must be a condition", path, remedy="for example 40 <= AGE <= 60")
 
 
-def _parsed(source: str, path: Path_, fault: _Fault, *, dotted: bool) -> equations.Expr:
-    with _at(fault, path):
+def _parsed(source: str, path: Path_, fault: Fault, *, dotted: bool) -> equations.Expr:
+    with at(fault, path):
         return equations.expression(source, text.locate(fault.node, path), dotted=dotted)
 
 
-def _endpoints(protocol: Protocol, fault: _Fault) -> None:
+def _endpoints(protocol: Protocol, fault: Fault) -> None:
     for name, endpoint in protocol.endpoints.items():
         path: Path_ = ("endpoints", name)
         if (endpoint.output is None) == (endpoint.event is None):
@@ -193,7 +149,7 @@ def _endpoints(protocol: Protocol, fault: _Fault) -> None:
             fault("must be after the baseline", (*path, "at"), remedy=f"at: {protocol.visit_names[-1]}")
 
 
-def _estimands(protocol: Protocol, fault: _Fault) -> None:
+def _estimands(protocol: Protocol, fault: Fault) -> None:
     for name, estimand in protocol.estimands.items():
         path: Path_ = ("estimands", name)
         fault.distinct(estimand.compare, (*path, "compare"))
@@ -210,7 +166,7 @@ def _estimands(protocol: Protocol, fault: _Fault) -> None:
             fault("has no analysis", path, value=name, remedy=f"add analyses: {{{name}: ...}}")
 
 
-def _matches(estimand: Estimand, endpoint: Endpoint, path: Path_, fault: _Fault) -> None:
+def _matches(estimand: Estimand, endpoint: Endpoint, path: Path_, fault: Fault) -> None:
     is_event = endpoint.event is not None
     wanted = "risk_difference" if is_event else "mean_difference"
     if estimand.summary != wanted:
@@ -220,7 +176,7 @@ def _matches(estimand: Estimand, endpoint: Endpoint, path: Path_, fault: _Fault)
               remedy="treatment_policy")  # fmt: skip
 
 
-def _analyses(protocol: Protocol, fault: _Fault) -> None:
+def _analyses(protocol: Protocol, fault: Fault) -> None:
     for name, analysis in protocol.analyses.items():
         path: Path_ = ("analyses", name)
         fault.known(name, protocol.estimands, "estimand", path)
@@ -229,13 +185,16 @@ def _analyses(protocol: Protocol, fault: _Fault) -> None:
             remedy = f"method: {'ancova' if is_mean else 'miettinen_nurminen'}"
             fault("does not estimate this estimand", (*path, "method"), remedy=remedy)
         _options(analysis, path, fault)
-        if is_mean and set(analysis.adjust) != {"baseline", *protocol.allocation.strata}:
+        asked = set(analysis.adjust) - {SCORE}
+        if SCORE in analysis.adjust:
+            checks_twin.adjusted(protocol, name, fault)
+        if is_mean and asked != {"baseline", *protocol.allocation.strata}:
             wanted = ", ".join(("baseline", *protocol.allocation.strata))
             fault("must be the baseline and the stratification factors", (*path, "adjust"),
                   value=", ".join(analysis.adjust), remedy=f"adjust: [{wanted}]")  # fmt: skip
 
 
-def _options(analysis: Analysis, path: Path_, fault: _Fault) -> None:
+def _options(analysis: Analysis, path: Path_, fault: Fault) -> None:
     """No option that the method would silently ignore."""
     ignored = ("adjust", "multiplicity", "missing", "alpha", "side") if analysis.method != "ancova" else ("level",)
     given: Any = fault.node
@@ -246,7 +205,7 @@ def _options(analysis: Analysis, path: Path_, fault: _Fault) -> None:
             fault(f"{analysis.method} does not use it", (*path, option), remedy=f"leave {option} out")
 
 
-def _decisions(protocol: Protocol, fault: _Fault) -> None:
+def _decisions(protocol: Protocol, fault: Fault) -> None:
     for name, rule in protocol.decide.items():
         path: Path_ = ("decide", name)
         for used in sorted(equations.names(_parsed(rule, path, fault, dotted=True))):
@@ -259,7 +218,7 @@ def _decisions(protocol: Protocol, fault: _Fault) -> None:
             _one_result(protocol, used, path, fault)
 
 
-def _one_result(protocol: Protocol, used: str, path: Path_, fault: _Fault) -> None:
+def _one_result(protocol: Protocol, used: str, path: Path_, fault: Fault) -> None:
     """A dotted name stands for exactly one row of the analysis table."""
     arm, name, _ = used.split(".")
     rows = [(e, key) for key, e in protocol.estimands.items() if arm in e.compare
@@ -272,9 +231,9 @@ def _one_result(protocol: Protocol, used: str, path: Path_, fault: _Fault) -> No
 
 def against_files(protocol: Protocol, node: Node, folder: Path) -> None:
     """The checks that open the model, the data and the population law; paths are relative to `folder`."""
-    fault = _Fault(node)
+    fault = Fault(node)
     model = load_model(protocol, folder, fault)
-    law = _law(protocol, fault)
+    law = checks_twin.law_of(protocol, fault)
     _against_model(protocol, (model, folder), fault)
     _against_law(protocol, (model, law), fault)
     if protocol.model.parameters is not None:
@@ -287,7 +246,7 @@ def against_files(protocol: Protocol, node: Node, folder: Path) -> None:
             _against_law(protocol, (other, law), fault)
 
 
-def load_model(protocol: Protocol, folder: Path, fault: _Fault | None = None, at: Path_ = ("model", "file")) -> Model:
+def load_model(protocol: Protocol, folder: Path, fault: Fault | None = None, at: Path_ = ("model", "file")) -> Model:
     """The protocol's model text, beside the protocol."""
     from pkpd.model.spec import Model
 
@@ -297,23 +256,7 @@ def load_model(protocol: Protocol, folder: Path, fault: _Fault | None = None, at
     return Model.read(path)
 
 
-@contextmanager
-def _at(fault: _Fault, path: Path_) -> Iterator[None]:
-    """Errors of what is opened inside learn which field of the protocol named it."""
-    try:
-        yield
-    except InputError as error:
-        raise error.within(field=shown_path(path), where=text.locate(fault.node, path)) from None
-
-
-def _law(protocol: Protocol, fault: _Fault) -> PopulationLaw:
-    from populations.covariates import PopulationLaw
-
-    with _at(fault, ("population", "law")):
-        return PopulationLaw.read(protocol.population.law)
-
-
-def _against_model(protocol: Protocol, given: tuple[Model, Path], fault: _Fault) -> None:
+def _against_model(protocol: Protocol, given: tuple[Model, Path], fault: Fault) -> None:
     from pkpd.model.support import refuse
 
     model, folder = given
@@ -333,42 +276,12 @@ def _against_model(protocol: Protocol, given: tuple[Model, Path], fault: _Fault)
         for number, rule in enumerate(arm.rules):
             _rule_names(model, rule, ("arms", name, "rules", number), fault)
         if arm.tdm is not None:
-            _guided(protocol, name, (model, folder), fault)
+            checks_twin.guided(protocol, name, (model, folder), fault)
+    if protocol.prognosis is not None:
+        checks_twin.foretold(protocol, (model, folder), fault)
 
 
-def _guided(protocol: Protocol, name: str, given: tuple[Model, Path], fault: _Fault) -> None:
-    """The model that guides an arm's doses exists, measures the same level in the same unit, and serves the target."""
-    from pkpd.model.spec import Model
-    from pkpd.twin.targets import Target
-    from trials.guidance import guide_for, lloq_of, unit_of
-
-    (model, folder), path = given, ("arms", name, "tdm")
-    text = protocol.arms[name].tdm
-    assert text is not None
-    fault.known(text.measure, [n for n, o in model.outputs.items() if o.continuous], "level", (*path, "measure"))
-    other = model
-    if text.model is not None:
-        if not (folder / text.model).is_file():
-            fault("no such file", (*path, "model"), remedy=f"it is looked for as {folder / text.model}")
-        other = Model.read(folder / text.model)
-    for part in ("target", "toxic"):
-        if (aim := getattr(text, part)) is not None:
-            with _at(fault, (*path, part)):
-                Target.parse(aim, other, field=shown_path((*path, part)), default=text.measure)
-    with _at(fault, path):
-        guide_for(protocol, name, other)
-    with _at(fault, (*path, "lloq")):
-        lloq_of(text, model)
-    ours, theirs = unit_of(model, text.measure), unit_of(other, text.measure)
-    if ours != theirs:
-        fault(f"{text.measure} is in {theirs} there and in {ours} in the trial's model", (*path, "model"),
-              remedy="write both in one unit")  # fmt: skip
-    for covariate in other.covariates:
-        fault.known(covariate, model.covariates if other is model else _law(protocol, fault).names,
-                    f"covariate of the law (needed by model {other.name})", (*path, "model"))  # fmt: skip
-
-
-def _occasions(protocol: Protocol, model: Model, fault: _Fault) -> None:
+def _occasions(protocol: Protocol, model: Model, fault: Fault) -> None:
     """Who says when an occasion begins: the model by a period, else the protocol; nobody where nothing varies."""
     told, own = protocol.occasions, model.occasion
     path: Path_ = ("occasions",)
@@ -399,7 +312,7 @@ def _occasions(protocol: Protocol, model: Model, fault: _Fault) -> None:
         fault("must be after time 0, each once", (*path, "at"), remedy="the first occasion begins with the trial")
 
 
-def _by_hazard(protocol: Protocol, model: Model, fault: _Fault) -> None:
+def _by_hazard(protocol: Protocol, model: Model, fault: Fault) -> None:
     """What an event by hazard asks of the protocol and of its own grades."""
     reached = equations.reach(model.equations)
     for name, event in model.events.items():
@@ -418,7 +331,7 @@ def _by_hazard(protocol: Protocol, model: Model, fault: _Fault) -> None:
             fault(problem, ("analyses", name, "missing"), value="multiple_imputation", remedy=remedy)
 
 
-def _rule_names(model: Model, rule: Rule, path: Path_, fault: _Fault) -> None:
+def _rule_names(model: Model, rule: Rule, path: Path_, fault: Fault) -> None:
     """What a rule looks at exists, and its levels have its dimension."""
     from trials.rules import in_units
 
@@ -433,11 +346,11 @@ def _rule_names(model: Model, rule: Rule, path: Path_, fault: _Fault) -> None:
         there = (*model.outputs, *model.summaries, *model.states, *model.integrated, *model.response)
         fault.known(rule.true_, there, "output, summary, state or equation of the model", (*path, "true"))
         _seen_by_rules(model, rule.true_, (*path, "true"), fault)
-    with _at(fault, path):
+    with at(fault, path):
         in_units((rule,), model)
 
 
-def _seen_by_rules(model: Model, name: str, path: Path_, fault: _Fault) -> None:
+def _seen_by_rules(model: Model, name: str, path: Path_, fault: Fault) -> None:
     """What is known at any time, not at visits only."""
     output = model.outputs.get(name)
     fed = equations.reach(model.equations).get(name, frozenset()) & set(model.previous)
@@ -446,7 +359,7 @@ def _seen_by_rules(model: Model, name: str, path: Path_, fault: _Fault) -> None:
         fault(problem, path, value=name, remedy="name a level or an equation of levels")
 
 
-def _dose_unit(dose: Any, at: tuple[Model, Path_], fault: _Fault) -> None:
+def _dose_unit(dose: Any, at: tuple[Model, Path_], fault: Fault) -> None:
     from pkpd.ground import units
 
     model, path = at
@@ -455,7 +368,7 @@ def _dose_unit(dose: Any, at: tuple[Model, Path_], fault: _Fault) -> None:
         fault(f"is not an amount in {wanted}", (*path, "amount"), remedy=f"give it in {wanted}")
 
 
-def _against_law(protocol: Protocol, given: tuple[Model, PopulationLaw], fault: _Fault) -> None:
+def _against_law(protocol: Protocol, given: tuple[Model, PopulationLaw], fault: Fault) -> None:
     model, law = given
     known = (*law.names,)
     for name in protocol.population.set_:
@@ -474,7 +387,7 @@ def _against_law(protocol: Protocol, given: tuple[Model, PopulationLaw], fault: 
         fault.known(name, known, f"covariate of the law (needed by model {model.name})", ("population", "law"))
 
 
-def _categories(name: str, law: PopulationLaw, shares: dict[int, float], fault: _Fault) -> None:
+def _categories(name: str, law: PopulationLaw, shares: dict[int, float], fault: Fault) -> None:
     labels = law.labels.get(name)
     for code in shares:
         if labels is not None and code not in labels:
@@ -482,13 +395,13 @@ def _categories(name: str, law: PopulationLaw, shares: dict[int, float], fault: 
                   remedy=f"one of {', '.join(f'{k} ({v})' for k, v in labels.items())}")  # fmt: skip
 
 
-def _against_fit(fitted: Fitted, given: tuple[Model, Path], fault: _Fault) -> None:
+def _against_fit(fitted: Fitted, given: tuple[Model, Path], fault: Fault) -> None:
     from trials.run import data_file, fit_model
 
     (model, folder), path = given, ("model", "parameters")
-    with _at(fault, (*path, "fit")):
+    with at(fault, (*path, "fit")):
         theirs = fit_model(fitted.fit, folder)
-    with _at(fault, (*path, "data")):
+    with at(fault, (*path, "data")):
         data_file(fitted.data, folder)
     fault.distinct(fitted.take, (*path, "take"))
     for name in fitted.take:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trials.estimand import Analysis, Endpoint, Estimand
+from trials.prognosis import SCORE
 from trials.protocol import Protocol
 
 __all__ = ["Observed", "analyse", "decide", "incidence", "values_at"]
@@ -32,7 +33,8 @@ class Observed:
     outputs: {output: (R, N, V)}, NaN where not observed; onset [h, infinite: none] and grade (0: none) by event;
     stop [h]: end of treatment before plan, infinite: none; ended [h]: end of follow-up by a terminal event, infinite:
     none; number: occurrences of each recurrent event; times (R, N, V) of the visits, h; replicate (R,);
-    failed: the simulation of the subject failed, so that nothing of it was observed.
+    failed: the simulation of the subject failed, so that nothing of it was observed; prognosis: point and standard
+    deviation of the prognostic score, where the protocol asks for one.
     """
 
     replicate: NDArray[np.uint32]
@@ -47,6 +49,7 @@ class Observed:
     failed: NDArray[np.bool_]
     ended: Floats
     number: Mapping[str, Integers]
+    prognosis: tuple[Floats, Floats] | None = None
 
 
 def values_at(protocol: Protocol, endpoint: Endpoint, outputs: Mapping[str, Floats]) -> Floats:
@@ -150,7 +153,8 @@ def _mean_difference(
     strata = np.where(codes >= 0, trial.stratum, -1)
     test: dict[str, Any] = {"arms": arms, "alpha": analysis.alpha, "side": analysis.side}
     if analysis.missing.method == "complete_case":
-        found = ancova_dunnett(visits[:, :, -1], baseline, codes, strata, **test)
+        score = trial.prognosis[0] if trial.prognosis is not None and SCORE in analysis.adjust else None
+        found = ancova_dunnett(visits[:, :, -1], baseline, codes, strata, **test, covariates=score)
     else:
         off = (trial.stop[:, :, None] <= trial.times[:, :, 1 : last + 1]).astype(np.float64)
         found = ancova_mi_dunnett(

@@ -83,8 +83,8 @@ class Analysis:
     """How an estimand is estimated.
 
     method: `ancova` (outputs; adjusted for baseline and the strata, Dunnett) or `miettinen_nurminen` (events);
-    adjust: covariates of the ANCOVA, `baseline` and the stratification factors; alpha and side: of the test;
-    level: of the interval of a risk difference.
+    adjust: covariates of the ANCOVA, `baseline`, the stratification factors and, if wanted, `prognosis`; alpha and
+    side: of the test; level: of the interval of a risk difference.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trials.setting import Payload, Setting
     from trials.subject import People
 
-__all__ = ["described", "dose_of", "guide_for", "guides", "guiding", "lloq_of", "outcome", "unit_of"]
+__all__ = ["described", "dose_of", "guide_for", "guides", "guiding", "lloq_of", "other_name", "outcome", "unit_of"]
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -60,11 +60,16 @@ def guides(payload: Payload, own: Model) -> tuple[Guide | None, ...]:
     for name, arm in payload.protocol.arms.items():
         if arm.tdm is None:
             found.append(None)
-        elif name in payload.guides:
-            found.append(guide_for(payload.protocol, name, Model.from_dict(payload.guides[name])))
+        elif other_name(name) in payload.others:
+            found.append(guide_for(payload.protocol, name, Model.from_dict(payload.others[other_name(name)])))
         else:
             found.append(guide_for(payload.protocol, name, own, payload.draws))
     return tuple(found)
+
+
+def other_name(arm: str) -> str:
+    """Name of the model that guides an arm among the other models of a run."""
+    return f"tdm.{arm}"
 
 
 def lloq_of(guidance: Guidance, model: Model) -> float:

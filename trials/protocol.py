@@ -25,7 +25,8 @@ from trials.estimand import Analysis, Endpoint, Estimand, Names
 
 __all__ = [
     "Adherence", "Allocation", "Arm", "Dropout", "Fitted", "Intercurrent", "Keep", "ModelChoice", "ModelFile",
-    "Occasions", "PopulationChoice", "Protocol", "Sensitivity", "Truth", "Visit", "defaults", "json_schema",
+    "Occasions", "PopulationChoice", "Prognosis", "Protocol", "Sensitivity", "Truth", "Visit", "defaults",
+    "json_schema",
 ]  # fmt: skip
 
 HOURS_PER_DAY = 24.0
@@ -180,6 +181,23 @@ class Dropout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prognosis:
+    """A prognostic score of every subject: the outcome of `endpoint` foretold `under` an arm, before randomisation.
+
+    sees: outputs of the baseline visit it is told besides the covariates; model: text beside the protocol that
+    foretells (default: the trial's own); draws: of each subject's posterior. An ANCOVA takes it by `adjust: [baseline,
+    prognosis]`.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    endpoint: str
+    under: str
+    sees: Names = ()
+    model: str | None = None
+    draws: Annotated[int, Field(ge=50, le=5000)] = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
     """Concentration curves kept per arm: `curves` shown one by one, `bands` for percentile bands (over replicates)."""
 
@@ -242,6 +260,7 @@ class Protocol:
     endpoints: dict[Identifier, Endpoint]
     estimands: dict[Identifier, Estimand]
     analyses: dict[Identifier, Analysis]
+    prognosis: Prognosis | None = None
     decide: dict[Identifier, str] = field(default_factory=dict)
     keep: Keep = field(default_factory=Keep)
     truth: Truth = field(default_factory=Truth)
@@ -283,6 +302,13 @@ class Protocol:
     def horizon(self) -> float:
         """Time of the last planned visit, h."""
         return max(visit.day for visit in self.visits.values()) * HOURS_PER_DAY
+
+    @property
+    def other_models(self) -> dict[str, str]:
+        """Files of models besides the trial's own: `tdm.ARM` that guides an arm, `prognosis` that foretells."""
+        named = {f"tdm.{name}": arm.tdm.model for name, arm in self.arms.items() if arm.tdm is not None}
+        named["prognosis"] = None if self.prognosis is None else self.prognosis.model
+        return {name: file for name, file in named.items() if file is not None}
 
     def regimen(self, arm: str) -> Regimen:
         """The regimen of an arm."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from trials.protocol import Protocol
 
 __all__ = [
-    "Block", "BlockResult", "Manifest", "RunRecord", "add_counts", "draws_bytes", "finished", "guide_file", "parquet",
+    "Block", "BlockResult", "Manifest", "RunRecord", "add_counts", "draws_bytes", "finished", "other_file", "parquet",
     "read_draws", "read_manifest", "table", "versions", "write_block",
 ]  # fmt: skip
 
@@ -188,9 +188,9 @@ def add_counts(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     return total
 
 
-def guide_file(arm: str) -> str:
-    """Where the model that guides an arm's doses is kept."""
-    return f"guides/{arm}.yaml"
+def other_file(name: str) -> str:
+    """Where a model besides the trial's own is kept."""
+    return f"others/{name}.yaml"
 
 
 def write_block(out: Path, block: Block, result: BlockResult) -> None:
@@ -268,11 +268,11 @@ class RunRecord:
         return Model.read(self.directory / "model.yaml")
 
     @cached_property
-    def guides(self) -> dict[str, Model]:
-        """The models, other than the trial's own, by which levels guide the doses of an arm, by arm."""
+    def others(self) -> dict[str, Model]:
+        """Models besides the trial's own, by name: those that guide doses (`tdm.ARM`), that foretell (`prognosis`)."""
         from pkpd.model.spec import Model
 
-        return {name: Model.read(self.directory / guide_file(name)) for name in self.manifest.inputs.get("guides", {})}
+        return {name: Model.read(self.directory / other_file(name)) for name in self.manifest.inputs.get("others", {})}
 
     @cached_property
     def draws(self) -> PopulationDraws:

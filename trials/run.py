@@ -39,13 +39,13 @@ SECONDS_PER_SUBJECT: Final = 2.5e-4  # of one core, demo protocol with 20 imputa
 class Variant:
     """One of the simulations of a run: its payload, the model's text as written, and what its key hashes.
 
-    guide_texts: of the models by which levels guide doses, by arm.
+    other_texts: of the models besides its own, by name.
     """
 
     payload: Payload
     model_text: str
     inputs: dict[str, Any]
-    guide_texts: dict[str, str] = dataclasses.field(default_factory=dict)
+    other_texts: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -159,16 +159,15 @@ class _Maker:
             "model": model.digest, "draws": posteriors.draws_digest(draws),
             "law": PopulationLaw.read(protocol.population.law).digest, "fit": self.fit_inputs,
         }  # fmt: skip
-        texts = {name: text.read_text(self.folder / arm.tdm.model) for name, arm in protocol.arms.items()
-                 if arm.tdm is not None and arm.tdm.model is not None}  # fmt: skip
-        others = {name: Model.parse(words, f"model of arm {name}") for name, words in texts.items()}
+        texts = {name: text.read_text(self.folder / file) for name, file in protocol.other_models.items()}
+        others = {name: Model.parse(words, protocol.other_models[name]) for name, words in texts.items()}
         if others:
-            inputs["guides"] = {name: other.digest for name, other in others.items()}
-        guides = {name: other.to_dict() for name, other in others.items()}
+            inputs["others"] = {name: other.digest for name, other in others.items()}
+        plain = {name: other.to_dict() for name, other in others.items()}
         payload = Payload(
-            key=digest.of_json(inputs), protocol=protocol, model=model.to_dict(), draws=draws, guides=guides
+            key=digest.of_json(inputs), protocol=protocol, model=model.to_dict(), draws=draws, others=plain
         )  # fmt: skip
-        return Variant(payload=payload, model_text=model_text, inputs=inputs, guide_texts=texts)
+        return Variant(payload=payload, model_text=model_text, inputs=inputs, other_texts=texts)
 
     def _draws(self, protocol: Protocol, model: Model) -> PopulationDraws:
         from pkpd import posterior as posteriors
@@ -316,8 +315,8 @@ def _manifests(prepared: Prepared, out: Path, resume: bool, how: tuple[int | Non
         )  # fmt: skip
         store.write_atomic(folder / "protocol.yaml", prepared.source.encode())
         store.write_atomic(folder / "model.yaml", variant.model_text.encode())
-        for arm, words in variant.guide_texts.items():
-            store.write_atomic(folder / record.guide_file(arm), words.encode())
+        for other, words in variant.other_texts.items():
+            store.write_atomic(folder / record.other_file(other), words.encode())
         store.write_atomic(folder / "draws.parquet", record.draws_bytes(variant.payload.draws))
         for file, data in prepared.evidence.items() if name == MAIN else ():
             store.write_atomic(folder / file, data)
@@ -418,7 +417,7 @@ def payloads_of(run_record: RunRecord) -> Mapping[str, Payload]:
     inputs: Mapping[str, Any] = run_record.manifest.inputs
     payload = Payload(
         key=digest.of_json(inputs), protocol=run_record.protocol, model=run_record.model.to_dict(),
-        draws=run_record.draws, guides={name: model.to_dict() for name, model in run_record.guides.items()},
+        draws=run_record.draws, others={name: model.to_dict() for name, model in run_record.others.items()},
     )  # fmt: skip
     return {MAIN: payload}
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pkpd.twin.guided import Guide
     from populations.covariates import PopulationLaw
     from populations.eligibility import Criteria
+    from trials.prognosis import Score
     from trials.protocol import Protocol
 
 __all__ = ["Payload", "Setting", "opened"]
@@ -30,14 +31,14 @@ __all__ = ["Payload", "Setting", "opened"]
 class Payload:
     """All that decides the numbers of a run, named by its run key.
 
-    guides: models, other than its own, by which levels guide doses, by arm.
+    others: models besides its own: `tdm.ARM` by which levels guide doses, `prognosis` that foretells.
     """
 
     key: str
     protocol: Protocol
     model: dict[str, Any]
     draws: PopulationDraws
-    guides: dict[str, dict[str, Any]] = field(default_factory=dict)
+    others: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,7 @@ class Setting:
     schedules: tuple[Schedule, ...]
     rules: tuple[tuple[Rule | Guidance, ...], ...]
     guides: tuple[Guide | None, ...]
+    score: Score | None
     responses: Mapping[str, eq.Expr]
     timely: Mapping[str, eq.Expr]
 
@@ -100,7 +102,7 @@ def _open(payload: Payload) -> Setting:
     from pkpd.engine.build import compiled
     from populations.covariates import PopulationLaw
     from populations.eligibility import Criteria
-    from trials import guidance, rules
+    from trials import guidance, prognosis, rules
 
     protocol, model = payload.protocol, Model.from_dict(payload.model)
     law = PopulationLaw.read(protocol.population.law)
@@ -113,6 +115,7 @@ def _open(payload: Payload) -> Setting:
         schedules=tuple(protocol.regimen(name).schedule(model.dose_units) for name in protocol.arms),
         rules=tuple(rules.of_arm(arm, model) for arm in protocol.arms.values()),
         guides=guidance.guides(payload, model),
+        score=prognosis.opened(payload, model),
         responses=responses,
         timely={name: e for name, e in responses.items() if not reached[name] & set(model.previous)},
     )  # fmt: skip

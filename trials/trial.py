@@ -8,14 +8,14 @@ under every arm: the true value of an estimand, never part of an analysis.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.ground.streams import Purpose, normals, slots
-from trials import conduct, design, endpoints, guidance, rules
+from trials import conduct, design, endpoints, guidance, prognosis, rules
 from trials.endpoints import Observed
 from trials.protocol import HOURS_PER_DAY, Protocol
 from trials.subject import Course, People, follow
@@ -76,7 +76,11 @@ def simulate_trial(setting: Setting, replicates: Iterable[int]) -> Trial:
     course = follow(setting, people)
     # 6. observe: who left, which visits were missed, with what error
     observed = _observed(setting, cohort, course, (arm, stratum, people.times, drawn.draw))
-    # 7. analyse what was observed
+    # 7. foretell, from what was known before randomisation
+    if setting.score is not None:
+        baseline = {name: observed.outputs[name][:, :, 0] for name in setting.score.sees}
+        observed = replace(observed, prognosis=prognosis.scores(setting.score, cohort.covariates, baseline))
+    # 8. analyse what was observed
     analyses = endpoints.analyse(protocol, observed)
     return Trial(cohort=cohort, draw=drawn.draw, people=people, course=course, observed=observed, analyses=analyses)
 
@@ -214,6 +218,8 @@ def outcome_columns(setting: Setting, trial: Trial) -> Columns:
         columns[f"{name}.number"] = count.reshape(rows).astype(np.int32)
     if any(setting.rules):
         columns["adjusted.day"] = _days(rules.first_action(course.plans, rows))
+    if seen.prognosis is not None:
+        columns |= dict(zip(("prognosis", "prognosis.sd"), (p.reshape(rows) for p in seen.prognosis), strict=True))
     columns |= guidance.outcome(course.plans, setting, rows)
     columns |= {"stopped.day": _days(seen.stop), "dropout.day": _dropout(setting, seen), "status": course.status}
     return columns

@@ -75,7 +75,7 @@ def _changed(run: RunRecord) -> tuple[str, ...]:
     """Inputs beside the manifest whose hash is not the one it records, and the key itself."""
     inputs = run.manifest.inputs
     found: dict[str, object] = {"model": run.model.digest, "draws": draws_digest(run.draws)}
-    if "guides" in inputs:
-        found["guides"] = {name: model.digest for name, model in run.guides.items()}
+    if "others" in inputs:
+        found["others"] = {name: model.digest for name, model in run.others.items()}
     wrong = [name for name, value in found.items() if inputs.get(name) != value]
     return (*wrong, *(("key",) if digest.of_json(inputs) != run.manifest.key else ()))

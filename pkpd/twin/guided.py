@@ -7,7 +7,7 @@ truth, and holds the population's typical values to be known.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ from pkpd.twin.targets import Target
 if TYPE_CHECKING:
     from pkpd.twin.importance import Cloud
 
-__all__ = ["Guide", "Posterior", "affine", "chosen", "guide_of", "posterior"]
+__all__ = ["Guide", "Posterior", "affine", "chosen", "guide_of", "interleaved", "pieces", "posterior"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -132,15 +132,21 @@ def chosen(guide: Guide, records: Records, present: Floats, *, start: float) -> 
 
     records: doses given so far, levels and covariates known by now; present (n,): the dose as it is.
     """
-    step = max(1, ROWS // max(guide.particles, 1))
-    parts = [np.arange(lo, min(lo + step, len(records))) for lo in range(0, len(records), step)]
-    return np.concatenate([np.zeros(0), *(_chosen(guide, _some(records, p), present[p], start) for p in parts)])
+    found, done = [np.zeros(0)], 0
+    for part in pieces(records, guide.particles):
+        found.append(_chosen(guide, part, present[done : done + len(part)], start))
+        done += len(part)
+    return np.concatenate(found)
 
 
-def _some(records: Records, rows: NDArray[np.intp]) -> Records:
+def pieces(records: Records, particles: int) -> Iterator[Records]:
+    """The subjects in order, so many at a time that their particles fit."""
     from pkpd.twin.subset import patients
 
-    return records if len(rows) == len(records) else patients(records, rows)
+    step = max(1, ROWS // max(particles, 1))
+    for lo in range(0, len(records), step):
+        rows = np.arange(lo, min(lo + step, len(records)))
+        yield records if len(rows) == len(records) else patients(records, rows)
 
 
 def _chosen(guide: Guide, records: Records, present: Floats, start: float) -> Floats:
@@ -203,10 +209,10 @@ def _ahead(guide: Guide, past: Events, amount: float, start: float) -> Events:
     )  # fmt: skip
     both = Events.joined([past, coming])
     n = len(past)
-    return _interleaved(both, n)
+    return interleaved(both, n)
 
 
-def _interleaved(both: Events, n: int) -> Events:
+def interleaved(both: Events, n: int) -> Events:
     """Subject i of the first n and subject n + i as one subject."""
     owner = np.repeat(np.arange(2 * n), np.diff(both.offsets)) % max(n, 1)
     order = np.argsort(owner, kind="stable")

@@ -22,7 +22,7 @@ OURS = (
     "manifest.json", "protocol.yaml", "model.yaml", "draws.parquet", "posterior.parquet", "data.csv", "checks.json",
     "report.html", "error.txt",
 )  # fmt: skip
-FOLDERS = ("blocks", "guides", "median", "sensitivity")
+FOLDERS = ("blocks", "median", "others", "sensitivity")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

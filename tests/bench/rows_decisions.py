@@ -48,6 +48,27 @@ def guided() -> Measured:
     return _share(1)
 
 
+@row("prognosis.cpu", unit="ms", bar="<= 2")
+def score() -> Measured:
+    """CPU of one subject's prognostic score: a level of vancomycin at 24 h from covariates, 100 draws."""
+    from pkpd.ground.units import Quantity
+    from pkpd.model.library import load
+    from pkpd.model.regimen import Dose, Regimen
+    from pkpd.model.variability import point
+    from pkpd.twin.prognosis import Question, enrolled, foretold
+
+    model, n = load("goti_vancomycin"), 2000
+    control = Regimen((Dose(amount=Quantity(1000, "mg"), into="central", every=12, for_=24, duration=1),))
+    asked = Question(output="CP", at=24.0, control=control.schedule(model.dose_units), particles=100)
+    people = enrolled(
+        {"CRCL": np.linspace(20, 140, n), "WT": np.full(n, 70.0), "DIAL": np.zeros(n)}, ids=tuple(map(str, range(n)))
+    )
+    foretold(model, people, point(model), asked)
+    begun = time.process_time()
+    foretold(model, people, point(model), asked)
+    return Measured(1e3 * (time.process_time() - begun) / n, f"{n} subjects")
+
+
 @row("guidance.cpu", unit="ms", bar="<= 10")
 def cost() -> Measured:
     """CPU of a guided subject with two decisions, everything else of the trial included."""

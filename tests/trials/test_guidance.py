@@ -200,8 +200,8 @@ def test_another_model_may_guide_and_the_run_can_be_verified(write, tmp_path) ->
     own = simulated(write(*changes[:2]), range(2))[2]["tdm.dose"].max()
     assert record.outcomes["tdm.dose"].max() >= 1.5 * own  # it believes in twice the clearance
     assert verify(tmp_path / "out").same
-    (tmp_path / "out/guides/guided.yaml").write_text(wrong.replace("8 L/h", "7 L/h"))
-    assert "guides" in verify(tmp_path / "out").inputs
+    (tmp_path / "out/others/tdm.guided.yaml").write_text(wrong.replace("8 L/h", "7 L/h"))
+    assert "others" in verify(tmp_path / "out").inputs
 
 
 @pytest.mark.parametrize(

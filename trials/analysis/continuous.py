@@ -94,9 +94,12 @@ class _Layout:
     strata: Integers
     arms: int
     levels: int
+    more: Floats
 
 
-def _layout(baseline: ArrayLike, arm: ArrayLike, strata: ArrayLike, *, arms: int) -> _Layout:
+def _layout(
+    baseline: ArrayLike, arm: ArrayLike, strata: ArrayLike, *, arms: int, covariates: ArrayLike | None = None
+) -> _Layout:
     codes, cells = np.ascontiguousarray(arm, dtype=np.int64), np.ascontiguousarray(strata, dtype=np.int64)
     start = np.ascontiguousarray(baseline, dtype=np.float64)
     if not (codes.ndim == 2 and codes.shape == cells.shape == start.shape):
@@ -109,24 +112,37 @@ def _layout(baseline: ArrayLike, arm: ArrayLike, strata: ArrayLike, *, arms: int
     if codes.size and (codes.max() >= arms or codes.min() < -1):
         raise InputError(f"arm codes must be -1 to {arms - 1}", field="arm", value=int(codes.max()))
     levels = max(1, int(cells.max()) + 1) if cells.size else 1
-    return _Layout(baseline=start, arm=codes, strata=cells, arms=arms, levels=levels)
+    more = _covariates(covariates, codes.shape)
+    return _Layout(baseline=start, arm=codes, strata=cells, arms=arms, levels=levels, more=more)
+
+
+def _covariates(covariates: ArrayLike | None, shape: tuple[int, ...]) -> Floats:
+    """Further covariates (R, N) or (R, N, C) as (R, C, N)."""
+    if covariates is None:
+        return np.empty((shape[0], 0, shape[1]))
+    found = np.asarray(covariates, np.float64)
+    found = found[..., None] if found.ndim == 2 else found
+    if found.ndim != 3 or found.shape[:2] != shape:
+        raise InputError("must be (replicate, subject) or with an axis more", field="covariates", value=found.shape)
+    return np.ascontiguousarray(np.moveaxis(found, 2, 1))
 
 
 def ancova_dunnett(
     y: ArrayLike, baseline: ArrayLike, arm: ArrayLike, strata: ArrayLike, *, arms: int, alpha: float = 0.05,
-    side: str = "two",
+    side: str = "two", covariates: ArrayLike | None = None,
 ) -> Contrasts:  # fmt: skip
     """ANCOVA of y (R, N) on baseline, stratum and arm (0 = control, -1 = not in the trial), Dunnett-adjusted.
 
-    A subject with a NaN outcome or baseline is left out and counted in `missing`. Strata are codes 0, 1, ... (-1: left
-    out); a column that is a combination of earlier ones is dropped. alpha is two-sided for side "two", else one-sided.
+    covariates: further ones, (R, N) or (R, N, C), known before randomisation. A subject with a NaN outcome, baseline or
+    covariate is left out and counted in `missing`. Strata are codes 0, 1, ... (-1: left out); a column that is a
+    combination of earlier ones is dropped. alpha is two-sided for side "two", else one-sided.
 
     >>> y = [[1.0, 2.0, 1.5, 3.0, 4.0, 3.6]]
     >>> c = ancova_dunnett(y, [[0, 1, 0, 0, 1, 1]], [[0, 0, 0, 1, 1, 1]], [[0] * 6], arms=2)
     >>> c.estimate.round(4).tolist(), c.df.tolist()
     ([[1.775]], [[3.0]])
     """
-    layout = _layout(baseline, arm, strata, arms=arms)
+    layout = _layout(baseline, arm, strata, arms=arms, covariates=covariates)
     values = np.ascontiguousarray(y, dtype=np.float64)
     if values.shape != layout.arm.shape:
         raise InputError("must have the shape of arm", field="y", value=values.shape)
@@ -244,7 +260,7 @@ def _fit(y: Floats, layout: _Layout) -> _Fit:
     estimate, variance = np.empty((sets, replicates, k)), np.empty((sets, replicates))
     df, covariance = np.empty(replicates), np.empty((replicates, k, k))
     status, count = np.zeros((replicates, k), dtype=np.int8), np.zeros((replicates, layout.arms), dtype=np.int64)
-    ancova(y, layout.baseline, layout.arm, layout.strata, (layout.arms, layout.levels),
+    ancova(y, layout.baseline, layout.more, layout.arm, layout.strata, (layout.arms, layout.levels),
            estimate, variance, df, covariance, status, count)  # fmt: skip
     pooled, total, freedom, fraction = (np.empty((replicates, k)) for _ in range(4))
     pool_all(estimate, variance, df, covariance, pooled, total, freedom, fraction)

@@ -1,7 +1,7 @@
 """ANCOVA of one replicate after another by modified Gram-Schmidt with reorthogonalisation.
 
-Columns: intercept, baseline, stratum indicators, arm indicators (last, so that the triangular factor's corner is
-theirs). Numerically aliased columns are dropped; contrasts that lose their meaning by it are marked.
+Columns: intercept, baseline, further covariates, stratum indicators, arm indicators (last, so that the triangular
+factor's corner is theirs). Numerically aliased columns are dropped; contrasts that lose their meaning by it are marked.
 Source: Golub & Van Loan, Matrix Computations, 4th ed., 5.2.8 and 5.3 (least squares by QR).
 """
 
@@ -43,21 +43,30 @@ def _project(basis: F64, rank: int, column: F64, coefficients: F64) -> None:
 
 
 @kernel
-def design(rows: I64, baseline: F64, arm: I64, strata: I64, shape: tuple[int, int], out: F64) -> None:
-    """The design matrix (columns, rows in use); shape = (arms, strata levels); baseline centred."""
-    levels = shape[1]
+def centred(rows: I64, covariate: F64, out: F64) -> None:
+    """A covariate of the rows in use, less its mean."""
     mean = 0.0
     for i in rows:
-        mean += baseline[i]
+        mean += covariate[i]
     mean = mean / max(1, rows.size)
+    for n in range(rows.size):
+        out[n] = covariate[rows[n]] - mean
+
+
+@kernel
+def design(rows: I64, baseline: F64, more: F64, arm: I64, strata: I64, levels: int, out: F64) -> None:
+    """The design matrix (columns, rows in use); baseline and the covariates `more` (C, N) centred."""
+    fixed = more.shape[0]
+    centred(rows, baseline, out[1])
+    for c in range(fixed):
+        centred(rows, more[c], out[2 + c])
     for n in range(rows.size):
         i = rows[n]
         out[0, n] = 1.0
-        out[1, n] = baseline[i] - mean
         if strata[i] > 0:
-            out[1 + strata[i], n] = 1.0
+            out[1 + fixed + strata[i], n] = 1.0
         if arm[i] > 0:
-            out[levels + arm[i], n] = 1.0
+            out[levels + fixed + arm[i], n] = 1.0
 
 
 @kernel
@@ -130,35 +139,39 @@ def contrast_covariance(upper: F64, kept: BOOL, rank: int, first: int, out: F64)
 
 
 @kernel
-def complete_rows(y: F64, baseline: F64, arm: I64, strata: I64) -> I64:
-    """Indices of subjects with an arm, a stratum, a finite baseline and a finite outcome."""
+def complete_rows(y: F64, baseline: F64, more: F64, arm: I64, strata: I64) -> I64:
+    """Indices of subjects with an arm, a stratum, a finite baseline, finite covariates and a finite outcome."""
     rows = np.empty(y.size, dtype=np.int64)
     n = 0
     for i in range(y.size):
-        if arm[i] >= 0 and strata[i] >= 0 and np.isfinite(baseline[i]) and np.isfinite(y[i]):
+        whole = np.isfinite(baseline[i]) and np.isfinite(y[i])
+        for c in range(more.shape[0]):
+            whole = whole and np.isfinite(more[c, i])
+        if whole and arm[i] >= 0 and strata[i] >= 0:
             rows[n] = i
             n += 1
     return rows[:n]
 
 
 @kernel
-def ancova(y: F64, baseline: F64, arm: I64, strata: I64, shape: tuple[int, int],
+def ancova(y: F64, baseline: F64, more: F64, arm: I64, strata: I64, shape: tuple[int, int],
            estimate: F64, variance: F64, df: F64, covariance: F64, status: I8, count: I64) -> None:  # fmt: skip
-    """All replicates, all completed data sets: y (M, R, N), one design per replicate.
+    """All replicates, all completed data sets: y (M, R, N), one design per replicate; more (R, C, N) covariates;
+    shape = (arms, strata levels).
 
     Out: estimate (M, R, k), variance (M, R) residual, df (R,), covariance (R, k, k) unscaled, status (R, k),
     count (R, arms) rows in use.
     """
     sets, replicates, _ = y.shape
     arms, levels = shape
-    first = 1 + levels
+    first = 1 + levels + more.shape[1]
     p = first + arms - 1
     for r in range(replicates):
-        rows = complete_rows(y[0, r], baseline[r], arm[r], strata[r])
+        rows = complete_rows(y[0, r], baseline[r], more[r], arm[r], strata[r])
         for i in rows:
             count[r, arm[r, i]] += 1
         columns, upper, kept = np.zeros((p, rows.size)), np.zeros((p, p)), np.zeros(p, dtype=np.bool_)
-        design(rows, baseline[r], arm[r], strata[r], shape, columns)
+        design(rows, baseline[r], more[r], arm[r], strata[r], levels, columns)
         rank = orthogonalise(columns, upper, kept)
         lost_contrasts(upper, kept, first, status[r])
         contrast_covariance(upper, kept, rank, first, covariance[r])
