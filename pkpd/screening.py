@@ -83,12 +83,12 @@ def screened(model: Model, records: Records) -> list[Finding]:
 def typical_predictions(model: Model, records: Records) -> Floats:
     """The model at its typical values and the subjects' covariates at every observation (m,); NaN where it has none.
 
-    Covariates that change are taken at the subject's first record.
+    Covariates that change are taken at the subject's first record, those that are missing as the others' middle value.
     """
     made, n = compiled(model), len(records)
     found = np.full(len(records.dv), np.nan)
     known = {name: series.value[series.offsets[:-1]] for name, series in records.series.items()}
-    known |= {name: np.asarray(x, np.float64) for name, x in records.covariates.items()}
+    known |= {name: _whole(np.asarray(x, np.float64)) for name, x in records.covariates.items()}
     q = len(model.eta_names)
     values = {name: x[None, :] for name, x in known.items()}
     typical = np.array([[float(p.value) for p in model.parameters.values()]])
@@ -101,6 +101,12 @@ def typical_predictions(model: Model, records: Records) -> Floats:
         rows = np.flatnonzero((records.after == after) & (place >= 0))
         found[rows] = solution.values[records.subject[rows], place[rows], column[rows]]
     return found
+
+
+def _whole(values: Floats) -> Floats:
+    """With the middle one of the known values, which is a value there is, for those that are missing."""
+    known = np.sort(values[~np.isnan(values)])
+    return np.where(np.isnan(values), known[len(known) // 2], values) if len(known) else np.ones(len(values))
 
 
 def _place(outputs: tuple[str, ...], wanted: str | None) -> int:

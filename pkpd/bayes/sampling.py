@@ -72,6 +72,7 @@ def sampled(
         draws = population_draws(how, tree["posterior"])
         found = diagnose(_chains(how, tree), how.priors, _shrinkage(how, tree["posterior"])).to_dict()
         found |= _method(how, made, choices, seen, blq=settings.blq)
+        found["remarks"] = [*found["remarks"], *_told(made, len(records.time))]
     return draws, tree, found, seconds
 
 
@@ -86,6 +87,18 @@ def _method(how: Plan, made: Design, choices: tuple[Choice, ...], seen: Look, *,
         "blq": {"method": blq, "rows": int((made.kind % POSITIVE != MEASURED).sum())},
         "quick_look": not seen.failed,
     }
+
+
+def _told(made: Design, rows: int) -> list[str]:
+    """What was left out of the data or filled in, a sentence each."""
+    lost, absent = rows - made.rows, made.absent.covariate
+    found = (
+        [f"{lost} values beyond a limit of quantification were discarded, which is biased: m3 is not"] if lost else []
+    )
+    return found + [
+        f"{name} is missing in {absent.count(name)} subjects: it was sampled, with a prior from the others"
+        for name in dict.fromkeys(absent)
+    ]
 
 
 def _tree(law: Density, made: Design, x: Floats, stats: Mapping[str, NDArray[Any]]) -> xr.DataTree:
