@@ -162,6 +162,7 @@ def fit(
     tune: Annotated[int, typer.Option(metavar="N", min=1, help="Tuning steps a chain.")] = 1000,
     chains: Annotated[int, typer.Option(metavar="N", min=1, help="Chains.")] = 4,
     fresh: Annotated[bool, typer.Option("--fresh", help="Sample again although the same fit is stored.")] = False,
+    blq: Annotated[str, typer.Option(metavar="M", help="Values beyond a limit: m3, m4 or discard.")] = "m3",
     report: Annotated[
         Path | None, typer.Option("--report", metavar="DIR", help="Write fit.html and fit.json here.")
     ] = None,
@@ -172,7 +173,7 @@ def fit(
     from reports.desk import model as desk
 
     return desk.fit(
-        model, data, desk.Sampling(seed=seed, draws=draws, tune=tune, chains=chains, fresh=fresh),
+        model, data, desk.Sampling(seed=seed, draws=draws, tune=tune, chains=chains, fresh=fresh, blq=blq),
         desk.Answer(out=out, report=report, checks=checks, machine=machine),
     )  # fmt: skip
 

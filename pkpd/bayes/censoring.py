@@ -8,7 +8,7 @@ is below the limit by CENS 1 (the limit is its DV), or by a DV under the output'
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from pkpd.model.records import Records
     from pkpd.model.spec import Model
 
-__all__ = ["Blq", "kinds", "limited"]
+__all__ = ["METHODS", "kinds", "limited"]
 
-Blq = Literal["m3", "m4", "discard"]
+METHODS: Final = ("m3", "m4", "discard")
 
 
-def limited(model: Model, records: Records, blq: Blq) -> Records:
+def limited(model: Model, records: Records, blq: str) -> Records:
     """The records as they are fitted: a DV under the output's `lloq` becomes the limit and is marked as below it; with
     `discard` rows beyond a limit are left out. Errors: InputError for another method, nothing left, or censored values
     of an error law that has no probability of them yet.
     """
-    if blq not in get_args(Blq):
+    if blq not in METHODS:
         raise InputError("is not a way to treat values below the limit", field="blq", value=blq,
-                         remedy=nearest(blq, get_args(Blq)))  # fmt: skip
+                         remedy=nearest(blq, METHODS))  # fmt: skip
     known = [-np.inf if o.lloq is None else inside(o.lloq) for o in model.outputs.values()]
     limit = np.asarray(known)[records.output]
     low = ~records.below & ~records.over & (records.dv < limit)
@@ -46,7 +46,7 @@ def limited(model: Model, records: Records, blq: Blq) -> Records:
     return marked
 
 
-def kinds(model: Model, records: Records, blq: Blq) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def kinds(model: Model, records: Records, blq: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """What each row of `limited` records says, as `kernels.observations` numbers it, and lower ends of intervals."""
     plain = np.select([records.over, records.floor > -np.inf, records.below], [ABOVE, BETWEEN, BELOW], MEASURED)
     floor = np.where(plain == BETWEEN, records.floor, 0.0)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.bayes.adjoint import adjoint_family
-from pkpd.bayes.censoring import Blq, kinds, limited
+from pkpd.bayes.censoring import kinds, limited
 from pkpd.bayes.family import Family, closed_family, ode_family
 from pkpd.bayes.missing import Absent, absent_of
 from pkpd.bayes.modal import modal_family, modal_of
@@ -89,7 +89,7 @@ def measured_outputs(model: Model, records: Records) -> tuple[str, ...]:
 
 
 def design(
-    model: Model, records: Records, *, path: Path = "auto", first: float = FIRST, blq: Blq = "m3"
+    model: Model, records: Records, *, path: Path = "auto", first: float = FIRST, blq: str = "m3"
 ) -> Design:  # fmt: skip
     """The data of a fit, and the family of gradients: `modes` (linear compartments and what follows them linearly),
     `closed` (one compartment, any doses), `ode` (the generated solver); `auto` takes the first that fits the structure.

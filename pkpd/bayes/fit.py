@@ -32,7 +32,6 @@ from pkpd.screening import Finding, require_sane
 if TYPE_CHECKING:
     import xarray as xr
 
-    from pkpd.bayes.censoring import Blq
     from pkpd.model.records import Records
 
 __all__ = ["Fit", "Settings", "fit"]
@@ -52,7 +51,7 @@ class Settings:
     chains: int = 4
     target_accept: float = 0.95
     centred: Mapping[str, bool] | None = None
-    blq: Blq = "m3"
+    blq: str = "m3"
 
     def __post_init__(self) -> None:
         for name, least in (("draws", 4), ("tune", 1), ("chains", 1)):
@@ -93,7 +92,7 @@ def fit(
     chains: int = 4,
     target_accept: float = 0.95,
     centred: Mapping[str, bool] | None = None,
-    blq: Blq = "m3",
+    blq: str = "m3",
     cores: int = 2,
     cache: bool = True,
     on_stage: Callable[[str], None] = lambda stage: None,

@@ -32,6 +32,7 @@ class Sampling:
     tune: int
     chains: int
     fresh: bool
+    blq: str = "m3"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ def fit(name: str, data: str, sampling: Sampling, answer: Answer) -> int:
     with progress.listening(machine=answer.machine) as heard:
         found = fitted(
             model, records, seed=sampling.seed, draws=sampling.draws, tune=sampling.tune, chains=sampling.chains,
-            cache=not sampling.fresh, on_stage=lambda stage: heard(stage, 0, 0),
+            cache=not sampling.fresh, blq=sampling.blq, on_stage=lambda stage: heard(stage, 0, 0),
         )  # fmt: skip
         checks = _checked(found, records, sampling.seed, heard) if answer.checks else None
     posterior = found.posterior if checks is None else with_checks(found.posterior, checks)
