@@ -118,11 +118,19 @@ class Graph:
         """x^n as products for a literal whole n up to 16, else the power function."""
         n = self.literal(exponent)
         if n is None or n != int(n) or abs(n) > 16:
-            return self.apply("power", base, exponent)
+            return self._raised(base, exponent)
         product = self.number(1.0)
         for _ in range(abs(int(n))):
             product = self.apply("*", product, base)
         return self.apply("/", self.number(1.0), product) if n < 0 else product
+
+    def _raised(self, base: int, exponent: int) -> int:
+        """x^y; (a/b)^y with a constant a as (b/a)^-y, because b times the constant 1/a needs no division."""
+        found = self.nodes[base]
+        if found.op == "/" and not self.changes[found.args[0]]:
+            inverse = self.apply("/", found.args[1], found.args[0])
+            return self.apply("power", inverse, self.apply("neg", exponent))
+        return self.apply("power", base, exponent)
 
     def _called(self, function: str, args: list[int]) -> int:
         if function == "log10":

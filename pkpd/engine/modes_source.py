@@ -12,6 +12,8 @@ from pkpd.engine.plan import Plan, Split, at, fixed_given
 
 __all__ = ["Modes"]
 
+_PER_LN2 = 1.4426950408889634
+
 
 def _sum(terms: list[tuple[str, str]]) -> str:
     """a1 b1 + a2 b2 + ..., by fused multiply-adds."""
@@ -59,7 +61,12 @@ class Modes:
             drive = _sum([(u, f"w{j}") for u, j in row])
             lines += [f"q{k} = -({drive}) * {c[split.inverse[k]]}"]
             lines += [f"z{k} = {_sum([(u, f'y{split.states[j]}') for u, j in row])} - q{k}"]
-        return lines
+        return lines + self._halvings(split)
+
+    def _halvings(self, split: Split) -> list[str]:
+        """The rates to the base 2, as l{k}."""
+        c = self._local()
+        return [f"l{k} = {c[rate]} * {_PER_LN2!r}" for k, rate in enumerate(split.rates)]
 
     def at(self, fraction: str, prefix: str) -> list[str]:
         """States of the block at t + fraction h, as locals `prefix` + number."""
@@ -73,7 +80,7 @@ class Modes:
 
     def _moved(self, split: Split, span: str, prefix: str) -> list[str]:
         c = self._local()
-        lines = [f"m{prefix}{k} = fma(z{k}, exp({c[rate]} * {span}), q{k})" for k, rate in enumerate(split.rates)]
+        lines = [f"m{prefix}{k} = fma(z{k}, exp2(l{k} * {span}), q{k})" for k in range(len(split.rates))]
         for i, s in enumerate(split.states):
             terms = [(c[node], f"m{prefix}{k}") for (row, k), node in split.V.items() if row == i]
             lines.append(f"{prefix}{s} = {_sum(terms)}")
@@ -98,4 +105,4 @@ class Modes:
         before = [
             line for k, s in enumerate(split.states) for line in (f"z{k} = {at('D2', s)}", f"q{k} = {at('D3', s)}")
         ]
-        return before, self._moved(split, "(theta * h)", "y")
+        return before + self._halvings(split), self._moved(split, "(theta * h)", "y")

@@ -23,6 +23,10 @@ _SQRT_HALF_BITS = 0x3FE6A09E667F3BCD
 _EXPONENT_MASK = -4503599627370496  # 0xFFF0000000000000 as int64
 _TINY = 2.2250738585072014e-308
 _TWO54 = 18014398509481984.0
+_ONE_BITS = 0x3FF0000000000000
+# log2(1 + f)/f and 2^t, for rough_power
+_ROUGH_LOG = (1.4417606501014275, -0.7249041477260467, 0.5175093846016106, -0.32962983214214664)
+_ROUGH_EXP = (0.9999280735724706, 0.6932609846920404, 0.2426111223509835, 0.055171672325748815)
 
 
 @forced
@@ -110,17 +114,84 @@ def relative_decay(x: float) -> float:
 
 
 @forced
+def exp2(x: float) -> float:
+    """2^x by a short chain of dependent operations; 2^-1021 where it is less, inf from about 2^1023.5 on."""
+    x = 1024.0 if x > 1024.0 else x
+    x = -1021.0 if x < -1021.0 else x
+    shifted = x + _SHIFT
+    t = x - (shifted - _SHIFT)
+    return _exp2_of(t) * float_of((bits_of(shifted) << 52) + _ONE_BITS)
+
+
+@forced
+def _exp2_of(t: float) -> float:
+    """2^t for |t| <= 1/2: minimax polynomial, in pairs, pairs of pairs, ... (Estrin): little waits for little."""
+    t2 = t * t
+    t4 = t2 * t2
+    a0 = fma(0.6931471805599453, t, 1.0)
+    a1 = fma(0.055504108664820084, t, 0.2402265069591013)
+    a2 = fma(0.0013333558146774677, t, 0.009618129107594117)
+    a3 = fma(1.5252733493077632e-05, t, 0.00015403530457115094)
+    a4 = fma(1.01781995909232e-07, t, 1.321543528066115e-06)
+    a5 = fma(4.4347687153797186e-10, t, 7.0737835556173974e-09)
+    b1 = fma(a3, t2, a2)
+    b2 = fma(a5, t2, a4)
+    return fma(fma(b2, t4, b1), t4, fma(a1, t2, a0))
+
+
+@forced
 def power(x: float, y: float) -> float:
-    """x^y with the conventions of C's pow; error about |y log x| ulp."""
+    """x^y with the conventions of C's pow; error about |y log2 x| ulp; results below 2^-1021 are 0.
+
+    2^(y log2 |x|), what is special about x and y beside the chain of operations that leads there, not in it.
+    """
     magnitude = x if x >= 0.0 else -x
-    value = exp(y * log(magnitude))
+    small = magnitude < _TINY
+    bits = bits_of(magnitude * _TWO54 if small else magnitude)
+    offset = bits - _SQRT_HALF_BITS
+    e = float_of((offset >> 52) + _SHIFT_BITS) - _SHIFT
+    e = e - 54.0 if small else e
+    f = float_of(bits - (offset & _EXPONENT_MASK)) - 1.0
+    s = f / (2.0 + f)
+    z = s * s
+    w = z * z
+    a0 = fma(0.9617966939259899, z, 2.8853900817779268)
+    a1 = fma(0.4121985858538786, z, 0.577078016345458)
+    a2 = fma(0.262334418026275, z, 0.32059853362653373)
+    a3 = fma(0.21367532621595936, z, 0.22091143152795922)
+    g = 1e25 if y > 1e25 else (-1e25 if y < -1e25 else y)  # infinity times 0 would be no number
+    v = fma(g * s, fma(fma(a3, w, a2), w * w, fma(a1, w, a0)), g * e)
+    v = v if magnitude < np.inf else y * magnitude
+    v = y * -np.inf if magnitude == 0.0 else v
+    shifted = v + _SHIFT
+    t = v - (shifted - _SHIFT)
     half = 0.5 * y  # `and`, `or` would be branches, and loops that use the function would not vectorise
     odd = (half != np.floor(half)) & (y > -9007199254740992.0) & (y < 9007199254740992.0)
-    signed = -value if odd else value
-    negative = signed if y == np.floor(y) else np.nan
-    value = negative if x < 0.0 else value
-    value = x + y if (x != x) | (y != y) else value
+    sign = -1.0 if odd else 1.0
+    sign = sign if y == np.floor(y) else np.nan
+    sign = sign if x < 0.0 else 1.0
+    scale = float_of((bits_of(shifted) << 52) + _ONE_BITS) * sign
+    value = _exp2_of(t) * scale
+    value = 0.0 * sign if v < -1021.0 else value
+    value = np.inf * sign if v >= 1023.5 else value
     return 1.0 if (y == 0.0) | (x == 1.0) else value
+
+
+@forced
+def rough_power(x: float, y: float) -> float:
+    """x^y to about 1e-4, for normal x > 0 and |y| <= 1: for lengths of steps, which need no more."""
+    bits = bits_of(x)
+    offset = bits - _SQRT_HALF_BITS
+    e = float_of((offset >> 52) + _SHIFT_BITS) - _SHIFT
+    f = float_of(bits - (offset & _EXPONENT_MASK)) - 1.0
+    f2 = f * f
+    low = fma(_ROUGH_LOG[1], f, _ROUGH_LOG[0])
+    high = fma(_ROUGH_LOG[3], f, _ROUGH_LOG[2])
+    v = y * fma(f, fma(high, f2, low), e)
+    shifted = v + _SHIFT
+    t = v - (shifted - _SHIFT)
+    value = fma(fma(_ROUGH_EXP[3], t, _ROUGH_EXP[2]), t * t, fma(_ROUGH_EXP[1], t, _ROUGH_EXP[0]))
+    return value * float_of((bits_of(shifted) << 52) + _ONE_BITS)
 
 
 @inlined

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pkpd.kernels.elementary import exp, log
+from pkpd.kernels.elementary import rough_power
 from pkpd.kernels.intrinsics import inlined, wide
 
 F64 = NDArray[np.float64]
@@ -58,14 +58,14 @@ def greatest(a: float, b: float) -> float:
 
 
 @inlined
-def control(W: F64, grow: float, damp: float) -> None:
-    """PI step control for all lanes: h <- h clip(0.9 err^-grow err_old^damp, 0.2, 5); no growth after a rejection."""
+def control(W: F64, grow: float, damp: float, safety: float) -> None:
+    """PI step control for all lanes: h clip(safety err^-grow err_old^damp, 0.2, 5), no growth after a rejection."""
     wide()
     for lane in range(8):
         err = W[ERR * 8 + lane]
         accepted = err <= 1.0
         bounded = err if err > 1e-10 else (1e-10 if err == err else 1e10)
-        factor = 0.9 * exp(damp * log(W[ERR_OLD * 8 + lane]) - grow * log(bounded))
+        factor = safety * rough_power(W[ERR_OLD * 8 + lane], damp) * rough_power(bounded, -grow)
         factor = 5.0 if factor > 5.0 else factor
         factor = factor if factor > 0.2 else 0.2
         rejected = 0.9 if factor > 0.9 else factor
