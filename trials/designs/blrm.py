@@ -74,7 +74,7 @@ class Posterior:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Grid:
-    """Nodes of log alpha (A, B: it may depend on beta), beta (B,), their weights (A, B) and the step of log alpha."""
+    """Nodes of log alpha and beta, both (A, B), the prior's density at them, and the step of log alpha."""
 
     log_alpha: Floats
     beta: Floats
@@ -83,13 +83,13 @@ class _Grid:
 
 
 def _grid(model: Model) -> _Grid:
-    """The prior on its standardised coordinates, as a density in the first and a weight in the second."""
+    """Equally spaced nodes of both coordinates over REACH prior standard deviations."""
     first, second = (np.linspace(-REACH, REACH, count) for count in model.grid)
-    spread = model.sd[0] * np.sqrt(1 - model.correlation**2)
-    log_alpha = model.mean[0] + spread * first[:, None] + model.sd[0] * model.correlation * second
-    density = exp_array(-0.5 * first[:, None] ** 2 - 0.5 * second**2)
-    beta = exp_array(model.mean[1] + model.sd[1] * second)
-    return _Grid(log_alpha=log_alpha, beta=beta, density=density, step=float(spread * (first[1] - first[0])))
+    z, y = np.meshgrid(first, second, indexing="ij")
+    rho = model.correlation
+    density = exp_array(-0.5 * (z**2 - 2 * rho * z * y + y**2) / (1 - rho**2))
+    log_alpha, beta = model.mean[0] + model.sd[0] * z, exp_array(model.mean[1] + model.sd[1] * y)
+    return _Grid(log_alpha=log_alpha, beta=beta, density=density, step=float(model.sd[0] * (first[1] - first[0])))
 
 
 def _x(model: Model) -> Floats:
@@ -152,7 +152,7 @@ def _distribution(model: Model, grid: _Grid, mass: Floats) -> Callable[[Floats],
     tables, x = _cumulative(mass), _x(model)
 
     def below(border: Floats) -> Floats:
-        return np.array([_at(grid, tables, b - grid.beta * at).sum() for b, at in zip(border, x, strict=True)])
+        return np.array([_at(grid, tables, b - grid.beta[0] * at).sum() for b, at in zip(border, x, strict=True)])
 
     return below
 
