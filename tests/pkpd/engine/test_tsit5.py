@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numba import njit
 
 from pkpd.engine import tsit5
 from pkpd.engine.build import of_dynamics
@@ -79,52 +78,11 @@ def _oscillator():
     )
 
 
-def _fixed_steps(function):
-    """A driver of the compiled model's own step function with constant h: state at the end, and inside the last step."""
-    module = function.__globals__
-    step, commit, restart, prepare, initial = (module[k] for k in ("step", "commit", "restart", "prepare", "initial"))
-    dense_outputs, outputs_now, size, rates = (module[k] for k in ("dense_outputs", "outputs_now", "ROWS", "R"))
+def test_measured_orders_are_five_and_four(measured_orders):
+    def slope(_, u):
+        return [u[1] * (1 + u[0] * u[0] / 8), -u[0]]
 
-    @njit(error_model="numpy")
-    def run(h, count, end, inside):
-        W = np.ones(size * 8)
-        prepare(np.array([0.5]), W, 0)
-        initial(W, 0)
-        W[rates * 8 : (rates + 2) * 8] = 0.0
-        W[0], W[40] = 0.0, 1.0
-        restart(W, 1e-6, 1e-8)
-        for i in range(count):
-            W[0], W[8] = i * h, h
-            step(W, 1e-6, 1e-8)
-            if i == count - 1:
-                dense_outputs(W, 0, 0.37, inside)
-            W[32] = 1.0
-            commit(W)
-        outputs_now(W, 0, end)
-
-    return run
-
-
-def _reference(t):
-    from scipy.integrate import solve_ivp
-
-    found = solve_ivp(
-        lambda _, u: [u[1] * (1 + u[0] * u[0] / 8), -u[0]], (0, t), [1.0, 0.5], method="DOP853", rtol=3e-14, atol=1e-15
-    )
-    return found.y[:, -1]
-
-
-def test_measured_orders_are_five_and_four():
-    run = _fixed_steps(solver(_oscillator().source))
-    counts, at = np.array([16, 32, 64]), 2.0
-    ends, insides = [], []
-    for count in counts:
-        h, end, inside = at / count, np.empty(2), np.empty(2)
-        run(h, int(count), end, inside)
-        ends.append(np.linalg.norm(end - _reference(at)))
-        insides.append(np.linalg.norm(inside - _reference(at - h + 0.37 * h)))
-    slopes = np.log2(np.array(ends[:-1]) / np.array(ends[1:]))
-    assert abs(slopes[-1] - 5.0) < 0.1
-    # at a fixed fraction of the last step the interpolant adds a local error ~ h^5 to the global one
-    inner = np.log2(np.array(insides[:-1]) / np.array(insides[1:]))
-    assert inner[-1] > 4.4
+    module = solver(_oscillator().source).__globals__
+    end, inside = measured_orders(module, np.array([0.5]), slope, [1.0, 0.5], coarse=32)
+    assert abs(end - 5.0) < 0.1
+    assert abs(inside - 4.0) < 0.1
