@@ -76,10 +76,12 @@ def _text(file: Path) -> tuple[str, dict[str, Any]]:
     node = text.read(file)
     said = node.get("vtrial") if isinstance(node, Mapping) else None
     kind = str(said).partition("/")[0]
-    readers: dict[str, Callable[[Path], dict[str, Any]]] = {"model": _model, "protocol": _protocol, "sbc": _study}
+    readers: dict[str, Callable[[Path], dict[str, Any]]] = {
+        "model": _model, "protocol": _protocol, "sbc": _study, "design": _design,
+    }  # fmt: skip
     if kind not in readers:
         problem = "is missing: which kind of text is this?" if said is None else "must be a kind of text we know"
-        remedy = "the first line reads 'vtrial: model/1', 'vtrial: protocol/1' or 'vtrial: sbc/1'"
+        remedy = "the first line reads 'vtrial: model/1', 'vtrial: protocol/1', 'vtrial: design/1' or 'vtrial: sbc/1'"
         raise InputError(
             problem, file=file, field="vtrial", value=said, where=getattr(said, "where", None), remedy=remedy
         )
@@ -121,6 +123,14 @@ def _study(file: Path) -> dict[str, Any]:
     return {"name": design.name, "subjects": subjects, "fits": design.fits, "ranks among": f"{design.kept} draws"}
 
 
+def _design(file: Path) -> dict[str, Any]:
+    from trials.designs.text import Design
+
+    design = Design.read(file)
+    looks = ", ".join(f"{t:.4g}" for t in design.looks)
+    return {"name": design.name, "endpoint": design.endpoint.kind, "looks at information": looks}
+
+
 def _data(file: Path) -> tuple[str, dict[str, Any]]:
     from pkpd.model.records import Records
 
@@ -129,14 +139,16 @@ def _data(file: Path) -> tuple[str, dict[str, Any]]:
 
 
 def schema(kind: str) -> int:
-    """Print the JSON Schema of `model`, `protocol` or `sbc`."""
+    """Print the JSON Schema of `model`, `protocol`, `design` or `sbc`."""
     from pkpd.bayes import sbc_design
     from pkpd.model import spec
     from trials import protocol
+    from trials.designs import text as design
 
     schemas: dict[str, Callable[[], Any]] = {
         "model": spec.json_schema,
         "protocol": protocol.json_schema,
+        "design": design.json_schema,
         "sbc": sbc_design.json_schema,
     }
     say.result(json.dumps(schemas[kind](), indent=2))

@@ -81,9 +81,11 @@ def _spender(rule: tuple[str, float], cumulative: tuple[float, ...], looks: int,
         return
     values, where = np.array(cumulative), f"{field}.cumulative"
     if len(values) != looks:
-        raise InputError(f"needs {looks} values, one a look", field=where, value=list(cumulative))
+        remedy = "error spent up to each look"
+        raise InputError(f"needs {looks} values, one a look", field=where, value=list(cumulative), remedy=remedy)
     if values[0] < 0 or np.any(np.diff(values) < 0):
-        raise InputError("is cumulative: it must not fall", field=where, value=list(cumulative))
+        remedy = "write what is spent up to each look, not at it"
+        raise InputError("is cumulative: it must not fall", field=where, value=list(cumulative), remedy=remedy)
     if abs(values[-1] - error) > 1e-9:
         problem = f"must end at {error:g}, all that may be spent"
         raise InputError(problem, field=where, value=list(cumulative), remedy="change the last value")

@@ -84,7 +84,7 @@ class FisherPlan:
             raise InputError("must lie between alpha and 1", field="futility", value=list(self.futility))
         if (self.method == "given") != (len(self.critical) == looks - 1 and looks > 1):
             problem = f"needs {looks - 1} values with method given, none else"
-            raise InputError(problem, field="critical", value=list(self.critical))
+            raise InputError(problem, field="critical", value=list(self.critical), remedy="critical products c_k")
 
     @property
     def weights(self) -> Floats:

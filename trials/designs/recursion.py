@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 Regions = Sequence[tuple[float, float]]
 
 REACH = 8.3  # standard deviations of the statistic that are looked at: 1e-16 beyond
+DENSE = 400_000  # pairs of nodes: with more, looks are so close that most pairs are out of reach
 PANEL = 3.0  # widths of the narrowest normal density of the integrand that one panel covers
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _SCALE = 1 / np.sqrt(2 * np.pi)
@@ -129,9 +130,21 @@ def advance(
     middle = drift * np.sqrt(information)
     nodes = [_panels(max(low, middle - REACH), min(high, middle + REACH), finest) for low, high in regions]
     z, weight = (np.concatenate(part) for part in zip(*nodes, strict=True))
-    distance = (z[:, None] - mean) * (1 / sd)
-    density = np.exp(-0.5 * distance * distance) @ front.mass
-    return Front(information=information, z=z, mass=weight * density * (_SCALE / sd))
+    return Front(information=information, z=z, mass=weight * _density(z, mean, sd, front.mass))
+
+
+def _density(z: Floats, mean: Floats, sd: float, mass: Floats) -> Floats:
+    """sum_j mass_j N(z; mean_j, sd^2) at ascending z; for a narrow sd only the nodes within reach of each panel."""
+    if z.size * mean.size <= DENSE:
+        distance = (z[:, None] - mean) * (1 / sd)
+        return np.asarray(np.exp(-0.5 * distance * distance) @ mass * (_SCALE / sd))
+    out, block = np.empty(z.size), 4 * _NODES.size
+    for first in range(0, z.size, block):
+        here = z[first : first + block]
+        near = slice(*np.searchsorted(mean, (here[0] - REACH * sd, here[-1] + REACH * sd)))
+        distance = (here[:, None] - mean[near]) * (1 / sd)
+        out[first : first + block] = np.exp(-0.5 * distance * distance) @ mass[near]
+    return np.asarray(out * (_SCALE / sd))
 
 
 def _panels(low: float, high: float, finest: float) -> tuple[Floats, Floats]:

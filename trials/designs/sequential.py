@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from pkpd.ground.errors import InputError
 from trials.designs import spending
 from trials.designs.recursion import START, Front, advance, between, outside, quantile, tail
 from trials.designs.roots import root
@@ -116,7 +117,18 @@ def boundaries(plan: Plan) -> Boundaries:
     """
     from trials.designs.checks import checked
 
-    return _solved(checked(plan))
+    checked(plan)
+    try:
+        found = _solved(plan)
+    except ValueError as error:  # no root: the rules contradict each other
+        raise InputError(f"has no solution ({error})", field="futility" if plan.futility else "efficacy",
+                         remedy="looser futility bounds, or fewer looks") from None  # fmt: skip
+    for look in range(len(plan.information) - 1):
+        if not found.regions(look):
+            value = [round(float(z), 4) for z in (found.lower[look], found.upper[look])]
+            raise InputError(f"meets the critical value at look {look + 1}: nobody would go on", field="futility",
+                             value=value, remedy="a lower futility bound, or end the trial there")  # fmt: skip
+    return found
 
 
 @functools.lru_cache(maxsize=256)

@@ -34,11 +34,16 @@ class Hazard:
 
     def __post_init__(self) -> None:
         if not self.starts or len(self.starts) != len(self.rates) or self.starts[0] != 0:
-            raise InputError("needs one rate for each start, the first start 0", field="hazard", value=self.starts)
+            remedy = "write {starts: [0, 6], rates: [0.1, 0.05]}"
+            raise InputError(
+                "needs one rate for each start, the first start 0", field="hazard", value=self.starts, remedy=remedy
+            )
         if any(b <= a for a, b in zip(self.starts, self.starts[1:])):
-            raise InputError("must increase", field="hazard.starts", value=list(self.starts))
+            raise InputError("must increase", field="hazard.starts", value=list(self.starts), remedy="in order of time")
         if min(self.rates) < 0 or not all(math.isfinite(rate) for rate in self.rates):
-            raise InputError("must be finite and >= 0", field="hazard.rates", value=list(self.rates))
+            raise InputError(
+                "must be finite and >= 0", field="hazard.rates", value=list(self.rates), remedy="per unit time"
+            )
 
     @classmethod
     def constant(cls, rate: float) -> Hazard:
@@ -87,7 +92,7 @@ class Accrual:
             raise InputError("needs one intensity between every two times, the first time 0", field="accrual.times",
                              value=list(self.times))  # fmt: skip
         if any(b <= a for a, b in zip(self.times, self.times[1:])):
-            raise InputError("must increase", field="accrual.times", value=list(self.times))
+            raise InputError("must increase", field="accrual.times", value=list(self.times), remedy="in order of time")
         if min(self.intensities) < 0 or not sum(self.intensities) > 0:
             raise InputError("must be >= 0 and not all 0", field="accrual.intensities", value=list(self.intensities))
 

@@ -1,0 +1,155 @@
+"""A design text simulated under each of its truths: operating characteristics with Monte Carlo standard errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trials.designs import sizes, text_checks
+from trials.designs.adaptive import Combination, Reestimation, simulated_reestimation
+from trials.designs.designed import fisher_plan, survival_of, times_of
+from trials.designs.selection import (
+    Choice,
+    Chosen,
+    simulated_arms_means,
+    simulated_arms_rates,
+    simulated_enrichment,
+)
+from trials.designs.sequential import Boundaries, boundaries
+from trials.designs.sequential_size import sequential_size
+from trials.designs.simulate import Simulated, simulated_means, simulated_rates
+from trials.designs.simulate_survival import simulated_survival
+from trials.operating import Estimate
+
+if TYPE_CHECKING:
+    from trials.designs.text import Design, Truth
+
+__all__ = ["simulated"]
+
+
+def simulated(design: Design, replicates: int | None = None) -> list[dict[str, Any]]:
+    """One row a truth, as plain data. All truths and all designs of a seed meet the same subjects.
+
+    replicates: instead of the text's number. A text without `simulate` gives no rows.
+    """
+    if design.simulate is None:
+        return []
+    runs = replicates or design.simulate.replicates
+    chance = {"seed": design.simulate.seed, "replicates": runs}
+    return [
+        {"truth": name, **_row(design, _run(design, truth, chance))} for name, truth in design.simulate.truths.items()
+    ]
+
+
+def _run(design: Design, truth: Truth, chance: dict[str, Any]) -> Simulated | Chosen:
+    if design.reestimate is not None:
+        return _reestimation(design, truth, chance)
+    if design.select is not None:
+        return _selection(design, truth, chance)
+    if design.enrich is not None:
+        return _enrichment(design, truth, chance)
+    if design.endpoint.survival is not None:
+        return _survival(design, truth, chance)
+    return _two_arms(design, truth, chance)
+
+
+def _row(design: Design, found: Simulated | Chosen) -> dict[str, Any]:
+    out: dict[str, Any] = {"power": _plain(found.power)}
+    if isinstance(found, Simulated):
+        out["reject_by_look"] = [_plain(e) for e in found.reject_by_look]
+        if np.isfinite(found.time).any():
+            out |= {"duration": _plain(found.expected_time), "events": _plain(found.expected_events)}
+    else:
+        names = list(design.select.arms) if design.select is not None else ["subgroup", "everybody"]
+        out["success_by_look"] = [_plain(e) for e in found.success_by_stage]
+        out["reject"] = {name: _plain(e) for name, e in zip(names, found.reject_each)}
+        out["in_last_stage"] = {name: _plain(e) for name, e in zip(names, found.selected(found.stages - 1))}
+    return {**out, "stop_futile": _plain(found.futility), "subjects": _plain(found.expected_subjects)}
+
+
+def _plain(estimate: Estimate) -> dict[str, Any]:
+    return {"value": estimate.value, "mcse": estimate.mcse, "n": estimate.n}
+
+
+def _bounds(design: Design) -> Boundaries:
+    return boundaries(text_checks.plan_of(design))
+
+
+def _looks(design: Design, fixed: float) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Whole cumulative subjects at the looks."""
+    looks = sequential_size(text_checks.plan_of(design), fixed).looks
+    return np.array([sizes._up(float(n)) for n in looks], dtype=np.int64)
+
+
+def _two_arms(design: Design, truth: Truth, chance: dict[str, Any]) -> Simulated:
+    error, ratio, m, p = text_checks.error_of(design), text_checks.ratio_of(design), design.endpoint.means, None
+    if m is not None:
+        method = "t" if m.test == "t" else "normal"
+        size = sizes.means_size(error, effect=m.effect, sd=m.sd, margin=m.margin, ratio=ratio, method=method)
+        return simulated_means(
+            _bounds(design), _looks(design, size.total), effect=_or(truth.effect, m.effect), sd=_or(truth.sd, m.sd),
+            ratio=ratio, margin=m.margin, test=m.test, **chance,
+        )  # fmt: skip
+    p = design.endpoint.proportions
+    assert p is not None
+    size = sizes.proportions_size(
+        error, treated=p.treated, control=p.control, null=p.null, ratio=ratio, measure=p.measure
+    )
+    return simulated_rates(
+        _bounds(design), _looks(design, size.total), treated=_or(truth.treated, p.treated),
+        control=_or(truth.control, p.control), null=p.null, measure=p.measure, ratio=ratio, **chance,
+    )  # fmt: skip
+
+
+def _or(said: float | None, assumed: float) -> float:
+    return assumed if said is None else said
+
+
+def _survival(design: Design, truth: Truth, chance: dict[str, Any]) -> Simulated:
+    solved = survival_of(design)
+    events = np.array([sizes._up(float(d)) for d in solved.events.looks], dtype=np.int64)
+    times = times_of(design, hazard_ratio=truth.hazard_ratio, delay=truth.delay)
+    return simulated_survival(solved.events.bounds, events, times, subjects=solved.subjects.whole, **chance)
+
+
+def _reestimation(design: Design, truth: Truth, chance: dict[str, Any]) -> Simulated:
+    rule, m = design.reestimate, design.endpoint.means
+    assert rule is not None
+    assert m is not None
+    test = Combination(bounds=_bounds(design)) if rule.fisher is None else Combination(fisher=fisher_plan(design))
+    sd = _or(truth.sd, m.sd)
+    asked = Reestimation(
+        power=rule.conditional_power, least=rule.least, most=rule.most,
+        effect=None if rule.effect is None else (rule.effect - m.margin) / m.sd,
+    )  # fmt: skip
+    return simulated_reestimation(
+        test, asked, rule.subjects, effect=(_or(truth.effect, m.effect) - m.margin) / sd,
+        ratio=text_checks.ratio_of(design), statistic=m.test, **chance,
+    )  # fmt: skip
+
+
+def _selection(design: Design, truth: Truth, chance: dict[str, Any]) -> Chosen:
+    s, m, p = design.select, design.endpoint.means, design.endpoint.proportions
+    assert s is not None
+    choice = Choice(kind=s.choice, number=s.number, epsilon=s.epsilon, threshold=_or(s.threshold, -np.inf))
+    size = [[s.control or s.each, *([s.each] * len(s.arms))]] * len(design.looks)
+    values = [truth.arms.get(arm, assumed) for arm, assumed in s.arms.items()]
+    rules: dict[str, Any] = {"choice": choice, "intersection": s.intersection, "success": s.success}
+    if m is not None:
+        return simulated_arms_means(_bounds(design), size, effects=values, sd=_or(truth.sd, m.sd), **rules, **chance)
+    assert p is not None
+    control = _or(truth.control, p.control)
+    return simulated_arms_rates(_bounds(design), size, rates=values, control=control, **rules, **chance)
+
+
+def _enrichment(design: Design, truth: Truth, chance: dict[str, Any]) -> Chosen:
+    e, m = design.enrich, design.endpoint.means
+    assert e is not None
+    assert m is not None
+    own, rest = truth.effects or e.effects
+    choice = Choice(kind=e.choice, epsilon=e.epsilon, threshold=_or(e.threshold, -np.inf))
+    return simulated_enrichment(
+        _bounds(design), e.subjects, prevalence=e.prevalence, effects=(own, rest), sd=_or(truth.sd, m.sd),
+        choice=choice, intersection=e.intersection, success=e.success, ratio=text_checks.ratio_of(design), **chance,
+    )  # fmt: skip

@@ -1,0 +1,162 @@
+"""From the text of a design to the plans that are solved, and what a text may not combine."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from pkpd.ground.errors import InputError
+from trials.designs import sequential, survival
+from trials.designs.checks import checked
+from trials.designs.sequential import Plan
+from trials.designs.sizes import Error
+
+if TYPE_CHECKING:
+    from trials.designs import text
+    from trials.designs.text import Design
+
+__all__ = ["accrual_of", "error_of", "hazard_of", "inside", "plan_of", "ratio_of"]
+
+FIXED = ("equivalence", "one_proportion")
+
+
+def inside(design: Design) -> Design:
+    """The design itself, where nothing is wrong with it. Errors: InputError with the field."""
+    error_of(design)
+    _combinations(design)
+    plan_of(design)
+    if design.simulate is not None:
+        _truths(design)
+    return design
+
+
+def _combinations(design: Design) -> None:
+    kind, looks = design.endpoint.kind, len(design.looks)
+    adaptive = [name for name in ("reestimate", "select", "enrich") if getattr(design, name) is not None]
+    if len(adaptive) > 1:
+        problem = f"a design does one of {', '.join(adaptive)}"
+        raise InputError(problem, field=adaptive[1], remedy="keep one of them, or write two designs")
+    if kind in FIXED and (looks > 1 or adaptive):
+        raise InputError("has no interim looks here", field="looks", value=list(design.looks), remedy="remove looks")
+    if (design.efficacy is not None or design.futility is not None) and looks == 1:
+        field = "efficacy" if design.efficacy is not None else "futility"
+        raise InputError("needs looks", field=field, remedy="write looks: [0.5, 1]")
+    if design.efficacy is None and looks > 1 and (design.reestimate is None or design.reestimate.fisher is None):
+        remedy = "write {spending: lan_demets_obrien_fleming}, or {family: none} to reject only at the last look"
+        raise InputError("is missing: when may a look reject?", field="efficacy", remedy=remedy)
+    if adaptive and looks < 2:
+        raise InputError("needs looks", field=adaptive[0], remedy="write looks: [0.5, 1]")
+    if adaptive and design.error.sides == "2":
+        raise InputError("must be one-sided", field="error.sides", value=2, remedy="write sides: 1 and half of alpha")
+    if design.reestimate is not None and kind != "means":
+        raise InputError("is for means", field="reestimate", remedy="write endpoint: {means: ...}")
+    if design.select is not None and kind not in ("means", "proportions"):
+        raise InputError("is for means or proportions", field="select", remedy="write endpoint: {means: ...}")
+    if design.enrich is not None and kind != "means":
+        raise InputError("is for means", field="enrich", remedy="write endpoint: {means: ...}")
+    if design.reestimate is not None:
+        _stages(design.reestimate, looks)
+    if design.enrich is not None and len(design.enrich.subjects) != looks:
+        value = list(design.enrich.subjects)
+        raise InputError(f"needs {looks} numbers, one a stage", field="enrich.subjects", value=value,
+                         remedy="as many as there are looks")  # fmt: skip
+
+
+def _stages(rule: text.Reestimate, looks: int) -> None:
+    for name in ("subjects", "least", "most"):
+        values = getattr(rule, name)
+        if len(values) != looks:
+            raise InputError(f"needs {looks} numbers, one a stage", field=f"reestimate.{name}", value=list(values),
+                             remedy="as many as there are looks")  # fmt: skip
+    if any(b <= a for a, b in zip((0.0, *rule.subjects), rule.subjects)):
+        raise InputError("must increase", field="reestimate.subjects", value=list(rule.subjects),
+                         remedy="cumulative numbers, for example [40, 80, 120]")  # fmt: skip
+    if any(not 0 < a <= b for a, b in zip(rule.least, rule.most)):
+        raise InputError("must be > 0 and not above most", field="reestimate.least", value=list(rule.least),
+                         remedy="subjects of each stage, for example [40, 40, 40]")  # fmt: skip
+
+
+TRUTHS = {
+    "means": ("effect", "sd"),
+    "proportions": ("treated", "control"),
+    "survival": ("hazard_ratio", "delay"),
+}
+
+
+def _truths(design: Design) -> None:
+    """A truth may only speak of what the design has."""
+    assert design.simulate is not None
+    kind = design.endpoint.kind
+    if kind not in TRUTHS:
+        raise InputError("is not simulated", field="endpoint", value=kind, remedy="remove simulate")
+    m, s = design.endpoint.means, design.endpoint.survival
+    if m is not None and m.groups == "1":
+        raise InputError("is not simulated with one group", field="means.groups", value=1, remedy="remove simulate")
+    if s is not None and any(lost is not None and len(lost.rates) > 1 for lost in (s.dropout, s.dropout_treated)):
+        raise InputError("must have one rate in a simulation", field="dropout", remedy="write {share: 0.05, by: 12}")
+    known = {*TRUTHS[kind]}
+    if design.select is not None:
+        known = {"arms", "sd"} if kind == "means" else {"arms", "control"}
+    if design.enrich is not None:
+        known = {"effects", "sd"}
+    for name, truth in design.simulate.truths.items():
+        said = [f.name for f in fields(truth) if getattr(truth, f.name) not in (None, (), {}, 0.0)]
+        for part in said:
+            if part not in known:
+                problem = "says nothing here"
+                remedy = f"use {', '.join(sorted(known))}"
+                raise InputError(problem, field=f"simulate.truths.{name}.{part}", remedy=remedy)
+        for arm in truth.arms:
+            if design.select is not None and arm not in design.select.arms:
+                remedy = f"the arms are {', '.join(design.select.arms)}"
+                raise InputError("is no arm", field=f"simulate.truths.{name}.arms.{arm}", value=arm, remedy=remedy)
+        if truth.effects and len(truth.effects) != 2:
+            raise InputError("needs two effects", field=f"simulate.truths.{name}.effects", value=list(truth.effects),
+                             remedy="in the subgroup and in the rest")  # fmt: skip
+
+
+def error_of(design: Design) -> Error:
+    return Error(alpha=design.error.alpha, sides=int(design.error.sides), power=design.error.power)
+
+
+def ratio_of(design: Design) -> float:
+    return design.allocation.treated / design.allocation.control
+
+
+def plan_of(design: Design) -> Plan:
+    """The group-sequential plan, checked; one look without a rule is a fixed design."""
+    efficacy, futility = design.efficacy, design.futility
+    fixed = sequential.Efficacy(family="none")
+    return checked(Plan(
+        information=design.looks, alpha=design.error.alpha, sides=int(design.error.sides), power=design.error.power,
+        efficacy=fixed if efficacy is None else sequential.Efficacy(**_values(efficacy)),
+        futility=None if futility is None else sequential.Futility(**_values(futility)),
+    ))  # fmt: skip
+
+
+def _values(noun: Any) -> dict[str, Any]:
+    return {f.name: getattr(noun, f.name) for f in fields(noun)}
+
+
+def hazard_of(rates: text.Rates | None, field: str) -> survival.Hazard:
+    """The hazard a text means; none is 0."""
+    if rates is None:
+        return survival.NONE
+    try:
+        if rates.median is not None:
+            return survival.Hazard.median(rates.median)
+        if rates.rate is not None:
+            return survival.Hazard.constant(rates.rate)
+        if rates.share is not None:
+            return survival.Hazard.share(rates.share, rates.by or math.nan)
+        return survival.Hazard(starts=rates.starts, rates=rates.rates)
+    except InputError as error:
+        raise InputError(error.problem, field=field, value=error.value, remedy=error.remedy) from None
+
+
+def accrual_of(entry: text.Entry) -> survival.Accrual:
+    if entry.duration is not None:
+        return survival.Accrual.uniform(entry.duration)
+    intensities = entry.intensities or (1.0,) * (len(entry.times) - 1)
+    return survival.Accrual(times=entry.times, intensities=intensities)
