@@ -105,9 +105,10 @@ def _parts(prior: Prior, outcomes: Ints, null: Floats) -> _Parts:
     weights = {
         "total": likelihood, "above": likelihood * _share_above(rate, null), "moment": likelihood * rate,
     }  # fmt: skip
-    both = {name: (_summed(mass, w), (alone * w).sum(axis=1)[:, None]) for name, w in weights.items()}
+    shared = {name: _summed(mass, w) if prior.exchange > 0 else np.zeros((len(w), 1)) for name, w in weights.items()}
+    both = {name: (shared[name], (alone * w).sum(axis=1)[:, None]) for name, w in weights.items()}
     mixed = {name: prior.exchange * one + (1 - prior.exchange) * other for name, (one, other) in both.items()}
-    return _Parts(**mixed, shared=prior.exchange * both["total"][0])
+    return _Parts(**mixed, shared=prior.exchange * shared["total"])
 
 
 def _share_above(rate: Floats, null: Floats) -> Floats:

@@ -10,7 +10,7 @@ from trials.designs.basket import Prior
 HISTORY = [23, 12, 19, 9, 39, 6, 9, 10], [107, 44, 51, 39, 139, 20, 78, 35]
 
 
-def alone(r, n, null, mean, sd):
+def alone(r, n, null, *, mean, sd):
     """One basket by a fine trapezoid over its log odds: mean and probability above the null."""
     theta = np.linspace(mean - 9 * sd, mean + 9 * sd, 200001)
     log = r * theta - n * np.logaddexp(0, theta) - 0.5 * ((theta - mean) / sd) ** 2
@@ -21,7 +21,7 @@ def alone(r, n, null, mean, sd):
 
 def test_without_exchange_baskets_are_separate():
     found = basket.analyse(Prior(exchange=0.0, nex_mean=-1.0, nex_sd=1.5), [[8, 2, 0]], [20, 20, 12], [0.2, 0.2, 0.3])
-    expected = np.array([alone(r, n, null, -1.0, 1.5) for r, n, null in ((8, 20, 0.2), (2, 20, 0.2), (0, 12, 0.3))])
+    expected = np.array([alone(r, n, null, mean=-1.0, sd=1.5) for r, n, null in ((8, 20, 0.2), (2, 20, 0.2), (0, 12, 0.3))])
     np.testing.assert_allclose(found.mean[0], expected[:, 0], atol=2e-5)
     np.testing.assert_allclose(found.above[0], expected[:, 1], atol=2e-4)
     assert (found.exchangeable == 0).all()
