@@ -167,7 +167,7 @@ def ode_solved(X, base, place, offsets, time, given, state, slot, length, rate, 
                     h = W[72 + lane]
                     set_step(W, lane, h if h < np.inf else W[48 + lane] - W[lane])
         ode_step(W, rtol, atol)
-        control(W, 0.14, 0.08)
+        control(W, 0.14, 0.08, 0.9)
         for lane in range(8):
             if I[lane] >= 0 and W[32 + lane] == 1.0:
                 used = ode_keep(W, I, lane, -1, W[8 + lane], rec, tag, used)
