@@ -17,7 +17,21 @@ from reports.cli import main
 from reports.desk import doctor, guard, say
 from reports.desk.trial import demo_protocol
 
-COMMANDS = ("demo", "run", "check", "plan", "fit", "simulate", "twin", "report", "verify", "schema", "models", "doctor")
+COMMANDS = (
+    "demo",
+    "run",
+    "check",
+    "plan",
+    "design",
+    "fit",
+    "simulate",
+    "twin",
+    "report",
+    "verify",
+    "schema",
+    "models",
+    "doctor",
+)
 
 
 def _spent() -> float:

@@ -123,6 +123,9 @@ def boundaries(plan: Plan) -> Boundaries:
     except ValueError as error:  # no root: the rules contradict each other
         raise InputError(f"has no solution ({error})", field="futility" if plan.futility else "efficacy",
                          remedy="looser futility bounds, or fewer looks") from None  # fmt: skip
+    if found.alpha_spent[-1] > plan.alpha * (1 + 1e-6):
+        raise InputError(f"spends {found.alpha_spent[-1]:.4g}, more than alpha {plan.alpha:g}", field="efficacy",
+                         remedy="a higher early bound, or a larger alpha")  # fmt: skip
     for look in range(len(plan.information) - 1):
         if not found.regions(look):
             value = [round(float(z), 4) for z in (found.lower[look], found.upper[look])]

@@ -76,10 +76,10 @@ def _bounds(design: Design) -> Boundaries:
     return boundaries(text_checks.plan_of(design))
 
 
-def _looks(design: Design, fixed: float) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Whole cumulative subjects at the looks."""
+def _looks(design: Design, fixed: float) -> list[int]:
+    """Whole cumulative subjects at the looks, each group rounded up."""
     looks = sequential_size(text_checks.plan_of(design), fixed).looks
-    return np.array([sizes._up(float(n)) for n in looks], dtype=np.int64)
+    return [sizes.split(float(n), text_checks.ratio_of(design)).whole for n in looks]
 
 
 def _two_arms(design: Design, truth: Truth, chance: dict[str, Any]) -> Simulated:

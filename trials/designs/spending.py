@@ -57,5 +57,7 @@ def spent(name: str, fraction: ArrayLike, error: float, *, shape: float = 0.0, s
         raise InputError("is no spending function", field="spending", value=name, remedy=f"use {', '.join(FUNCTIONS)}")
     if name == "kim_demets" and not shape > 0:
         raise InputError("must be > 0", field="shape", value=shape, remedy="0.5 spends early, 3 late")
+    if name == "hwang_shih_decani" and not abs(shape) <= 40:
+        raise InputError("must lie between -40 and 40", field="shape", value=shape, remedy="-4 spends late, 1 early")
     t = np.minimum(np.asarray(fraction, dtype=np.float64), 1.0)
     return np.where(t >= 1, error, FUNCTIONS[name](t, error, shape, sides))

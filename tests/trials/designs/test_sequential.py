@@ -152,6 +152,7 @@ def test_fisher_given_values_leave_the_rest_for_the_end() -> None:
         (Plan(information=(0.5, 1.0), efficacy=OBF, futility=Futility(z=(0.0,), spending="lan_demets_pocock")), "futility"),
         (Plan(information=(0.5, 1.0), efficacy=OBF, futility=Futility(z=(4.0,))), "futility"),
         (Plan(information=(0.5, 1.0), efficacy=OBF, alpha=0.7), "alpha"),
+        (Plan(information=(0.5, 1.0), efficacy=Efficacy(family="haybittle_peto"), alpha=0.001), "efficacy"),
         (Plan(information=(0.5, 1.0), efficacy=OBF, power=0.02), "power"),
         (Plan(information=(0.5, 1.0), efficacy=Efficacy(spending="given", cumulative=(0.01, 0.03))), "efficacy.cumulative"),
     ],
