@@ -149,11 +149,16 @@ def _made(fit: Fit, records: Records, chance: tuple[int, int], more: tuple[int, 
     found = Checks(
         rows=rows, subjects=_subjects(records, around, loo), check=vpc(posterior, records, seed=seed, studies=studies),
         p_values=p_values(model, records, studies),
-        npde={**{n: normality(_values(p, "npde")) for n, p in parts.items()}, "all": normality(around.npde)},
+        npde={**{n: _normality(around, p.index) for n, p in parts.items()}, "all": _normality(around, rows.index)},
         epsilon={n: 1.0 - float(np.nanstd(_values(p, "iwres"), ddof=1)) for n, p in parts.items()},
         loo=loo, remarks=lost,
     )  # fmt: skip
     return replace(found, remarks=(*lost, *_remarks(found)))
+
+
+def _normality(around: Residuals, rows: pd.Index) -> dict[str, float]:
+    at = rows.to_numpy()
+    return normality(around.npde[at], around.reference[:, at])
 
 
 def _shown(p: float) -> str:

@@ -93,7 +93,10 @@ def _residuals(found: Checks) -> Table:
         caption="NPDE against the standard normal.",
         columns=columns("Output", "n", "Mean|± 95 % of chance", "SD|± 95 % of chance", "p, mean", "p, sd", "p, shape"),
         rows=tuple(rows[:-1] if len(rows) == 2 else rows),
-        notes=("Shape: Kolmogorov-Smirnov. The data were used for the fit: NPDE lean a little towards a good fit.",),
+        notes=(
+            "p: among simulated studies; shape by Kolmogorov's distance. The data were used for the fit: NPDE lean a "
+            "little towards a good fit.",
+        ),
     )
 
 
