@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pkpd.model.spec import Model
     from trials.protocol import Dropout, Protocol
     from trials.record import RunRecord
+    from trials.robustness import Robustness
 
 _HOURS = 24.0
 _RISK_LIMIT = re.compile(r"\.upper\s*<=?\s*([0-9]*\.?[0-9]+)")
@@ -54,7 +55,7 @@ def study(record: "RunRecord") -> Study:
         outcomes=_outcomes(protocol, record.outcomes), analyses=record.analyses, curves=_bands(record.curves, model),
         provenance=_provenance(record), command=record.manifest.command, fit=fit, median=_median(record),
         sensitivities=_sensitivities(record), failed_blocks=len(record.manifest.failed), status_advice=_advice(),
-        decisions=_decisions(record), truth=_truth(record, primary),
+        decisions=_decisions(record), robustness=_robustness(record), truth=_truth(record, primary),
     )  # fmt: skip
     listed = _published(model.name)
     return replace(
@@ -378,6 +379,14 @@ def _decisions(record: "RunRecord") -> tuple[Decision, ...]:
         for name, rule in record.protocol.decide.items()
         if name in table.columns
     )
+
+
+def _robustness(record: "RunRecord") -> "Robustness | None":
+    """What the decision hangs on, None where there is nothing to compare."""
+    from trials.robustness import robustness
+
+    found = robustness(record)
+    return found if len(found.structures) > 1 or found.scaled else None
 
 
 def _responses(record: "RunRecord", made: Study) -> Mapping[str, ResponseCurve]:

@@ -15,6 +15,7 @@ from pydantic import ConfigDict
 
 from reports.figures.palette import Look
 from trials.operating import Estimate
+from trials.robustness import Robustness
 
 if TYPE_CHECKING:
     from pkpd.bayes.checks import Checks
@@ -233,6 +234,7 @@ class Study:
     status_advice: Mapping[int, str] = field(default_factory=dict)
     decisions: tuple[Decision, ...] = ()
     truth: pd.DataFrame | None = None  # potential outcomes: replicate x arm key, mean of the primary endpoint
+    robustness: Robustness | None = None
     published: tuple[Published, ...] = ()
     levels: Mapping[tuple[str, float], Level] = field(default_factory=dict)
     responses: Mapping[str, ResponseCurve] = field(default_factory=dict)  # by event key, and by output

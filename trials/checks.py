@@ -39,6 +39,7 @@ def inside(protocol: Protocol, node: Node) -> None:
         _population,
         _endpoints,
         checks_twin.prognosis,
+        _weights,
         _estimands,
         _analyses,
         _decisions,
@@ -203,6 +204,29 @@ def _options(analysis: Analysis, path: Path_, fault: Fault) -> None:
     for option in ignored:
         if option in given:
             fault(f"{analysis.method} does not use it", (*path, option), remedy=f"leave {option} out")
+
+
+def _weights(protocol: Protocol, fault: Fault) -> None:
+    """Weights of models: of all or none of those whose runs change nothing else, and they sum to 1."""
+    given: dict[Path_, float | None] = {("model", "weight"): protocol.model.weight}
+    for name, change in protocol.sensitivity.items():
+        if change.model is not None:
+            path: Path_ = ("sensitivity", name, "model", "weight")
+            other = change.adherence is not None or change.dropout is not None
+            if other and change.model.weight is not None:
+                fault("only a run that changes nothing else has a weight", path, remedy="leave it out")
+            if not other:
+                given[path] = change.model.weight
+    known = {path: weight for path, weight in given.items() if weight is not None}
+    if not known:
+        return
+    missing = next((path for path in given if path not in known), None)
+    if missing is not None:
+        fault("is missing: other models have one", missing, remedy="give every model a weight, or none")
+    total = sum(known.values())
+    if len(known) < 2 or abs(total - 1.0) > 1e-6:
+        fault("weights of the models must sum to 1", ("model", "weight"), value=f"{total:g}",
+              remedy="add sensitivity: {NAME: {model: {file: ..., weight: ...}}}, or change one")  # fmt: skip
 
 
 def _decisions(protocol: Protocol, fault: Fault) -> None:

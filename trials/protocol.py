@@ -82,13 +82,15 @@ class Fitted:
 class ModelChoice:
     """The model `file` beside the protocol, and where its parameters come from: None (`published`) or a fit.
 
-    draws: how many draws of the population parameters the run keeps.
+    draws: how many draws of the population parameters the run keeps; weight: of this model among those that
+    `sensitivity` names with weights (given, or by stacking); they sum to 1.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     file: str
     parameters: Annotated[Fitted | None, BeforeValidator(_published, json_schema_input_type=Fitted | str)] = None
     draws: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    weight: Share | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,10 +218,13 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFile:
-    """Another model text for a sensitivity run; parameters come from where the main model's do."""
+    """Another model text for a sensitivity run; parameters come from where the main model's do. weight: see
+    `ModelChoice`.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     file: str
+    weight: Share | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from reports.sections import effects, model, people, trust
+from reports.sections import effects, model, people, robust, trust
 from reports.study import Study
 from reports.tables import Section
 
@@ -19,6 +19,7 @@ ALL: tuple[tuple[Callable[[Study], Section], tuple[str, ...]], ...] = (
     (trust.benefit_risk_plane, ("primary", "terms")),
     (trust.operating, ("primary",)),
     (trust.sensitivity, ("primary", "average", "terms")),
+    (robust.decision, ("robustness",)),
     (trust.validation, ()),
     (trust.assumptions, ()),
     (trust.computation, ()),

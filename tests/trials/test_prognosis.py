@@ -198,7 +198,7 @@ def _none(model):
 
 
 def test_a_changed_table_lock_or_input_is_refused(locked, tmp_path) -> None:
-    path, (_, model, draws), _ = locked
+    path, (_, model, _), _ = locked
     text, lock = path.read_text(), json.loads(path.with_name("score.csv.lock.json").read_text())
 
     def put(table: str, body: object) -> Path:
