@@ -27,7 +27,7 @@ __all__ = ["Analysis", "Prior", "Trials", "analyse", "decide", "simulate"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
-SPAN, CELLS = 9.0, 361  # of the log odds: beyond +-9 rates are 0.0001 or 0.9999
+SPAN, CELLS = 9.0, 720  # of the log odds: beyond +-9 rates are 0.0001 or 0.9999
 CHUNK = 256
 
 
@@ -71,16 +71,20 @@ def _nodes(prior: Prior) -> tuple[Floats, Floats, Floats]:
     return grid_mu.ravel(), grid_tau.ravel(), log.ravel()
 
 
-def _cells(mean: ArrayLike, sd: ArrayLike) -> tuple[Floats, Floats]:
-    """Rates of the cells (C,) and their mass under Normal(mean, sd^2) (..., C); the outermost hold the tails."""
+def _cells(mean: ArrayLike, sd: ArrayLike, border: float) -> tuple[Floats, Floats]:
+    """Log odds at the middle of the cells (C,) and their mass under Normal(mean, sd^2) (..., C).
+
+    One edge lies on `border`, so that no cell straddles the null rate; the outermost cells hold the tails.
+    """
     from scipy.special import ndtr
 
-    edges = np.linspace(-SPAN, SPAN, CELLS + 1)
+    width = 2 * SPAN / CELLS
+    edges = border + width * np.arange(np.ceil((-SPAN - border) / width), np.floor((SPAN - border) / width) + 1)
     inner = (edges[1:-1] - np.asarray(mean)[..., None]) / np.asarray(sd)[..., None]
     below = np.asarray(ndtr(inner), dtype=np.float64)
     ends = np.zeros((*below.shape[:-1], 1))
     mass = np.diff(np.concatenate([ends, below, ends + 1], axis=-1), axis=-1)
-    return 1 / (1 + np.exp(-(edges[1:] + edges[:-1]) / 2)), mass
+    return (edges[1:] + edges[:-1]) / 2, mass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,32 +99,42 @@ class _Parts:
 
 
 def _parts(prior: Prior, outcomes: Ints, null: Floats) -> _Parts:
-    """`outcomes` (U, 2): responses and subjects; `null` (U,)."""
+    """`outcomes` (U, 2): responses and subjects; `null` (U,). Outcomes of one null rate share their cells."""
+    nodes = 1 if prior.exchange == 0 else _nodes(prior)[0].size
+    found = {name: np.empty((len(null), nodes)) for name in ("total", "above", "moment", "shared")}
+    for rate in np.unique(null):
+        rows = null == rate
+        for name, part in _of_null(prior, outcomes[rows], float(rate)).items():
+            found[name][rows] = part
+    return _Parts(**found)
+
+
+def _of_null(prior: Prior, outcomes: Ints, null: float) -> dict[str, Floats]:
     mu, tau, _ = _nodes(prior)
-    rate, mass = _cells(mu, tau)
-    alone = _cells(np.array(prior.nex_mean), np.array(prior.nex_sd))[1]
+    border = float(np.log(null / (1 - null)))
+    theta, alone = _cells(np.array(prior.nex_mean), np.array(prior.nex_sd), border)
     r, n = outcomes.T[:, :, None].astype(np.float64)
-    log = r * np.log(rate) + (n - r) * np.log1p(-rate)
+    log = r * theta - n * np.logaddexp(0.0, theta)
     likelihood = np.exp(log - log.max(axis=1, keepdims=True))
     weights = {
-        "total": likelihood, "above": likelihood * _share_above(rate, null), "moment": likelihood * rate,
+        "total": likelihood, "above": likelihood * (theta > border), "moment": likelihood / (1 + np.exp(-theta)),
     }  # fmt: skip
-    shared = {name: _summed(mass, w) if prior.exchange > 0 else np.zeros((len(w), 1)) for name, w in weights.items()}
-    both = {name: (shared[name], (alone * w).sum(axis=1)[:, None]) for name, w in weights.items()}
-    mixed = {name: prior.exchange * one + (1 - prior.exchange) * other for name, (one, other) in both.items()}
-    return _Parts(**mixed, shared=prior.exchange * shared["total"])
-
-
-def _share_above(rate: Floats, null: Floats) -> Floats:
-    """Share of each cell (U, C) whose log odds lie above those of the null rate."""
-    theta, border = np.log(rate) - np.log1p(-rate), np.log(null) - np.log1p(-null)
-    share = np.clip((theta - border[:, None]) / (theta[1] - theta[0]) + 0.5, 0.0, 1.0)
-    return np.asarray(share, dtype=np.float64)
+    mass = _cells(mu, tau, border)[1] if prior.exchange > 0 else None
+    shared = {name: np.zeros((len(w), 1)) if mass is None else _summed(mass, w) for name, w in weights.items()}
+    own = {name: (alone * w).sum(axis=1)[:, None] for name, w in weights.items()}
+    mixed = {name: prior.exchange * shared[name] + (1 - prior.exchange) * own[name] for name in weights}
+    return mixed | {"shared": prior.exchange * shared["total"]}
 
 
 def _summed(mass: Floats, weights: Floats) -> Floats:
-    """Sums over cells (U, K), outcome by outcome along the last axis."""
-    return np.stack([(mass * w).sum(axis=1) for w in weights])
+    """Sums over cells (U, K), outcome by outcome along the last axis, where the likelihood is not negligible."""
+    found = np.zeros((len(weights), len(mass)))
+    for place, w in enumerate(weights):
+        used = np.flatnonzero(w > 1e-14)
+        if used.size:
+            span = slice(int(used[0]), int(used[-1]) + 1)
+            found[place] = (mass[:, span] * w[span]).sum(axis=1)
+    return found
 
 
 def analyse(prior: Prior, responses: ArrayLike, n: ArrayLike, null: ArrayLike) -> Analysis:

@@ -169,17 +169,20 @@ def greater(first: Mixture, second: Mixture, *, margin: float = 0.0) -> float:
     >>> round(greater(Mixture.beta(2, 1), Mixture.beta(1, 1)), 9)
     0.666666667
     """
-    w, a, b = second.arrays()
-    logit, step = _logits(a, b)
-    density = np.exp(_log_density(a, b, logit))
-    border = np.clip(1 / (1 + np.exp(-logit)) + margin, 0.0, 1.0)
-    survive = 1 - first.cdf(border)
-    return float((survive * (density * w).sum(axis=1)).sum() * step)
+    return float(above([first], [second], margin=margin)[0, 0])
 
 
 def above(first: Sequence[Mixture], second: Sequence[Mixture], *, margin: float = 0.0) -> Floats:
-    """`greater` for every pair of two lists (F, S)."""
-    return np.array([[greater(one, other, margin=margin) for other in second] for one in first])
+    """`greater` for every pair of two lists (F, S), on one grid of log odds that resolves every component."""
+    logit, step = _logits(*(np.concatenate(part) for part in list(zip(*(m.arrays() for m in second)))[1:]))
+    border = np.clip(1 / (1 + np.exp(-logit)) + margin, 0.0, 1.0)
+    survive = np.stack([1 - mixture.cdf(border) for mixture in first])
+    density = np.empty((len(second), logit.size))
+    for place, mixture in enumerate(second):
+        w, a, b = mixture.arrays()
+        density[place] = (w * np.exp(_log_density(a, b, logit))).sum(axis=1)
+    found = [(survive * row).sum(axis=1) * step for row in density]
+    return np.asarray(np.stack(found, axis=1), dtype=np.float64)
 
 
 def fitted(rate: Floats, weight: Floats, *, components: int = 1, sweeps: int = 400) -> Mixture:
