@@ -51,7 +51,7 @@ class PredictiveCheck:
     @property
     def inside(self) -> float:
         """Share of observed percentiles inside their band, of those that can be seen."""
-        b = self.bands[self.bands["observed"].notna()]
+        b = self.bands[self.bands["observed"].notna() & self.bands["lower"].notna()]
         return float(((b["observed"] >= b["lower"]) & (b["observed"] <= b["upper"])).mean())
 
 
