@@ -155,7 +155,8 @@ def scale_of(name: str) -> Scale:
 def density(prior: Mapping[str, Any] | None, scale: Scale, draws: Floats | None) -> Density | None:
     """Density of a stored prior around the posterior draws, in natural units: f(link(x)) |d link / dx|.
 
-    Families of `pkpd.bayes.prior`: normal(location, scale); half_normal(scale); lkj: (r + 1)/2 ~ Beta(scale, scale).
+    Families of `pkpd.bayes.prior`: normal(location, scale); half_normal(scale); lkj: (r + 1)/2 ~ Beta(scale, scale);
+    horseshoe(scale, tail).
     """
     if prior is None or draws is None or draws.size < 2:
         return None
@@ -176,5 +177,11 @@ def _family(prior: Mapping[str, Any], x: Floats) -> Floats:
         log_beta = 2 * math.lgamma(scale) - math.lgamma(2 * scale)
         half = np.maximum((1 - np.minimum(x * x, 1.0)) / 4, 1e-300)
         return np.where(np.abs(x) < 1, np.exp((scale - 1) * np.log(half) - log_beta) / 2, 0.0)
+    if family == "horseshoe":
+        from pkpd.bayes.prior import shares
+
+        sd = np.maximum(scale * shares(float(prior["tail"])), 1e-6 * scale)
+        bells = np.exp(-0.5 * (x[:, None] / sd) ** 2) / (sd * math.sqrt(2 * math.pi))
+        return np.asarray(bells.mean(axis=1))
     bell = np.exp(-0.5 * ((x - location) / scale) ** 2) / (scale * math.sqrt(2 * math.pi))
     return np.where(x >= 0, 2 * bell, 0.0) if family == "half_normal" else bell

@@ -201,7 +201,7 @@ def _first(layout: Layout) -> Floats:
     plan, model = layout.plan, layout.plan.model
     x = np.zeros(layout.size)
     n_t, q, n_p, _ = layout.sizes
-    x[:n_t] = [base_value(model, n) for n in plan.typical]
+    x[:n_t] = [0.0 if n in plan.shrunk else base_value(model, n) for n in plan.typical]
     x[n_t : n_t + q] = np.log([_spread(model, n) for n in plan.spread])
     for k, name in enumerate(plan.error):
         output, _, kind = name.partition(".")

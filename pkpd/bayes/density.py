@@ -38,7 +38,8 @@ COMMON = (
     Argument("error_scale", "float64", 1), Argument("constant", "float64", 1), Argument("fitted", "float64", 1),
     Argument("each", "float64", 1), Argument("piece_subject", "int64", 1), Argument("piece_slot", "int64", 1),
     Argument("slots", "int64", 1), Argument("between_who", "int64", 1), Argument("between_scale", "float64", 1),
-    Argument("between_centred", "float64", 2), Argument("absent", "int64", 2), Argument("absent_law", "float64", 2),
+    Argument("between_centred", "float64", 2), Argument("shrunk", "int64", 1), Argument("slab", "float64", 1),
+    Argument("tail", "float64", 1), Argument("absent", "int64", 2), Argument("absent_law", "float64", 2),
 )  # fmt: skip
 PLACE = {a.name: k for k, a in enumerate(COMMON)}
 
@@ -157,8 +158,10 @@ def _common(layout: Layout, design: Design) -> tuple[NDArray[Any], ...]:
         np.asarray([p.scale for p in plan.error.values()], np.float64), np.asarray([_constant(layout)]), np.empty(0),
         np.empty(0), pieces.subject, pieces.slot, np.ascontiguousarray(layout.slots),
         np.asarray([order.index(n) for n in plan.between], np.int64),
-        np.asarray([p.scale for p in plan.between.values()], np.float64), layout.late, absent.at,
-        absent.law,
+        np.asarray([p.scale for p in plan.between.values()], np.float64), layout.late,
+        np.asarray([list(plan.typical).index(n) for n in plan.shrunk], np.int64),
+        np.asarray([p.scale for p in plan.shrunk.values()], np.float64),
+        np.asarray([p.tail for p in plan.shrunk.values()][:1], np.float64), absent.at, absent.law,
     )  # fmt: skip
 
 

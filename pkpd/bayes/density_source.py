@@ -24,7 +24,7 @@ import numpy as np
 from numba import carray, cfunc, njit
 from pkpd.kernels.effects import (
     between_back, between_out, correlation_root, correlation_root_back, filled, filled_back, half_normal_prior,
-    normal_prior, spread_back, spread_out, standard_normal,
+    normal_prior, shrunk_back, shrunk_out, spread_back, spread_out, standard_normal,
 )
 from pkpd.kernels.elementary import exp, expit, log, power, tanh
 from pkpd.kernels.impulse import (
@@ -58,13 +58,15 @@ def entry(size, x_, g_, value_, data_):
     total += correlation_root(x, g, n_t + q, pair_shape, pair_row, pair_column, pair_first, C, rest)
     total += half_normal_prior(x, g, n_t + q + n_p, error_scale, sigma)
     total += half_normal_prior(x, g, n_t + q + n_p + n_e, between_scale, sd_o)
-    at = n_t + q + n_p + n_e + n_o
+    wide_ = n_t + q + n_p + n_e + n_o
+    at = wide_ + (1 + shrunk.size if shrunk.size > 0 else 0)
     late_ = at + q * people
     far_ = late_ + n_o * seen_
     total += standard_normal(x, g, far_, x.size)
     t = base.copy()
     for k in range(n_t):
         t[free[k]] = x[k]
+    total += shrunk_out(x, g, wide_, shrunk, slab, tail, free, t)
     L = np.empty((q, q))
     for j in range(q):
         for k in range(q):
@@ -115,6 +117,7 @@ def entry(size, x_, g_, value_, data_):
     for k in range(n_o):
         g[n_t + q + n_p + n_e + k] += gsd_o[k] * sd_o[k]
     spread_back(g, at, L, who, centred, Z, gU, gt, gL)
+    shrunk_back(x, g, wide_, shrunk, slab, free, gt)
     for k in range(n_t):
         g[k] += gt[free[k]]
     gC = np.empty((q, q))

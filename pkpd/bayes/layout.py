@@ -69,7 +69,8 @@ class Layout:
     @property
     def population(self) -> int:
         """Population quantities: they come first."""
-        return sum(self.sizes) + len(self.plan.between)
+        shrunk = len(self.plan.shrunk)
+        return sum(self.sizes) + len(self.plan.between) + (shrunk + 1 if shrunk else 0)
 
     @property
     def size(self) -> int:
@@ -91,10 +92,20 @@ class Layout:
         found |= {error_label(name): np.exp(x[..., n_t + q + n_p + k]) for k, name in enumerate(plan.error)}
         at = n_t + q + n_p + len(plan.error)
         found |= {spread_label(between(name)): np.exp(x[..., at + k]) for k, name in enumerate(plan.between)}
+        found |= self._shrunk(x, found, at + len(plan.between))
         found |= self._correlations(found)
         found |= self._effects(x, found)
         found |= self._later(x, found)
         return found | self._floors(found)
+
+    def _shrunk(self, x: Floats, found: Mapping[str, Floats], at: int) -> dict[str, Floats]:
+        """Coefficients with a horseshoe in place of the standard normals behind them, and their shares of the slab."""
+        made: dict[str, Floats] = {}
+        for k, (name, prior) in enumerate(self.plan.shrunk.items()):
+            label = typical_label(self.plan.model, name)
+            share = np.sqrt(1.0 / (1.0 + np.exp(-2.0 * (x[..., at] + x[..., at + 1 + k]))))
+            made |= {label: prior.scale * found[label] * share, f"share_{name}": share}
+        return made
 
     def _later(self, x: Floats, named: Mapping[str, Floats]) -> dict[str, Floats]:
         """Standard normal effects of occasions (..., occasions) and of missing covariates (..., missing)."""

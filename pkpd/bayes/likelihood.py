@@ -152,9 +152,13 @@ def _mean(design: Design, individual: Mapping[str, Any]) -> Any:
 def _typical(plan: Plan) -> dict[str, Any]:
     """Typical values on the parameters' scales, free or fixed; the derived value of a parameter above a floor."""
     found: dict[str, Any] = {}
+    shrunk = _shrunk(plan)
     for name in plan.model.parameters:
         prior = plan.typical.get(name)
         label = typical_label(plan.model, name)
+        if name in plan.shrunk:
+            found[name] = pm.Deterministic(label, shrunk[name])
+            continue
         found[name] = (
             pm.Normal(label, np.float64(prior.location), np.float64(prior.scale))
             if prior
@@ -164,6 +168,20 @@ def _typical(plan: Plan) -> dict[str, Any]:
     for name, p in plan.model.parameters.items():
         if p.above is not None and name in plan.typical:
             pm.Deterministic(f"log_{name}", pt.log(natural[name]))
+    return found
+
+
+def _shrunk(plan: Plan) -> dict[str, Any]:
+    """Coefficients with a regularised horseshoe, its slab of fixed width."""
+    if not plan.shrunk:
+        return {}
+    tail = next(iter(plan.shrunk.values())).tail
+    whole = pm.HalfCauchy("horseshoe", np.float64(tail))
+    found = {}
+    for name, prior in plan.shrunk.items():
+        product = whole * pm.HalfCauchy(f"horseshoe_{name}", np.float64(1.0))
+        z = pm.Normal(f"z_{name}", 0.0, 1.0)
+        found[name] = np.float64(prior.scale) * z * product / pt.sqrt(1.0 + product**2)
     return found
 
 

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.bayes.hierarchy import pairs
-from pkpd.bayes.prior import Prior, half_normal, lkj_correlation, normal
+from pkpd.bayes.prior import Prior, half_normal, horseshoe, lkj_correlation, normal
 from pkpd.ground.errors import InputError
 from pkpd.ground.units import factor
 from pkpd.model.equations import evaluate
 from pkpd.model.observed import terms_of
-from pkpd.model.parts import NORMAL_95, Parameter, Spread, inside_unit
+from pkpd.model.parts import NORMAL_95, Horseshoe, Parameter, Spread, inside_unit
 from pkpd.model.spec import Model
 from pkpd.model.support import refuse
 
@@ -38,7 +38,8 @@ class Plan:
     """Priors by parameter name: `typical` on the parameter's scale, `spread` and `error` half-normal scales.
 
     blocks: (random effects, LKJ shape) of each correlated block; `outputs` are those the data measure, in the order of
-    the model. between: half-normal scales of the random effects between occasions.
+    the model. between: half-normal scales of the random effects between occasions;
+    shrunk: horseshoe priors of coefficients, whose `typical` is that of the standard normal behind them.
     """
 
     model: Model
@@ -48,11 +49,13 @@ class Plan:
     blocks: tuple[tuple[tuple[str, ...], float], ...]
     error: dict[str, Prior]
     between: dict[str, Prior] = field(default_factory=dict)
+    shrunk: dict[str, Prior] = field(default_factory=dict)
 
     @property
     def priors(self) -> dict[str, Prior]:
         """Prior of every quantity the diagnostics report, by its name in the PyMC model."""
         found = {typical_label(self.model, name): p for name, p in self.typical.items()}
+        found |= {typical_label(self.model, name): p for name, p in self.shrunk.items()}
         found |= {spread_label(name): p for name, p in self.spread.items()}
         for block, shape in self.blocks:
             margin = lkj_correlation(shape, len(block))
@@ -78,6 +81,7 @@ def plan(model: Model, outputs: str | Iterable[str]) -> Plan:
         blocks=_blocks(model),
         error={name: prior for output in measured for name, prior in _error(model, output).items()},
         between={name: _spread(name, parts[name].iov, "iov") for name in model.occasion_etas},
+        shrunk=_shrunk(model),
     )
 
 
@@ -151,6 +155,8 @@ def _typical(model: Model, name: str) -> Prior | None:
     if p.scale == "identity" and unit != 1.0 and (p.prior is not None or p.se > 0.0):
         remedy = f"write it in {p.unit}, with se and prior in the same unit"
         raise InputError("an sd on the identity scale needs time in hours", field=f"parameters.{name}", remedy=remedy)
+    if isinstance(p.prior, Horseshoe):
+        return normal(0.0, 1.0)
     if p.prior is None:
         return normal(base_value(model, name), p.se) if p.se > 0.0 else None
     values = p.prior if isinstance(p.prior, tuple) else (p.prior.median,)
@@ -158,6 +164,16 @@ def _typical(model: Model, name: str) -> Prior | None:
     if isinstance(p.prior, tuple):
         return normal(0.5 * (ends[0] + ends[1]), (ends[1] - ends[0]) / (2.0 * NORMAL_95))
     return normal(ends[0], p.prior.sd)
+
+
+def _shrunk(model: Model) -> dict[str, Prior]:
+    found = {n: p.prior for n, p in model.parameters.items() if isinstance(p.prior, Horseshoe)}
+    tails = {p.global_ for p in found.values()}
+    if len(tails) > 1:
+        name = list(found)[-1]
+        remedy = "write the same global everywhere"
+        raise InputError("all horseshoes share one global scale", field=f"parameters.{name}.prior", remedy=remedy)
+    return {n: horseshoe(p.horseshoe, p.global_) for n, p in found.items()}
 
 
 def _spread(name: str, found: Spread | None, kind: str) -> Prior:

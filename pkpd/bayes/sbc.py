@@ -194,6 +194,9 @@ def _truths(how: Plan, law: Density, about: StudyDesign) -> Floats:
     from scipy import special
 
     layout, number = law.layout, np.arange(about.fits)
+    if how.between or how.shrunk or layout.absent:
+        remedy = "leave iov, horseshoe priors and missing covariates out"
+        raise InputError("this model cannot be calibrated yet", field="model", value=how.model.name, remedy=remedy)
 
     def u(labels: Iterable[str]) -> Floats:
         where = slots(labels)[None, :]

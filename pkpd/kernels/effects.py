@@ -209,3 +209,42 @@ def between_back(
             g[at + k * K + s] += w
             gU[slots[s], who[k]] -= c * w
             gsd[k] += gw[k, s] * z - c * (whole * z + 1.0) / sd[k]
+
+
+@inlined
+def half_cauchy_prior(x: F64, g: F64, at: int, scale: float) -> float:
+    """Half-Cauchy prior of a positive number given by its logarithm x[at], Jacobian included."""
+    a = 2.0 * (x[at] - log(scale))
+    g[at] += 1.0 - 2.0 * expit(a)
+    above = max(a, 0.0) + log(1.0 + exp(-abs(a)))
+    return float(x[at] - log(1.5707963267948966 * scale) - above)
+
+
+@inlined
+def shrunk_out(x: F64, g: F64, at: int, which: I64, slab: F64, tail: F64, free: I64, t: F64) -> float:
+    """Coefficients with a regularised horseshoe, t = slab z w, w^2 = (tau l)^2/(1 + (tau l)^2); returns the log density
+    of tau = e^x[at] and l_k = e^x[at + 1 + k].
+
+    which (m,): place of each among the typical values, where z stands; free: their parameters, places in t.
+    """
+    if which.size == 0:
+        return 0.0
+    total = half_cauchy_prior(x, g, at, tail[0])
+    for k in range(which.size):
+        total += half_cauchy_prior(x, g, at + 1 + k, 1.0)
+        w = np.sqrt(expit(2.0 * (x[at] + x[at + 1 + k])))
+        t[free[which[k]]] = slab[k] * x[which[k]] * w
+    return total
+
+
+@inlined
+def shrunk_back(x: F64, g: F64, at: int, which: I64, slab: F64, free: I64, gt: F64) -> None:
+    """Adjoint of `shrunk_out`; their places in gt are used up."""
+    for k in range(which.size):
+        a = 2.0 * (x[at] + x[at + 1 + k])
+        w, own = np.sqrt(expit(a)), gt[free[which[k]]] * slab[k]
+        g[which[k]] += own * w
+        move = own * x[which[k]] * w * expit(-a)
+        g[at] += move
+        g[at + 1 + k] += move
+        gt[free[which[k]]] = 0.0

@@ -14,7 +14,7 @@ from pkpd.model.checks_variability import check_variability
 from pkpd.model.dimensions import check_units
 from pkpd.model.dosing import expression_of
 from pkpd.model.parser import KEYWORDS
-from pkpd.model.parts import Effect, Parameter
+from pkpd.model.parts import Effect, Horseshoe, Parameter
 
 if TYPE_CHECKING:
     from pkpd.model.spec import Model
@@ -106,6 +106,10 @@ def _convertible(find: Finder, here: Path, p: Parameter) -> None:
 
 def _prior(find: Finder, here: Path, p: Parameter) -> None:
     if p.prior is None:
+        return
+    if isinstance(p.prior, Horseshoe):
+        if p.link == "logit" or p.above is not None or p.random:
+            find.fail((*here, "prior"), "a horseshoe is for coefficients on the identity or log scale without iiv")
         return
     bounds = p.prior if isinstance(p.prior, tuple) else (p.prior.median,)
     if len(bounds) == 2 and not bounds[0] < bounds[1]:

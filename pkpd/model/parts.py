@@ -26,8 +26,8 @@ from pkpd.ground.validation import Text
 from pkpd.model import equations as eq
 
 __all__ = [
-    "Covariate", "Effect", "Event", "Expression", "Occasion", "Omega", "Parameter", "Prior", "Shared", "Spread",
-    "Status", "Summary",
+    "Covariate", "Effect", "Event", "Expression", "Horseshoe", "Occasion", "Omega", "Parameter", "Prior", "Shared",
+    "Spread", "Status", "Summary",
 ]  # fmt: skip
 
 STRICT = ConfigDict(extra="forbid", populate_by_name=False)
@@ -99,6 +99,26 @@ class Prior:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     median: Real
     sd: Annotated[Real, Field(gt=0)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Horseshoe:
+    """Prior of a coefficient that may well be none (0 on the parameter's scale), for a search among covariates.
+
+    Regularised horseshoe (Piironen & Vehtari 2017, Electron J Stat 11:5018): horseshoe is the sd it has where it is
+    there, `global` the scale of the half-Cauchy of the share that all of them are shrunk to.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    horseshoe: Annotated[Real, Field(gt=0)]
+    global_: Annotated[Real, Field(alias="global", gt=0)] = 0.1
+
+
+def _which_prior(value: Any) -> str:
+    if value is None or isinstance(value, (list, tuple)):
+        return "none" if value is None else "interval"
+    wide = isinstance(value, Horseshoe) or (isinstance(value, Mapping) and "horseshoe" in value)
+    return "horseshoe" if wide else "normal"
 
 
 def _prior(value: Any) -> Any:
@@ -210,6 +230,16 @@ BetweenSubjects = Annotated[
 ]
 
 
+PriorField = Annotated[
+    Annotated[Prior, Tag("normal")]
+    | Annotated[Horseshoe, Tag("horseshoe")]
+    | Annotated[tuple[Real, Real], Tag("interval")]
+    | Annotated[None, Tag("none")],
+    Discriminator(_which_prior),
+    BeforeValidator(_prior),
+]
+
+
 _SCALE_SCHEMA = {"type": "string", "pattern": r"^(log|logit|identity|boxcox\(.+\)|t\(.+\))$", "default": "log"}
 
 
@@ -233,7 +263,7 @@ class Parameter:
     iiv: BetweenSubjects | None = None
     iov: SpreadField | None = None
     above: Expression | None = None
-    prior: Annotated[Prior | tuple[Real, Real] | None, BeforeValidator(_prior)] = None
+    prior: PriorField = None
     effects: dict[Identifier, EffectField] = field(default_factory=dict)
     cite: str | None = None
     status: Status
