@@ -172,11 +172,34 @@ def energy() -> Measured:
 @row("fit.friberg.density", unit="ms", bar="<= 2")
 def one() -> Measured:
     """CPU time of the log density and its gradient, 164 dimensions, 816 rows."""
-    import time
+    plain, _, points = densities()
+    return Measured(timed(plain, points), f"{plain.layout.size} dimensions")
+
+
+@row("fit.friberg.gain", unit="times", bar=">= 4")
+def gain() -> Measured:
+    """Forward sensitivities along nine parameters, beside the adjoint."""
+    from pkpd.bayes.density import density
+    from pkpd.bayes.design import design, measured_outputs
+    from pkpd.bayes.plan import plan
+    from pkpd.model.records import Records
+    from pkpd.model.spec import Model
 
     plain, _, points = densities()
+    model = Model.parse(text())
+    records = Records.parse(data(SEED), model=model)
+    forward = density(plan(model, measured_outputs(model, records)), design(model, records, path="forward"))
+    plain(points[0]), forward(points[0])
+    own, other = timed(plain, points), timed(forward, points)
+    return Measured(other / own, f"{other:.2f} ms against {own:.2f} ms")
+
+
+def timed(law, points: list) -> float:
+    """Milliseconds of CPU a call."""
+    import time
+
     start = time.process_time()
     for _ in range(20):
         for x in points:
-            plain(x)
-    return Measured((time.process_time() - start) * 1e3 / (20 * len(points)), f"{plain.layout.size} dimensions")
+            law(x)
+    return (time.process_time() - start) * 1e3 / (20 * len(points))
