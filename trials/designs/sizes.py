@@ -195,7 +195,8 @@ def equivalence_size(error: Error, *, effect: float, sd: float, lower: float, up
 
 def _first(enough: Callable[[int], bool], step: int) -> int:
     """The first multiple of `step` above 3 that is enough, by doubling and bisection."""
-    low, high = 0, max(1, -(-4 // step))
+    high = max(1, -(-4 // step))
+    low = high - 1
     while not enough(high * step):
         low, high = high, 2 * high
         if high * step > LARGEST:

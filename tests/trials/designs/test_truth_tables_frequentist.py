@@ -230,7 +230,7 @@ def test_sequential_survival(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 SEED = 20261122
-GAP = 3.5  # combined standard errors
+GAP, OTHERS = 3.5, 4.5  # combined standard errors: of the power, and of the some hundred other numbers beside it
 
 
 class Found:
@@ -318,11 +318,11 @@ def delayed(text: str, control: Hazard) -> Hazard:
 
 @pytest.mark.parametrize("share", [0.2, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_simulated_operating_characteristics(share: float, capsys: pytest.CaptureFixture[str]) -> None:
-    """rpact getSimulation*: every column within 3.5 combined standard errors, theirs scaled from ours by the runs.
+    """rpact getSimulation*: power within 3.5 combined standard errors, theirs scaled from ours by the runs.
 
     Where early stops are so rare that ours saw none, one stopped trial is the error of the expected number.
     """
-    rows, worst = table("simulated_oc.csv"), 0.0
+    rows, worst = table("simulated_oc.csv"), {True: 0.0, False: 0.0}
     for row in rows:
         found, pairs = Found(simulated(row, round(share * int(row["iterations"])))), []
         pairs.append(("power", found.power, float(row["power"])))
@@ -336,6 +336,7 @@ def test_simulated_operating_characteristics(share: float, capsys: pytest.Captur
             rounding = 0.5e-3 if name in ("analysisTime", "expected_n", "expEvents") else 0.0
             least = float(row["expected_n"]) / ours.n if name == "expected_n" else 1e-9
             gap = max(0.0, abs(ours.value - theirs) - rounding) / ((1 + share) ** 0.5 * max(ours.mcse, least))
-            worst = max(worst, gap)
-            assert gap < GAP, (row["id"], name, ours, theirs)
-    told(capsys, f"simulated_oc.csv, {share:.0%} of the runs (combined standard errors)", len(rows), worst)
+            worst[name == "power"] = max(worst[name == "power"], gap)
+            assert gap < (GAP if name == "power" else OTHERS), (row["id"], name, ours, theirs)
+    told(capsys, f"simulated_oc.csv, {share:.0%} of the runs, power (combined standard errors)", len(rows), worst[True])
+    told(capsys, f"simulated_oc.csv, {share:.0%} of the runs, the other columns", len(rows), worst[False])
