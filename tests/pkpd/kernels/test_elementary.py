@@ -7,6 +7,7 @@ from decimal import Decimal, getcontext
 
 import numpy as np
 import pytest
+from numba import njit
 
 from pkpd.kernels import elementary as own
 
@@ -68,6 +69,24 @@ def test_power_near_one_is_accurate():
     x, y = rng.uniform(0.3, 3, 500), rng.uniform(-1.5, 1.5, 500)
     exact = [Decimal(float(a)) ** Decimal(float(b)) for a, b in zip(x, y, strict=True)]
     assert _ulps(own.power_array(x, y), exact) < 4.0
+
+
+@njit
+def _fast(x, y, out):
+    for i in range(x.size):
+        out[0, i], out[1, i] = own.exp2(x[i]), own.rough_power(y[i], -0.2)
+
+
+def test_powers_of_two_and_lengths_of_steps():
+    rng = np.random.default_rng(5)
+    x, y = rng.uniform(-1020, 1023, 1500), np.exp(rng.uniform(-23, 23, 1500))
+    out = np.empty((2, 1500))
+    _fast(x, y, out)
+    assert _ulps(out[0], [Decimal(2) ** Decimal(float(v)) for v in x]) < 1.5
+    np.testing.assert_allclose(out[1], y**-0.2, rtol=2e-4)
+    edges = np.array([0.0, 1.0, 1100.0, -np.inf, NAN])
+    _fast(edges, np.ones(5), out)
+    np.testing.assert_array_equal(out[0, :5], [1.0, 2.0, INF, 2.0**-1021, NAN])
 
 
 def test_expit_in_both_tails():
