@@ -55,12 +55,28 @@ def _combinations(design: Design) -> None:
         raise InputError("is for means or proportions", field="select", remedy="write endpoint: {means: ...}")
     if design.enrich is not None and kind != "means":
         raise InputError("is for means", field="enrich", remedy="write endpoint: {means: ...}")
+    _unheard(design)
     if design.reestimate is not None:
         _stages(design.reestimate, looks)
     if design.enrich is not None and len(design.enrich.subjects) != looks:
         value = list(design.enrich.subjects)
         raise InputError(f"needs {looks} numbers, one a stage", field="enrich.subjects", value=value,
                          remedy="as many as there are looks")  # fmt: skip
+
+
+def _unheard(design: Design) -> None:
+    """What an adaptive design would not listen to is refused."""
+    fisher = design.reestimate is not None and design.reestimate.fisher is not None
+    if fisher and (design.efficacy is not None or design.futility is not None):
+        field = "efficacy" if design.efficacy is not None else "futility"
+        remedy = "remove it: reestimate.fisher has its own bounds"
+        raise InputError("is not heard with Fisher's product", field=field, remedy=remedy)
+    for name in ("select", "enrich"):
+        if getattr(design, name) is not None and design.futility is not None:
+            raise InputError(f"is not heard with {name}", field="futility", remedy=f"use {name}.threshold")
+    if design.select is not None and ratio_of(design) != 1:
+        value = f"{design.allocation.treated:g} : {design.allocation.control:g}"
+        raise InputError("is not heard with select", field="allocation", value=value, remedy="use select.control")
 
 
 def _stages(rule: text.Reestimate, looks: int) -> None:

@@ -62,6 +62,9 @@ WRONG = [
     ("", "", REESTIMATE.replace("least: [1, 1, 1]", "least: [1, 99, 1]") + "}\n", 9, "reestimate.least", "not above most"),
     ("", "", "enrich: {prevalence: 0.5, subjects: [10, 10], effects: [1, 0]}\n", 9, "enrich.subjects", "needs 3 numbers"),
     ("alpha: 0.025", "alpha: 0.05, sides: 2", ARMS, 5, "error.sides", "must be one-sided"),
+    ("", "", ARMS + "futility: {z: [0, 0]}\n", 10, "futility", "not heard with select"),
+    ("{treated: 1, control: 1}", "{treated: 2, control: 1}", ARMS, 6, "allocation", "not heard with select"),
+    ("", "", REESTIMATE + ", fisher: {method: equal}}\n", 8, "efficacy", "not heard with Fisher"),
     (ENDPOINT, "means: {effect: 0.5, sd: 1, groups: 1}", "simulate: {seed: 1, truths: {a: {}}}\n", 4, "endpoint.means.groups", "not simulated"),
 ]  # fmt: skip
 
