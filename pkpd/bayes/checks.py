@@ -175,7 +175,7 @@ def _left_out(
     try:
         loo = leave_one_out(posterior.model, records, posterior.draws, seed=seed)
     except InputError as error:
-        return None, (f"Leave-one-subject-out was not computed: {error.problem}.",)
+        return None, (f"Leave-one-subject-out was not computed: {error.field} {error.problem}.",)
     if loo.doubtful and more[0]:
         more[1]("refit")
         loo = refitted(loo, posterior.model, records, seed=seed, most=more[0])
