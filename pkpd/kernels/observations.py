@@ -47,6 +47,25 @@ def residuals(
         s = sa if b < 0 else sb * np.abs(f[r])
         s = np.sqrt(sa * sa + sb * sb * f[r] * f[r]) if a >= 0 and b >= 0 else s
         s = sd[c] if logs else s
+        if kind[r] == MEASURED and freedom[o, 0] <= 0.0:  # the usual row, on a short way
+            top = log(y[r]) if logs else 0.0
+            u = (top - log(f[r])) / s if logs else (y[r] - f[r]) / s
+            value = -0.5 * u * u - log(s) - top - _HALF_LOG_2PI
+            slope = (u * u - 1.0) / s
+            if logs:
+                gf[r] = u / (s * f[r])
+                gs[c] += slope
+            else:
+                slope /= s
+                gf[r] = u / s + slope * sb * sb * f[r]
+                if a >= 0:
+                    gs[a] += slope * sa
+                if b >= 0:
+                    gs[b] += slope * sb * f[r] * f[r]
+            total += value
+            if each.size > 0:
+                each[r] = value
+            continue
         m = log(f[r]) if logs else f[r]
         value, gm, gscale = _row(y[r], m, s, kind[r], floor[r], freedom[o, 0], freedom[o, 1], logs)
         if logs:

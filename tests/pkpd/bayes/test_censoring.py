@@ -142,6 +142,11 @@ def test_a_limit_of_the_text_marks_rows_and_discarding_leaves_them_out(model, re
     kept = design(model, records, blq="discard")
     assert kept.dv.tolist() == [4.1, 3.9, 4.5, 5.0]
     assert not kept.kind.any()
+    alone = Records.parse(DATA + "3,0,80,.,1,.,.,.\n3,5,.,0.5,0,CP,1,.\n", model=model)
+    found = made(model, alone, "discard")
+    value, gradient = found(point(found))
+    assert np.isfinite(value)
+    assert gradient[[10, 13]].tolist() == (-point(found)[[10, 13]]).tolist()  # z of the subject left without data
     with pytest.raises(InputError, match="not a way to treat"):
         limited(model, records, "m5")
     with pytest.raises(InputError, match="Student t error cannot be censored"):
