@@ -1,18 +1,16 @@
-"""A quick look before sampling: where to start, and which random effects to sample as individual values.
+"""A quick look before sampling: where to start, and in which coordinates to sample each subject's random effects.
 
-Laplace-EM on the compiled density with every effect centred: subjects are independent given the population, so that
-Newton steps of all subjects at once need one gradient and q differences of it. The remaining variance of a subject's
-effect over its population variance, w_ij = Cov_i,jj / omega_j^2 (shrinkage of the variance), says which form
-mixes: the centred Gibbs sampler of a normal hierarchy has convergence rate w, the non-centred 1 - w (Papaspiliopoulos,
-Roberts & Sköld 2007, Stat Sci 22:59, section 2). A centred effect has a funnel where omega may be small, so what counts
-is w at the lower end of omega: with s^2 = omega^2 w/(1 - w) the noise of a subject's value, sd(log omega) about
-(2 N)^-1/2/(1 - w) and omega_low = omega exp(-2.33 sd), w_low = s^2/(s^2 + omega_low^2). Subject by subject, an effect
-is centred to the degree 1 - w_low where w_low is below a limit, else not at all.
+Laplace-EM on the compiled density: subjects are independent given the population, so that Newton steps of all subjects
+at once need one gradient and q differences of it. What the rows of subject i tell of its individual values u, gradient
+and curvature of their log density at the end, become the frame of the fit (`kernels.standardised`): coordinates that
+are standard normal a posteriori for any population, centred as far as the data tell of a subject, not centred where
+they do not, or where omega is small. What is left of an effect's variance, w_ij = Var(eta_ij | data, population) /
+omega_j^2, is reported as the degree of centring 1 - w_ij.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,34 +18,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.bayes.density import Density
+from pkpd.bayes.frame import Frame
 from pkpd.bayes.layout import Layout
-from pkpd.bayes.plan import base_value, between, spread_label
+from pkpd.bayes.plan import base_value, between
 from pkpd.ground.streams import Purpose, normals
 from pkpd.model.parts import inside
 
-__all__ = ["Choice", "Look", "chosen", "formed", "look", "starting_point"]
+__all__ = ["Choice", "Look", "chosen", "frame_of", "look", "starting_point"]
 
 Floats = NDArray[np.float64]
-ROUNDS = 12
+ROUNDS = 6
+SETTLED = 8
+WIDE = 1.5
 LEAST_VARIANCE = 1e-4
-UNFINISHED = 0.1
-"""Gradient by population sd from which a subject whose last step failed is tried again."""
-CENTRED_BELOW = 0.3
-"""Share of variance left by the data, at the lower end of omega, above which a subject's effect is not centred at
-all: a partly centred effect has a neck where omega may be near 0 (measured: docs/inference.md).
-"""
+ASKED = 100.0
+"""Information, over that of the population, of an effect that the user wants centred: its prior moves it by 1 %."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """x (size,): the end of the quick look, every effect centred; remaining: share of each effect's variance that the
-    data leave, (N,) by name; spread (N, D, D): covariance of what is each subject's own (`Layout.columns`);
-    failed: it got nowhere.
+    """population (p,): the first quantities of the sampled vector; individual (N, D): what is each subject's own
+    (values on the parameters' scales, effects of occasions, standardised missing covariates); pull (N, D), info
+    (N, D, D): gradient and minus curvature of the log density of each subject's rows there; slope (N, D, typical):
+    minus its derivative by typical values; spread (N, D, D): covariance of what is each subject's own; remaining:
+    share of each effect's variance that the data leave, (subjects,) or (occasions,) by name; failed: it got nowhere.
     """
 
-    x: Floats
-    remaining: dict[str, Floats]
+    population: Floats
+    individual: Floats
+    pull: Floats
+    info: Floats
+    slope: Floats
     spread: Floats
+    remaining: dict[str, Floats]
     failed: bool
 
 
@@ -72,73 +75,49 @@ class Choice:
 
 
 def look(density: Density) -> Look:
-    """The quick look at a density, whatever it centres."""
+    """The quick look at a density, whatever its frame."""
     layout = density.layout
-    whole = density.with_centred(layout.every(1.0), np.ones(layout.late.shape))
-    x = _first(whole.layout)
-    covariance = np.zeros((layout.subjects, *2 * (layout.columns.shape[1],)))
-    good = np.isfinite(whole(x)[0])
+    D, n = layout.at.shape
+    plain = density.framed(Frame.none(D, layout.sizes[0], n))
+    population, u = _first(layout)
+    good = bool(np.isfinite(plain(_given(plain, population).point(u))[0]))
     for k in range(ROUNDS if good else 0):
-        x, covariance = _individuals(whole, x, steps=8 if k == 0 else 2)
-        x = _population(whole, x, covariance)
-        x = _fixed(whole, x)
-    good = bool(good and np.isfinite(whole(x)[0]) and np.isfinite(covariance).all())
-    remaining = _remaining(whole.layout, x, covariance if good else None)
-    return Look(x=x if good else _first(whole.layout), remaining=remaining, spread=covariance, failed=not good)
+        u, covariance = _individuals(_given(plain, population), u, steps=8 if k == 0 else 2)
+        population = _population(layout, population, u, covariance)
+        population = _fixed(_given(plain, population), u)
+    found = _told(_given(plain, population), u) if good else None
+    if found is None or not all(np.isfinite(a).all() for a in found):
+        population, u = _first(layout)
+        found, good = (u, np.zeros((n, D)), np.zeros((n, D, D)), np.zeros((n, D, layout.sizes[0]))), False
+    u, pull, info, slope = found
+    given = _given(plain, population)
+    spread = _spreads(info, given.root)
+    left = np.einsum("njj->nj", spread) / np.diag(given.root @ given.root.T)
+    return Look(
+        population=population, individual=u, pull=pull, info=info, slope=slope, spread=spread,
+        remaining=_by_name(layout, left), failed=not good,
+    )  # fmt: skip
 
 
-def _remaining(layout: Layout, x: Floats, covariance: Floats | None) -> dict[str, Floats]:
-    """Var(effect | data) over its population variance, by effect: (subjects,), of those between occasions (occasions,).
-
-    For an occasion, of its value where the subject's is known: that is what mixes, level by level.
-    """
-    n_t, q, n_p, n_e = layout.sizes
-    names = [*layout.plan.spread, *(between(n) for n in layout.plan.between)]
-    sizes = [layout.subjects] * q + [len(layout.occasions)] * len(layout.plan.between)
-    if covariance is None:
-        return {n: np.ones(size) for n, size in zip(names, sizes, strict=True)}
-    omega = np.exp(x[n_t : n_t + q])
-    left = np.einsum("ijj->ij", covariance)[:, :q] / omega**2
-    found = {n: left[:, k] for k, n in enumerate(layout.plan.spread)}
+def _by_name(layout: Layout, columns: Floats) -> dict[str, Floats]:
+    """Of (N, D) what belongs to each random effect: (subjects,), of those between occasions (occasions,)."""
+    found = {n: columns[:, k] for k, n in enumerate(layout.plan.spread)}
+    size = len(layout.occasions)
     for k, name in enumerate(layout.plan.between):
-        inside = _occasion_variances(layout, covariance, name)[1]
-        found[between(name)] = inside / np.exp(2.0 * x[n_t + q + n_p + n_e + k])
+        first = layout.effects.stop + k * size
+        value = np.empty(size)
+        here = (layout.at >= first) & (layout.at < first + size)
+        value[layout.at[here] - first] = columns.T[here]
+        found[between(name)] = value
     return found
-
-
-def _occasion_variances(layout: Layout, covariance: Floats, name: str) -> tuple[Floats, Floats]:
-    """Variance given the data of an occasion's value less its subject's, and of its value where the subject's is known
-    too, (occasions,) each.
-    """
-    size, k = len(layout.occasions), list(layout.plan.between).index(name)
-    own = list(layout.plan.spread).index(name) if name in layout.plan.spread else -1
-    found = np.empty((2, size))
-    for s, i in enumerate(layout.slots.tolist()):
-        d = int(np.flatnonzero(layout.columns[i] == layout.effects.stop + k * size + s)[0])
-        c = covariance[i]
-        away = c[d, d] if own < 0 else c[d, d] + c[own, own] - 2.0 * c[d, own]
-        found[:, s] = away, c[d, d] if own < 0 or c[own, own] <= 0.0 else c[d, d] - c[d, own] ** 2 / c[own, own]
-    return found[0], found[1]
-
-
-def formed(density: Density, choices: Sequence[Choice]) -> Density:
-    """The density in the form that was decided."""
-    plan, decided = density.layout.plan, {c.name: c.centred for c in choices}
-    own = [decided[n] for n in plan.spread]
-    late = [decided[between(n)] for n in plan.between]
-    return density.with_centred(
-        np.stack(own) if own else density.layout.centred, np.stack(late) if late else density.layout.late
-    )
 
 
 def chosen(seen: Look, asked: Mapping[str, bool] | None = None) -> tuple[Choice, ...]:
     """One decision for each random effect, subject by subject; asked: effects that the user decides."""
     made = []
     for name, left in seen.remaining.items():
-        low = at_low(left)
-        centred = np.where((low < CENTRED_BELOW) & (not seen.failed), 1.0 - low, 0.0)
+        centred = np.clip(1.0 - left, 0.0, 1.0)
         reason = f"the data leave {100 * left.min():.0f} to {100 * left.max():.0f} % of its variance"
-        reason += f", {100 * low.min():.0f} to {100 * low.max():.0f} % at the lower end of its sd"
         if seen.failed:
             reason = "the quick look at the data failed"
         if asked is not None and name in asked:
@@ -147,59 +126,93 @@ def chosen(seen: Look, asked: Mapping[str, bool] | None = None) -> tuple[Choice,
     return tuple(made)
 
 
-def at_low(left: Floats) -> Floats:
-    """The share of variance left by the data, (N,), if omega were at the lower end of what N subjects can tell.
+def frame_of(layout: Layout, seen: Look, asked: Mapping[str, bool] | None = None) -> Frame:
+    """The coordinates of what is each subject's own; asked: effects to centre wholly (True) or not at all (False)."""
+    info, slope, pull = seen.info.copy(), seen.slope.copy(), seen.pull.copy()
+    m, root = _hierarchy(layout, seen.population)
+    for name, whole in (asked or {}).items():
+        for j in _rows(layout, name):
+            if whole:
+                least = ASKED / float(root[j] @ root[j])
+                info[:, j, j] = np.where(layout.at[j] >= 0, np.maximum(info[:, j, j], least), 0.0)
+            else:
+                info[:, j, :], info[:, :, j], slope[:, j, :], pull[:, j] = 0.0, 0.0, 0.0, 0.0
+    for j, name in enumerate(layout.plan.spread):  # the rows see a typical value through u alone where it has an effect
+        if name in layout.plan.typical:
+            slope[:, :, list(layout.plan.typical).index(name)] = info[:, :, j]
+    lean = pull + np.einsum("nij,nj->ni", info, seen.individual - m)
+    lean += np.einsum("nik,k->ni", slope, seen.population[: layout.sizes[0]])
+    return Frame(
+        info=np.ascontiguousarray(np.moveaxis(info, 0, -1)), lean=np.ascontiguousarray(lean.T),
+        slope=np.ascontiguousarray(np.moveaxis(slope, 0, -1)),
+    )  # fmt: skip
 
-    >>> np.round([at_low(np.full(12, 0.07))[0], at_low(np.full(12, 0.19))[0], at_low(np.full(120, 0.19))[0]], 2)
-    array([0.17, 0.43, 0.25])
-    """
-    kept = np.clip(left, 1e-9, 1.0 - 1e-6)
-    noise = kept / (1.0 - kept)
-    low = np.exp(-2.0 * 2.33 / (np.sqrt(2.0 * len(left)) * (1.0 - float(kept.mean()))))
-    return np.asarray(noise / (noise + low))
+
+def _rows(layout: Layout, name: str) -> range:
+    """Which of the D rows belong to a random effect."""
+    spread, each = list(layout.plan.spread), layout.most_occasions
+    if name in spread:
+        return range(spread.index(name), spread.index(name) + 1)
+    first = len(spread) + [between(n) for n in layout.plan.between].index(name) * each
+    return range(first, first + each)
 
 
 def starting_point(density: Density, seen: Look, seed: int) -> Floats:
-    """A chain's first point: the quick look's population and individuals, moved by chance, in the density's form."""
+    """A chain's first point: the quick look's population, moved by chance, and coordinates drawn at random."""
     layout = density.layout
     n_t, q, _, _ = layout.sizes
     moved = normals(seed % 2**63, Purpose.FIT, subject=np.arange(layout.size), replicate=0)
-    x = seen.x.copy()
-    sd = np.exp(x[n_t : n_t + q])
+    sd = np.exp(seen.population[n_t : n_t + q])
     width = np.full(layout.population, 0.2)
     for k, name in enumerate(layout.plan.typical):
         own = sd[list(layout.plan.spread).index(name)] if name in layout.plan.spread else 0.2
         width[k] = min(own / np.sqrt(layout.subjects), layout.plan.typical[name].scale)
-    x[: layout.population] += width * moved[: layout.population]
-    columns = layout.columns
-    deviation = np.sqrt(np.maximum(np.einsum("ijj->ij", seen.spread), 0.0))
-    here = columns >= 0
-    x[columns[here]] += deviation[here] * moved[columns[here]]
-    return _converted(density.layout, x)
+    x = moved.copy()
+    x[: layout.population] = seen.population + width * moved[: layout.population]
+    return x
 
 
-def _converted(layout: Layout, x: Floats) -> Floats:
-    """From every effect centred to the layout's own form."""
-    every = replace(layout, centred=layout.every(1.0), late=np.ones(layout.late.shape))
-    named = every.named(x)
-    root, out = every.root(named), x.copy()
-    v = out[layout.effects].reshape(len(layout.plan.spread), layout.subjects)
-    for j, name in enumerate(layout.plan.spread):
-        z, degree = named[f"z_{name}"], layout.centred[j]
-        mean = v[j] - root[j, j] * z  # u = mean + L z
-        v[j] = degree * mean + root[j, j] ** degree * z
-    size = len(layout.occasions)
-    for k, name in enumerate(layout.plan.between):
-        here = slice(layout.effects.stop + k * size, layout.effects.stop + (k + 1) * size)
-        sd, degree = named[spread_label(between(name))], layout.late[k]
-        out[here] = degree * layout.own_value(named, name)[layout.slots] + sd**degree * named[f"z_{between(name)}"]
-    return out
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    """A density without a frame at one population: m (D,) typical values of the parameters with effects, 0 for the rest
+    of what is a subject's own, root (D, D) of its covariance and the inverse.
+    """
+
+    density: Density
+    population: Floats
+    m: Floats
+    root: Floats
+    inverse: Floats
+
+    @property
+    def layout(self) -> Layout:
+        return self.density.layout
+
+    def point(self, u: Floats) -> Floats:
+        """The sampled vector where what is each subject's own is u (N, D)."""
+        x, at = np.zeros(self.layout.size), self.layout.at
+        x[: self.layout.population] = self.population
+        x[at[at >= 0]] = (self.inverse @ (u - self.m).T)[at >= 0]
+        return x
 
 
-def _first(layout: Layout) -> Floats:
+def _given(density: Density, population: Floats) -> _Given:
+    m, root = _hierarchy(density.layout, population)
+    return _Given(density=density, population=population, m=m, root=root, inverse=np.linalg.inv(root))
+
+
+def _hierarchy(layout: Layout, population: Floats) -> tuple[Floats, Floats]:
+    """m (D,) and root (D, D) of `_Given`."""
+    typical = dict(zip(layout.plan.typical, population, strict=False))
+    m = np.zeros(len(layout.at))
+    m[: len(layout.plan.spread)] = [typical.get(n, base_value(layout.plan.model, n)) for n in layout.plan.spread]
+    return m, layout.roots(layout.population_named(population))
+
+
+def _first(layout: Layout) -> tuple[Floats, Floats]:
     """Typical values, spreads and errors of the text; individuals at the typical values."""
     plan, model = layout.plan, layout.plan.model
-    x = np.zeros(layout.size)
+    x = np.zeros(layout.population)
     n_t, q, n_p, _ = layout.sizes
     x[:n_t] = [0.0 if n in plan.shrunk else base_value(model, n) for n in plan.typical]
     x[n_t : n_t + q] = np.log([_spread(model, n) for n in plan.spread])
@@ -211,13 +224,9 @@ def _first(layout: Layout) -> Floats:
     for k, name in enumerate(plan.between):
         found = model.parameters[name].iov
         x[n_t + q + n_p + len(plan.error) + k] = np.log(max(found.typical, 0.01) if found is not None else 0.1)
-    v = x[layout.effects].reshape(q, layout.subjects)
-    for j, name in enumerate(plan.spread):
-        v[j] = base_value(model, name)
-    size = len(layout.occasions)
-    for k, name in enumerate(plan.between):
-        x[layout.effects.stop + k * size : layout.effects.stop + (k + 1) * size] = base_value(model, name)
-    return x
+    own = np.zeros((layout.subjects, len(layout.at)))
+    own[:, :q] = [base_value(model, n) for n in plan.spread]
+    return x, own
 
 
 def _spread(model: Any, name: str) -> float:
@@ -225,121 +234,140 @@ def _spread(model: Any, name: str) -> float:
     return max(float(found.typical), 0.01) if found is not None else 0.3
 
 
-def _individuals(density: Density, x: Floats, *, steps: int) -> tuple[Floats, Floats]:
-    """Damped Newton steps of every subject's effects at once; covariances (N, q, q) at the end.
+def _individuals(given: _Given, u: Floats, *, steps: int) -> tuple[Floats, Floats]:
+    """Damped Newton steps of every subject's values at once, u (N, D); covariances (N, D, D) at the end.
 
-    Each subject has its own damping (Levenberg & Marquardt) and keeps a step only where its own density grows.
+    Steps are of standard normal effects; each subject has its own damping (Levenberg & Marquardt) and keeps a step only
+    where its own density grows.
     """
-    layout = density.layout
-    columns, sd = layout.columns, _scales(layout, x)
-    here, q = columns >= 0, columns.shape[1]
-    x, damping, failed = x.copy(), np.full(layout.subjects, 1e-3), np.zeros(layout.subjects, np.bool_)
-    value = _by_subject(density, x)
-    for n in range(4 * steps):
-        g = _effects(density, x)
-        if n >= steps and not (failed & (np.abs(g * sd).max(axis=1) > UNFINISHED)).any():
-            break
-        precision = _precision(density, x, g, sd)
+    q, root = len(given.m), given.root
+    if not q:
+        return u, np.zeros((len(u), 0, 0))
+    damping = np.full(len(u), 1e-3)
+    value = _by_subject(given, u)
+    for _ in range(steps):
+        pull, info = _information(given, u)
+        precision = _precision(info, root)
         damped = precision + damping[:, None, None] * np.einsum("njj->nj", precision)[:, :, None] * np.eye(q)
-        step = np.clip(np.linalg.solve(damped, g[:, :, None])[:, :, 0], -2.0 * sd, 2.0 * sd)
-        trial = x.copy()
-        trial[columns[here]] += step[here]
-        new = _by_subject(density, trial)
+        uphill = pull @ root - (u - given.m) @ given.inverse.T
+        step = np.clip(np.linalg.solve(damped, uphill[:, :, None])[:, :, 0], -2.0, 2.0) @ root.T
+        new = _by_subject(given, u + step)
         better = new > value
-        failed = ~better
-        kept = np.where(better[:, None], step, 0.0)
-        x[columns[here]] += kept[here]
+        u = np.where(better[:, None], u + step, u)
         value = np.where(better, new, value)
         damping = np.clip(np.where(better, 0.2 * damping, 10.0 * damping), 1e-6, 1e6)
-    covariance = np.linalg.inv(_precision(density, x, _effects(density, x), sd))
-    return x, covariance
+    return u, _spreads(_information(given, u)[1], root)
 
 
-def _scales(layout: Layout, x: Floats) -> Floats:
-    """Population sd of each column of `layout.columns`; 1 for a missing covariate."""
-    n_t, q, n_p, n_e = layout.sizes
-    found = np.ones(layout.columns.shape)
-    found[:, :q] = np.exp(x[n_t : n_t + q])
-    size = len(layout.occasions)
-    for k in range(len(layout.plan.between)):
-        first = layout.effects.stop + k * size
-        here = (layout.columns >= first) & (layout.columns < first + size)
-        found[here] = np.exp(x[n_t + q + n_p + n_e + k])
-    return found
-
-
-def _by_subject(density: Density, x: Floats) -> Floats:
+def _by_subject(given: _Given, u: Floats) -> Floats:
     """Log density of each subject's rows and effects, (N,), constants left out; -inf where a prediction failed."""
-    layout, rows = density.layout, density.by_row(x)
+    rows = given.density.by_row(given.point(u))
     rows = np.where(np.isfinite(rows), rows, -np.inf)
-    found = np.zeros(layout.subjects)
-    np.add.at(found, density.subject, rows)
-    z = layout.named(x)
-    for name in layout.plan.spread:
-        found -= 0.5 * z[f"z_{name}"] ** 2
-    for name in layout.plan.between:
-        np.add.at(found, layout.slots, -0.5 * z[f"z_{between(name)}"] ** 2)
-    if layout.absent:
-        np.add.at(found, layout.absent_subject, -0.5 * z["z_missing"] ** 2)
-    return found
+    found = np.zeros(len(u))
+    np.add.at(found, given.density.subject, rows)
+    z = given.inverse @ (u - given.m).T
+    return np.asarray(found - 0.5 * (z * z).sum(axis=0))
 
 
-def _effects(density: Density, x: Floats) -> Floats:
-    """Gradient of what is each subject's own, (N, D)."""
-    columns = density.layout.columns
-    return np.where(columns >= 0, density(x)[1][columns], 0.0)
+def _pull(given: _Given, u: Floats) -> Floats:
+    """Gradient (N, D) of the log density of each subject's rows by its values."""
+    x, at = given.point(u), given.layout.at
+    total = np.where(at >= 0, (given.density(x)[1] + x)[at], 0.0)  # without the effects' own -z
+    return np.asarray((given.inverse.T @ total).T)
 
 
-def _precision(density: Density, x: Floats, g: Floats, sd: Floats) -> Floats:
-    """Minus the Hessian of each subject's block by differences, at least a tenth of the least population precision."""
-    columns = density.layout.columns
-    made = np.zeros((*columns.shape, columns.shape[1]))
-    for j in range(columns.shape[1]):
-        here = columns[:, j] >= 0
-        h = 1e-4 * np.maximum(sd[:, j], 0.01)
-        near = x.copy()
-        near[columns[here, j]] += h[here]
-        made[:, :, j] = np.where(here[:, None], -(_effects(density, near) - g) / h[:, None], 0.0)
-    made = np.nan_to_num(0.5 * (made + made.transpose(0, 2, 1)))
-    made += np.where(columns < 0, 1.0, 0.0)[:, :, None] * np.eye(columns.shape[1])
-    values, vectors = np.linalg.eigh(made)
-    values = np.maximum(values, 0.1 / np.max(sd, axis=1)[:, None] ** 2)
-    return np.asarray(np.einsum("nij,nj,nkj->nik", vectors, values, vectors))
+def _information(given: _Given, u: Floats) -> tuple[Floats, Floats]:
+    """(`pull`, minus its derivative by u, symmetric, by central differences) of every subject: (N, D), (N, D, D)."""
+    made = np.empty((*u.shape, u.shape[1]))
+    for j in range(u.shape[1]):
+        h = np.zeros(u.shape[1])
+        h[j] = 1e-4 * max(float(np.sqrt(given.root[j] @ given.root[j])), 0.01)
+        made[:, :, j] = (_pull(given, u - h) - _pull(given, u + h)) / (2.0 * h[j])
+    return _pull(given, u), np.nan_to_num(0.5 * (made + made.transpose(0, 2, 1)))
 
 
-def _population(density: Density, x: Floats, covariance: Floats) -> Floats:
-    """Typical values of the parameters with effects, their spread and correlations, from the individuals."""
-    layout, plan = density.layout, density.layout.plan
-    n_t, q, n_p, _ = layout.sizes
-    x = x.copy()
-    _between_sds(layout, x, covariance)
+def _precision(info: Floats, root: Floats) -> Floats:
+    """1 + L' info L of every subject, information that is negative left out."""
+    values, vectors = np.linalg.eigh(np.einsum("ji,njk,kl->nil", root, info, root))
+    return np.asarray(np.einsum("nij,nj,nkj->nik", vectors, 1.0 + np.maximum(values, 0.0), vectors))
+
+
+def _spreads(info: Floats, root: Floats) -> Floats:
+    """Covariances (N, D, D) of each subject's values given the population."""
+    inverse = np.linalg.inv(_precision(info, root)) if len(root) else info
+    return np.asarray(np.einsum("ij,njk,lk->nil", root, inverse, root))
+
+
+def _told(given: _Given, u: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """individual, pull, info and slope of `Look` at the end: the best normal approximation about u.
+
+    Gradients are averaged over both ends of each subject's spread, and info is their difference over it, so that a
+    density that falls off steeply on one side counts as steep (the fixed point of variational inference; Opper &
+    Archambeau 2009, Neural Comput 21:786).
+    """
+    plan, back, root = given.layout.plan, given.inverse, given.root
+    slope = np.zeros((*u.shape, given.layout.sizes[0]))
+    if not u.shape[1]:
+        return u, u, np.zeros((len(u), 0, 0)), slope
+    pull, info = _information(given, u)
+    info = _without_negative(given, info)
+    for _ in range(SETTLED):
+        spread = _spreads(info, root)
+        mean, wide = _averaged(given, u, np.linalg.cholesky(spread))
+        info = 0.5 * (info + _without_negative(given, wide))
+        towards = np.einsum("njk,nk->nj", spread, mean - (u - given.m) @ back.T @ back)
+        most = np.sqrt(np.einsum("njj->nj", spread))
+        u, pull = u + 0.5 * np.clip(towards, -most, most), mean
+    for k, name in enumerate(plan.typical):
+        if name not in plan.spread:
+            near = given.population.copy()
+            near[k] += 1e-4 * min(plan.typical[name].scale, 1.0)
+            moved = _pull(given, u) - _pull(replace(given, population=near), u)
+            slope[:, :, k] = moved / (near[k] - given.population[k])
+    return u, pull, info, slope
+
+
+def _averaged(given: _Given, u: Floats, roots: Floats) -> tuple[Floats, Floats]:
+    """Mean of `pull` over u +- WIDE standard deviations in each direction, and its slope over them."""
+    q = u.shape[1]
+    mean, slopes = np.zeros(u.shape), np.empty(roots.shape)
+    for j in range(q):
+        above, below = (_pull(given, u + side * WIDE * roots[:, :, j]) for side in (1.0, -1.0))
+        mean += (above + below) / (2.0 * q)
+        slopes[:, :, j] = (below - above) / (2.0 * WIDE)
+    info = np.nan_to_num(np.linalg.solve(roots.swapaxes(1, 2), slopes.swapaxes(1, 2)).swapaxes(1, 2))
+    return np.nan_to_num(mean), 0.5 * (info + info.swapaxes(1, 2))
+
+
+def _without_negative(given: _Given, info: Floats) -> Floats:
+    back = given.inverse
+    known = np.einsum("ji,njk,kl->nil", back, _precision(info, given.root) - np.eye(len(back)), back)
+    return np.asarray(0.5 * (known + known.swapaxes(1, 2)))
+
+
+def _population(layout: Layout, population: Floats, u: Floats, covariance: Floats) -> Floats:
+    """Typical values of the parameters with effects, their spread and correlations, sds between occasions."""
+    plan = layout.plan
+    n_t, q, n_p, n_e = layout.sizes
+    x = population.copy()
+    second = _by_name(layout, np.where(layout.at >= 0, (u**2 + np.einsum("njj->nj", covariance)).T, 0.0).T)
+    for k, name in enumerate(plan.between):
+        x[n_t + q + n_p + n_e + k] = 0.5 * np.log(max(float(second[between(name)].mean()), LEAST_VARIANCE))
     if not q:
         return x
-    v = x[layout.effects].reshape(q, layout.subjects).T
     sd = np.exp(x[n_t : n_t + q])
     centre = np.array([base_value(plan.model, n) for n in plan.spread])
     for j, name in enumerate(plan.spread):
         if name in plan.typical:
             prior, at = plan.typical[name], list(plan.typical).index(name)
             weight = layout.subjects / sd[j] ** 2
-            x[at] = (weight * v[:, j].mean() + prior.location / prior.scale**2) / (weight + 1.0 / prior.scale**2)
+            x[at] = (weight * u[:, j].mean() + prior.location / prior.scale**2) / (weight + 1.0 / prior.scale**2)
             centre[j] = x[at]
-    omega = np.einsum("ni,nj->ij", v - centre, v - centre) + covariance[:, :q, :q].sum(axis=0)
-    omega /= layout.subjects
+    away = u[:, :q] - centre
+    omega = (np.einsum("ni,nj->ij", away, away) + covariance[:, :q, :q].sum(axis=0)) / layout.subjects
     x[n_t : n_t + q] = 0.5 * np.log(np.maximum(np.diag(omega), LEAST_VARIANCE))
     x[n_t + q : n_t + q + n_p] = _partials(layout, omega)
     return x
-
-
-def _between_sds(layout: Layout, x: Floats, covariance: Floats) -> None:
-    """Sds between occasions from the occasions' values less their subjects', into x."""
-    n_t, q, n_p, n_e = layout.sizes
-    size, named = len(layout.occasions), layout.named(x)
-    for k, name in enumerate(layout.plan.between):
-        first = layout.effects.stop + k * size
-        away = x[first : first + size] - layout.own_value(named, name)[layout.slots]
-        variance = float((away**2 + _occasion_variances(layout, covariance, name)[0]).mean())
-        x[n_t + q + n_p + n_e + k] = 0.5 * np.log(max(variance, LEAST_VARIANCE))
 
 
 def _partials(layout: Layout, omega: Floats) -> Floats:
@@ -360,19 +388,28 @@ def _partials(layout: Layout, omega: Floats) -> Floats:
     return np.asarray(made)
 
 
-def _fixed(density: Density, x: Floats) -> Floats:
+def _fixed(given: _Given, u: Floats) -> Floats:
     """A Newton step, one by one, of what has no random effect: other typical values and residual errors."""
-    layout, plan = density.layout, density.layout.plan
-    n_t, q, n_p, n_e = layout.sizes
-    own = [k for k, n in enumerate(plan.typical) if n not in plan.spread]
+    n_t, q, n_p, n_e = given.layout.sizes
+    own = [k for k, n in enumerate(given.layout.plan.typical) if n not in given.layout.plan.spread]
+    x = given.population
     for k in [*own, *range(n_t + q + n_p, n_t + q + n_p + n_e)]:
-        h = 1e-4
-        near = x.copy()
-        near[k] += h
-        (value, g), (_, g_near) = density(x), density(near)
-        curve = (g[k] - g_near[k]) / h
-        step = g[k] / curve if curve > 0.0 else 0.5 * np.sign(g[k])
-        trial = x.copy()
-        trial[k] += float(np.clip(step, -0.7, 0.7))
-        x = trial if density(trial)[0] > value else x
+        step = 0.02 * np.eye(len(x))[k]
+        below, here, above = (_integrated(replace(given, population=x + d), u) for d in (-step, 0.0 * step, step))
+        slope, curve = 0.5 * (above - below), 2.0 * here - above - below
+        move = float(np.clip(slope / curve if curve > 0.0 else 35.0 * np.sign(slope), -35.0, 35.0))
+        for part in (move, 0.25 * move):
+            if _integrated(replace(given, population=x + part * step), u) > here:
+                x = x + part * step
+                break
     return x
+
+
+def _integrated(given: _Given, u: Floats) -> float:
+    """Log density with the individuals integrated out about u, constants left out: log p - sum log det(precision)/2.
+
+    Without the second term residual errors come out too small.
+    """
+    value = given.density(given.point(u))[0]
+    known = np.linalg.slogdet(_precision(_information(given, u)[1], given.root))[1]
+    return value - 0.5 * float(known.sum())

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from pkpd.bayes.density_source import Argument, Mapping, density_text, mapping
 from pkpd.bayes.design import Design
-from pkpd.bayes.layout import Layout
+from pkpd.bayes.frame import Frame
+from pkpd.bayes.layout import Layout, columns_of
 from pkpd.bayes.plan import Plan, base_value
 from pkpd.engine.graph import Graph
 from pkpd.ground import digest
@@ -32,13 +33,14 @@ COMMON = (
     Argument("dv", "float64", 1), Argument("output", "int64", 1), Argument("covariates", "float64", 2),
     Argument("base", "float64", 1), Argument("free", "int64", 1), Argument("location", "float64", 1),
     Argument("scale", "float64", 1), Argument("spread_scale", "float64", 1), Argument("who", "int64", 1),
-    Argument("centred", "float64", 2), Argument("pair_shape", "float64", 1), Argument("pair_row", "int64", 1),
+    Argument("eta_at", "int64", 2), Argument("eta_info", "float64", 3), Argument("eta_lean", "float64", 2),
+    Argument("eta_slope", "float64", 3), Argument("pair_shape", "float64", 1), Argument("pair_row", "int64", 1),
     Argument("pair_column", "int64", 1), Argument("pair_first", "int64", 1), Argument("terms", "int64", 2),
     Argument("freedom", "float64", 2), Argument("kind", "int64", 1), Argument("floor", "float64", 1),
     Argument("error_scale", "float64", 1), Argument("constant", "float64", 1), Argument("fitted", "float64", 1),
     Argument("each", "float64", 1), Argument("piece_subject", "int64", 1), Argument("piece_slot", "int64", 1),
-    Argument("slots", "int64", 1), Argument("between_who", "int64", 1), Argument("between_scale", "float64", 1),
-    Argument("between_centred", "float64", 2), Argument("shrunk", "int64", 1), Argument("slab", "float64", 1),
+    Argument("slots", "int64", 1), Argument("most_occasions", "int64", 1), Argument("between_who", "int64", 1),
+    Argument("between_scale", "float64", 1), Argument("shrunk", "int64", 1), Argument("slab", "float64", 1),
     Argument("tail", "float64", 1), Argument("absent", "int64", 2), Argument("absent_law", "float64", 2),
 )  # fmt: skip
 PLACE = {a.name: k for k, a in enumerate(COMMON)}
@@ -85,16 +87,13 @@ class Density:
         self._with(name, found)(x)
         return found
 
-    def with_centred(self, centred: Floats, late: Floats | None = None) -> Density:
-        """The same law with other degrees of centring (effects, subjects), late: of effects between occasions (effects,
-        occasions): the same machine code.
-        """
-        made = self._with("centred", np.array(centred, np.float64))
-        layout = replace(self.layout, centred=centred)
-        if late is None:
-            return replace(made, layout=layout)
-        own = np.array(late, np.float64)
-        return replace(made._with("between_centred", own), layout=replace(layout, late=own))
+    def framed(self, frame: Frame) -> Density:
+        """The same law with what is each subject's own in other coordinates: the same machine code."""
+        made = self._with("eta_info", np.array(frame.info, order="C"))._with(
+            "eta_lean", np.array(frame.lean, order="C")
+        )
+        made = made._with("eta_slope", np.array(frame.slope, order="C"))
+        return replace(made, layout=replace(self.layout, frame=frame))
 
     def with_data(self, dv: Floats) -> Density:
         """The same study with other observed values (rows,): the same machine code."""
@@ -114,12 +113,13 @@ def _pointer(a: Floats) -> Any:
 
 
 def density(plan: Plan, design: Design) -> Density:
-    """The density of a plan on its data, every effect non-centred (`with_centred` gives other forms)."""
+    """The density of a plan on its data, every effect non-centred (`framed` gives other forms)."""
+    subjects, absent = len(design.ids), design.absent
+    occasions = design.pieces.occasions[:, 0] if plan.between else np.empty(0, np.int64)
+    at = columns_of(plan, subjects, occasions, absent.subject)
     layout = Layout(
-        plan=plan, subjects=len(design.ids), centred=np.zeros((len(plan.spread), len(design.ids))),
-        occasions=design.occasions(plan), absent=design.absent.names, absent_subject=design.absent.subject,
-        slots=design.pieces.occasions[:, 0] if plan.between else np.empty(0, np.int64),
-        late=np.zeros((len(plan.between), len(design.occasions(plan)))),
+        plan=plan, subjects=subjects, at=at, frame=Frame.none(len(at), len(plan.typical), subjects),
+        occasions=design.occasions(plan), absent=absent.names, slots=occasions,
     )  # fmt: skip
     family = design.family
     individual = _individual(plan, family.columns, tuple(design.covariates))
@@ -153,12 +153,12 @@ def _common(layout: Layout, design: Design) -> tuple[NDArray[Any], ...]:
         np.asarray([p.location for p in priors], np.float64), np.asarray([p.scale for p in priors], np.float64),
         np.asarray([p.scale for p in plan.spread.values()], np.float64),
         np.asarray([order.index(n) for n in plan.spread], np.int64),
-        layout.centred,
+        layout.at, layout.frame.info, layout.frame.lean, layout.frame.slope,
         shape, row, column, first, _terms(plan), _freedom(plan), design.kind, design.floor,
         np.asarray([p.scale for p in plan.error.values()], np.float64), np.asarray([_constant(layout)]), np.empty(0),
-        np.empty(0), pieces.subject, pieces.slot, np.ascontiguousarray(layout.slots),
+        np.empty(0), pieces.subject, pieces.slot, np.ascontiguousarray(layout.slots), np.arange(layout.most_occasions),
         np.asarray([order.index(n) for n in plan.between], np.int64),
-        np.asarray([p.scale for p in plan.between.values()], np.float64), layout.late,
+        np.asarray([p.scale for p in plan.between.values()], np.float64),
         np.asarray([list(plan.typical).index(n) for n in plan.shrunk], np.int64),
         np.asarray([p.scale for p in plan.shrunk.values()], np.float64),
         np.asarray([p.tail for p in plan.shrunk.values()][:1], np.float64), absent.at, absent.law,

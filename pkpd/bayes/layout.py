@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pkpd.bayes.frame import Frame
 from pkpd.bayes.hierarchy import beta_shape, correlation_factor, covariances, pairs
 from pkpd.bayes.plan import (
     Plan,
@@ -28,7 +29,7 @@ from pkpd.model.equations import evaluate
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Layout"]
+__all__ = ["Layout", "columns_of"]
 
 Floats = NDArray[np.float64]
 
@@ -37,24 +38,18 @@ Floats = NDArray[np.float64]
 class Layout:
     """Places in the vector of a plan with `subjects` subjects.
 
-    centred (effects, subjects): degree of centring, 0 (the vector holds z) to 1 (the individual value on the
-    parameter's scale), see `kernels.effects`; occasions: of all subjects, where there are effects between them, slots:
-    their subjects, late (effects, occasions): degree of centring of those effects; absent: missing covariates,
-    absent_subject: theirs.
+    at (D, subjects): places of what is each subject's own (`columns_of`); frame: its coordinates, see
+    `kernels.standardised`; occasions: of all subjects, where there are effects between them, slots: their subjects;
+    absent: missing covariates.
     """
 
     plan: Plan
     subjects: int
-    centred: Floats = field(compare=False)
+    at: NDArray[np.int64] = field(compare=False)
+    frame: Frame = field(compare=False)
     occasions: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
-    absent_subject: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64), compare=False)
     slots: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64), compare=False)
-    late: Floats = field(default_factory=lambda: np.empty((0, 0)), compare=False)
-
-    def every(self, centred: float) -> Floats:
-        """One degree of centring for all."""
-        return np.full((len(self.plan.spread), self.subjects), centred)
 
     @property
     def block_pairs(self) -> tuple[tuple[tuple[str, ...], float, int, int], ...]:
@@ -69,8 +64,7 @@ class Layout:
     @property
     def population(self) -> int:
         """Population quantities: they come first."""
-        shrunk = len(self.plan.shrunk)
-        return sum(self.sizes) + len(self.plan.between) + (shrunk + 1 if shrunk else 0)
+        return population_size(self.plan)
 
     @property
     def size(self) -> int:
@@ -83,6 +77,12 @@ class Layout:
 
     def named(self, x: Floats) -> dict[str, Floats]:
         """Draws (..., size) -> quantities by name, those of `population_model`: (...) each, `z_*` (..., subjects)."""
+        found = self.population_named(x)
+        found |= self._own(x, found)
+        return found | self._floors(found)
+
+    def population_named(self, x: Floats) -> dict[str, Floats]:
+        """Typical values, spreads, correlations and errors by name, of draws (..., size) or their first (..., p)."""
         plan, model = self.plan, self.plan.model
         n_t, q, n_p, _ = self.sizes
         found = {typical_label(model, name): x[..., k] for k, name in enumerate(plan.typical)}
@@ -93,10 +93,7 @@ class Layout:
         at = n_t + q + n_p + len(plan.error)
         found |= {spread_label(between(name)): np.exp(x[..., at + k]) for k, name in enumerate(plan.between)}
         found |= self._shrunk(x, found, at + len(plan.between))
-        found |= self._correlations(found)
-        found |= self._effects(x, found)
-        found |= self._later(x, found)
-        return found | self._floors(found)
+        return found | self._correlations(found)
 
     def _shrunk(self, x: Floats, found: Mapping[str, Floats], at: int) -> dict[str, Floats]:
         """Coefficients with a horseshoe in place of the standard normals behind them, and their shares of the slab."""
@@ -107,16 +104,39 @@ class Layout:
             made |= {label: prior.scale * found[label] * share, f"share_{name}": share}
         return made
 
-    def _later(self, x: Floats, named: Mapping[str, Floats]) -> dict[str, Floats]:
-        """Standard normal effects of occasions (..., occasions) and of missing covariates (..., missing)."""
-        size, at, found = len(self.occasions), self.effects.stop, {}
+    def _own(self, x: Floats, found: Mapping[str, Floats]) -> dict[str, Floats]:
+        """Standard normal effects of subjects (..., subjects), occasions (..., occasions) and missing covariates (...,
+        missing), whatever was sampled.
+        """
+        here = self.at >= 0
+        y = np.where(here, x[..., self.at], 0.0)
+        z = np.zeros_like(x)
+        z[..., self.at[here]] = self.frame.effects(y, x[..., : self.sizes[0]], self.roots(found))[..., here]
+        own = z[..., self.effects].reshape(*x.shape[:-1], len(self.plan.spread), self.subjects)
+        made = {f"z_{name}": own[..., k, :] for k, name in enumerate(self.plan.spread)}
+        size, at = len(self.occasions), self.effects.stop
+        made |= {
+            f"z_{between(n)}": z[..., at + k * size : at + (k + 1) * size] for k, n in enumerate(self.plan.between)
+        }
+        return made | ({"z_missing": z[..., self.size - len(self.absent) :]} if self.absent else {})
+
+    @property
+    def most_occasions(self) -> int:
+        """Of one subject."""
+        return int(np.bincount(self.slots).max(initial=0)) if self.plan.between else 0
+
+    def roots(self, found: Mapping[str, Floats]) -> Floats:
+        """Root (..., D, D) of the covariance of what is a subject's own: `root`, sds between occasions, 1."""
+        q, each = len(self.plan.spread), self.most_occasions
+        shape = next(iter(found.values())).shape
+        made = np.zeros((*shape, len(self.at), len(self.at)))
+        made[..., range(len(self.at)), range(len(self.at))] = 1.0
+        if q:
+            made[..., :q, :q] = self.root(found)
         for k, name in enumerate(self.plan.between):
-            value, degree = x[..., at + k * size : at + (k + 1) * size], self.late[k]
-            sd = named[spread_label(between(name))][..., None]
-            found[f"z_{between(name)}"] = (value - degree * self.own_value(named, name)[..., self.slots]) * sd**-degree
-        if self.absent:
-            found["z_missing"] = x[..., self.size - len(self.absent) :]
-        return found
+            for d in range(q + k * each, q + (k + 1) * each):
+                made[..., d, d] = found[spread_label(between(name))]
+        return made
 
     def _correlations(self, found: Mapping[str, Floats]) -> dict[str, Floats]:
         made = {}
@@ -127,49 +147,6 @@ class Layout:
                 total = sum(a * b for a, b in zip(rows[i], rows[j], strict=False))
                 made[correlation_label(block[j], block[i])] = np.asarray(total)
         return made
-
-    def _effects(self, x: Floats, found: Mapping[str, Floats]) -> dict[str, Floats]:
-        """Standard normal effects of the subjects, whatever was sampled."""
-        spread, shape = list(self.plan.spread), x.shape[:-1]
-        if not spread:
-            return {}
-        values = x[..., self.effects].reshape(*shape, len(spread), self.subjects)
-        root = self.root(found)
-        z: dict[str, Floats] = {}
-        for j, name in enumerate(spread):
-            mean = np.zeros_like(values[..., j, :]) + np.asarray(self._typical(found, name))[..., None]
-            for k in range(j):
-                mean = mean + root[..., j, k, None] * z[spread[k]]
-            degree = self.centred[j]
-            z[name] = (values[..., j, :] - degree * mean) * root[..., j, j, None] ** -degree
-        return {f"z_{name}": value for name, value in z.items()}
-
-    def own_value(self, named: Mapping[str, Floats], name: str) -> Floats:
-        """The subjects' values (..., subjects) of a parameter on its scale, without occasions and covariates."""
-        typical = np.asarray(self._typical(named, name))[..., None] + np.zeros(self.subjects)
-        if name not in self.plan.spread:
-            return typical
-        j, root = list(self.plan.spread).index(name), self.root(named)
-        for k, other in enumerate(list(self.plan.spread)[: j + 1]):
-            typical = typical + root[..., j, k, None] * named[f"z_{other}"]
-        return typical
-
-    @property
-    def columns(self) -> NDArray[np.int64]:
-        """Places (subjects, D) of what is each subject's own: effects, those of its occasions, missing covariates; -1
-        where a subject has fewer.
-        """
-        q, at, size = len(self.plan.spread), self.effects.stop, len(self.occasions)
-        first = self.population + np.arange(q)[None, :] * self.subjects + np.arange(self.subjects)[:, None]
-        more: list[list[int]] = [[] for _ in range(self.subjects)]
-        for k in range(len(self.plan.between)):
-            for s, i in enumerate(self.slots.tolist()):
-                more[i].append(at + k * size + s)
-        for n, i in enumerate(self.absent_subject.tolist()):
-            more[i].append(self.size - len(self.absent) + n)
-        width = max((len(m) for m in more), default=0)
-        rest = np.asarray([m + [-1] * (width - len(m)) for m in more], np.int64).reshape(self.subjects, width)
-        return np.concatenate([first, rest], axis=1)
 
     def root(self, found: Mapping[str, Floats]) -> Floats:
         """Cholesky factor (..., q, q) of the random effects' covariance."""
@@ -208,3 +185,28 @@ class Layout:
         table = np.asarray(rows, np.float64).reshape(-1, 4)
         whole = table[:, 1:].astype(np.int64)
         return table[:, 0].copy(), whole[:, 0].copy(), whole[:, 1].copy(), whole[:, 2].copy()
+
+
+def population_size(plan: Plan) -> int:
+    """Population quantities of the vector."""
+    correlations = sum(len(pairs(len(block))) for block, _ in plan.blocks)
+    shrunk = len(plan.shrunk) + 1 if plan.shrunk else 0
+    return shrunk + len(plan.typical) + len(plan.spread) + correlations + len(plan.error) + len(plan.between)
+
+
+def columns_of(plan: Plan, subjects: int, occasions: NDArray[np.int64], absent: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places (D, subjects) in the vector of what is each subject's own: effects, those of its occasions, effect after
+    effect, missing covariates; -1 where a subject has fewer. occasions, absent: whose each of them is.
+    """
+    population = population_size(plan)
+    first = population + np.arange(len(plan.spread) * subjects).reshape(-1, subjects)
+    at, rows = population + first.size, [first]
+    for owner in (*[occasions] * len(plan.between), absent):
+        each = np.full((int(np.bincount(owner).max(initial=0)) if len(owner) else 0, subjects), -1)
+        seen = np.zeros(subjects, np.int64)
+        for n, i in enumerate(owner.tolist()):
+            each[seen[i], i] = at + n
+            seen[i] += 1
+        at += len(owner)
+        rows.append(each)
+    return np.ascontiguousarray(np.concatenate(rows), np.int64)

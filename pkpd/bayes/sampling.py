@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.bayes.censoring import limited
-from pkpd.bayes.centring import Choice, Look, chosen, formed, look, starting_point
+from pkpd.bayes.centring import Choice, Look, chosen, frame_of, look, starting_point
 from pkpd.bayes.density import Density, density
 from pkpd.bayes.design import Design, design, measured_outputs
 from pkpd.bayes.diagnostics import Chains, diagnose, shrinkage
@@ -64,7 +64,7 @@ def sampled(
     with _stage("look", seconds, on_stage):
         seen = look(plain)
         choices = chosen(seen, settings.centred)
-        law = formed(plain, choices)
+        law = plain.framed(frame_of(plain.layout, seen, settings.centred))
     with _stage("sample", seconds, on_stage), _quiet():
         drawn = draw(law, partial(starting_point, law, seen), settings, seed=seed, cores=cores)
     with _stage("diagnose", seconds, on_stage), _quiet():

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pkpd.bayes.centring import chosen, look, starting_point
+from pkpd.bayes.centring import frame_of, look, starting_point
 from pkpd.bayes.density import Density, density
 from pkpd.bayes.design import design, measured_outputs
 from pkpd.bayes.fit import PACKAGES, Settings, _code_key
@@ -259,8 +259,7 @@ def _attempt(study: Study, number: int, attempt: int, cores: int) -> Outcome:
     u = uniforms(about.seed, Purpose.CALIBRATION_FIT, subject=number, replicate=0, index=attempt)
     law = study.law.with_data(study.y[number])
     seen = look(law)
-    flags = [c.centred for c in chosen(seen)]
-    form = law.with_centred(np.stack(flags)) if flags else law
+    form = law.framed(frame_of(law.layout, seen))
     try:
         drawn = draw(form, partial(starting_point, form, seen), settings, seed=int(float(u) * 2**63), cores=cores)
     except RunFailed:

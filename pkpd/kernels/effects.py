@@ -1,16 +1,9 @@
 r"""Priors and random effects of a hierarchical model: log density and its gradient, hand-derived.
 
 The unconstrained vector is [typical values | log sds of random effects | logits of partial correlations | log residual
-sds | random effects, effect after effect]. Random effects eta_i = L z_i, L = diag(sd) C with C the Cholesky factor of
-the correlations by partial correlations. With the effects in order, m_j = t_j + sum_{k<j} L_jk z_k and a degree c_j of
-centring, what is sampled is
-
-    v_j = c_j m_j + L_jj^c_j z_j          log density  -z_j^2/2 - c_j log L_jj,          u_j = m_j + L_jj z_j,
-
-the standard normal effect for c = 0 (non-centred), the individual value u for c = 1 (centred), and for what lies
-between a coordinate that moves little with t and L where the data tell a share c of a subject's effect (Gorinova, Moore
-& Hoffman 2020, ICML, arXiv 1906.03028). The law is the same for every c. Gradients are adjoints of these lines, last
-effect first.
+sds | log sds between occasions | coordinates of what is each subject's own (`kernels.standardised`): effects, those of
+occasions, missing covariates]. Random effects are L z, L = diag(sd) C with C the Cholesky factor of the correlations by
+partial correlations. Gradients are adjoints of these lines.
 """
 
 from __future__ import annotations
@@ -33,16 +26,6 @@ def normal_prior(x: F64, g: F64, at: int, location: F64, scale: F64) -> float:
         r = (x[at + k] - location[k]) / scale[k]
         total -= 0.5 * r * r
         g[at + k] -= r / scale[k]
-    return total
-
-
-@inlined
-def standard_normal(x: F64, g: F64, lo: int, hi: int) -> float:
-    """Standard normal priors of x[lo:hi]; constants left out."""
-    total = 0.0
-    for k in range(lo, hi):
-        total -= 0.5 * x[k] * x[k]
-        g[k] -= x[k]
     return total
 
 
@@ -123,92 +106,63 @@ def correlation_root_back(
 
 
 @inlined
-def spread_out(x: F64, at: int, t: F64, L: F64, who: I64, centred: F64, Z: F64, U: F64) -> float:
-    """Z (N, q) and the individual values U (N, P) on the parameters' scales; who (q,): parameter of each effect;
-    centred (q, N): degree of centring.
-
-    Returns the log density of the effects, constants left out.
+def spread_out(t: F64, L: F64, linked: I64, who: I64, Z: F64, U: F64) -> None:
+    """Individual values U (N, P) on the parameters' scales: typical values t (P,) and, for effect j, (L z)_j added to
+    parameter who[j]; Z (D, N) the standard normal effects, the first of them those of parameters.
     """
-    N, q = Z.shape
-    total = 0.0
+    N = U.shape[0]
     for i in range(N):
         for p in range(U.shape[1]):
             U[i, p] = t[p]
-    for j in range(q):
-        p, root = who[j], log(L[j, j])
-        base, inside = at + j * N, 0.0
-        for i in range(N):
-            m, c = t[p], centred[j, i]
-            for k in range(j):
-                m += L[j, k] * Z[i, k]
-            z = (x[base + i] - c * m) * exp(-c * root)
-            Z[i, j] = z
-            U[i, p] = m + L[j, j] * z
-            inside += c
-            total -= 0.5 * z * z
-        total -= inside * root
-    return total
+    for j in range(who.size):
+        p = who[j]
+        for k in range(j + 1):
+            if linked[j, k] == 1:
+                for i in range(N):
+                    U[i, p] += L[j, k] * Z[k, i]
 
 
 @inlined
-def spread_back(g: F64, at: int, L: F64, who: I64, centred: F64, Z: F64, gU: F64, gt: F64, gL: F64) -> None:
-    """Adjoint of `spread_out` and of its log density: gU (N, P) -> g of the effects, gt (P,), gL (q, q)."""
-    N, q = Z.shape
-    gz, root = np.zeros(q), np.empty(q)
-    for j in range(q):
-        root[j] = log(L[j, j])
-    for i in range(N):
-        for j in range(q):
-            gz[j] = -Z[i, j]
-        for j in range(q - 1, -1, -1):
-            p, c = who[j], centred[j, i]
-            mine = gU[i, p]
-            whole = gz[j] + mine * L[j, j]
-            w = whole * exp(-c * root[j])
-            gm = mine - c * w
-            g[at + j * N + i] += w
-            gU[i, p] = gm  # what is left of it belongs to the typical value
-            for k in range(j):
-                gL[j, k] += gm * Z[i, k]
-                gz[k] += gm * L[j, k]
-            gL[j, j] += mine * Z[i, j] - c * (whole * Z[i, j] + 1.0) / L[j, j]
+def spread_back(L: F64, linked: I64, who: I64, Z: F64, gU: F64, gt: F64, gZ: F64, gL: F64) -> None:
+    """Adjoint of `spread_out`: gU (N, P) -> gt (P,), gZ (D, N), gL (D, D)."""
+    N = gU.shape[0]
     for p in range(gt.size):
         for i in range(N):
             gt[p] += gU[i, p]
+    for j in range(who.size):
+        p = who[j]
+        for k in range(j + 1):
+            if linked[j, k] == 1:
+                s = 0.0
+                for i in range(N):
+                    gZ[k, i] += L[j, k] * gU[i, p]
+                    s += gU[i, p] * Z[k, i]
+                gL[j, k] += s
 
 
 @inlined
-def between_out(x: F64, at: int, sd: F64, U: F64, who: I64, slots: I64, degree: F64, Z: F64) -> float:
-    """Effects between occasions: Z (n, K) from x[at:]; slots (K,): subject of each occasion; who (n,): parameter.
-
-    With u the subject's value and a degree c: x = c u + sd^c z; the occasion's value is u + sd z. Returns the log
-    density, constants left out.
+def roots(sd: F64, C: F64, late: F64, each: int, L: F64, linked: I64) -> None:
+    """Root L (D, D) of all that is a subject's own and where it may differ from 0: effects of parameters sd C, of up to
+    `each` occasions (late: their sds, effect after effect), 1 for missing covariates.
     """
-    K, total = slots.size, 0.0
-    for k in range(who.size):
-        root = log(sd[k])
-        for s in range(K):
-            c = degree[k, s]
-            Z[k, s] = (x[at + k * K + s] - c * U[slots[s], who[k]]) * exp(-c * root)
-            total -= 0.5 * Z[k, s] * Z[k, s] + c * root
-    return total
+    q = sd.size
+    L[:, :] = 0.0
+    for d in range(L.shape[0]):
+        L[d, d], linked[d, d] = 1.0, 1
+    for j in range(q):
+        for k in range(j + 1):
+            L[j, k] = sd[j] * C[j, k]
+    for k in range(late.size):
+        for e in range(each):
+            L[q + k * each + e, q + k * each + e] = late[k]
 
 
 @inlined
-def between_back(
-    g: F64, at: int, sd: F64, who: I64, slots: I64, degree: F64, Z: F64, gw: F64, gU: F64, gsd: F64
-) -> None:  # fmt: skip
-    """Adjoint of `between_out` and of its log density: gw (n, K), gradient to sd z -> g, gU (N, P), gsd (n,)."""
-    K = slots.size
-    for k in range(who.size):
-        root = log(sd[k])
-        for s in range(K):
-            c, z = degree[k, s], Z[k, s]
-            whole = gw[k, s] * sd[k] - z
-            w = whole * exp(-c * root)
-            g[at + k * K + s] += w
-            gU[slots[s], who[k]] -= c * w
-            gsd[k] += gw[k, s] * z - c * (whole * z + 1.0) / sd[k]
+def gathered(at: I64, first: int, g: F64, gZ: F64) -> None:
+    """gZ (D, N) from row `first` on, from gradients g (size,) by place."""
+    for d in range(first, at.shape[0]):
+        for i in range(at.shape[1]):
+            gZ[d, i] = g[at[d, i]] if at[d, i] >= 0 else 0.0
 
 
 @inlined

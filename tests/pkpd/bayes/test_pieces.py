@@ -9,8 +9,10 @@ import warnings
 import numpy as np
 import pytest
 
+from pkpd.bayes.centring import frame_of, look, starting_point
 from pkpd.bayes.density import Density, density
 from pkpd.bayes.design import design, measured_outputs
+from pkpd.bayes.frame import Frame
 from pkpd.bayes.missing import drawn
 from pkpd.bayes.plan import plan
 from pkpd.engine.build import compiled
@@ -166,11 +168,11 @@ def test_predictions_are_those_of_the_solver(several):
         np.testing.assert_allclose(made.predictions(x), witness(made, records, model, x), rtol=2e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("centred", [False, True])
-def test_gradient_is_the_central_difference(several, centred):
+@pytest.mark.parametrize("framed", [False, True])
+def test_gradient_is_the_central_difference(several, framed):
     made, x = several[0], somewhere(several[0])
-    if centred:
-        made, x = recentred(made, x)
+    if framed:
+        made, x = reframed(made, x)
     exact = made(x)[1]
     for k in range(len(x)):
         h = 3e-4 * np.eye(len(x))[k]
@@ -178,38 +180,48 @@ def test_gradient_is_the_central_difference(several, centred):
         assert exact[k] == pytest.approx(difference, rel=1e-6, abs=2e-5), k
 
 
-def recentred(made: Density, x: np.ndarray) -> tuple[Density, np.ndarray]:
-    """Every effect centred to a degree of its own, and the same point in that form."""
+def reframed(made: Density, x: np.ndarray) -> tuple[Density, np.ndarray]:
+    """Something known of all that is each subject's own, and the same point in those coordinates."""
     rng = np.random.default_rng(2)
-    layout = made.layout
-    own = made.with_centred(rng.random(layout.centred.shape), rng.random(layout.late.shape))
-    named, out = layout.named(x), x.copy()
-    order, root = list(layout.plan.spread), layout.root(named)
-    v = out[layout.effects].reshape(len(order), -1)
-    for j, name in enumerate(order):
-        value, degree = layout.own_value(named, name), own.layout.centred[j]
-        mean = value - root[j, j] * named[f"z_{name}"]
-        v[j] = degree * mean + root[j, j] ** degree * named[f"z_{name}"]
-    late = out[layout.effects.stop : layout.size - 1].reshape(len(layout.plan.between), -1)
-    for k, name in enumerate(layout.plan.between):
-        sd, degree = named[f"omega_{name}.iov"], own.layout.late[k]
-        late[k] = degree * layout.own_value(named, name)[layout.slots] + sd**degree * named[f"z_{name}.iov"]
+    layout, named = made.layout, made.layout.named(x)
+    here = layout.at >= 0
+    (D, n), n_t = layout.at.shape, layout.sizes[0]
+    root = 2.0 * rng.normal(size=(n, D, D)) * here.T[:, :, None]
+    info = np.einsum("nij,nkj->ikn", root, root)
+    lean, slope = rng.normal(size=(D, n)) * here, rng.normal(size=(D, n_t, n)) * here[:, None, :]
+    own = made.framed(Frame(info=info, lean=lean, slope=slope))
+    out, z = x.copy(), np.where(here, x[layout.at], 0.0)
+    y = own.layout.frame.coordinates(z, x[:n_t], layout.roots(named))
+    assert not y[~here].any()
+    out[layout.at[here]] = y[here]
     return own, out
 
 
-def test_centring_changes_the_coordinates_only(several):
-    """log p(v) = log p(z) - sum c log sd of every effect, between occasions too."""
+def test_a_frame_changes_the_coordinates_only(several):
+    """log p(y) = log p(z) - sum log det(1 + L' info L)/2, effects between occasions and missing covariates with them."""
     made, x = several[0], somewhere(several[0])
-    own, y = recentred(made, x)
+    assert (made.layout.at < 0).any()
+    own, y = reframed(made, x)
     named = made.layout.named(x)
-    np.testing.assert_allclose(own.predictions(y), made.predictions(x), rtol=1e-10)
+    np.testing.assert_allclose(own.predictions(y), made.predictions(x), rtol=1e-9)
     for name, z in own.layout.named(y).items():
-        np.testing.assert_allclose(z, named[name], rtol=1e-9, atol=1e-11, err_msg=name)
-    roots = np.log(
-        [named[f"omega_{n}"] for n in (*made.layout.plan.spread, *(f"{b}.iov" for b in made.layout.plan.between))]
-    )
-    degrees = np.concatenate([own.layout.centred.sum(axis=1), own.layout.late.sum(axis=1)])
-    assert own(y)[0] == pytest.approx(made(x)[0] - float(degrees @ roots), rel=1e-11)
+        np.testing.assert_allclose(z, named[name], rtol=1e-8, atol=1e-10, err_msg=name)
+    root = made.layout.roots(named)
+    known = np.eye(len(root)) + root.T @ np.moveaxis(own.layout.frame.info, -1, 0) @ root
+    assert own(y)[0] == pytest.approx(made(x)[0] - 0.5 * np.linalg.slogdet(known)[1].sum(), rel=1e-11)
+
+
+def test_the_quick_look_covers_occasions_and_missing_covariates(several):
+    """What the look finds stands where gradients of all that is a subject's own vanish: coordinates 0."""
+    made = several[0]
+    seen = look(made)
+    assert not seen.failed
+    assert set(seen.remaining) == {*made.layout.plan.spread, *(f"{n}.iov" for n in made.layout.plan.between)}
+    for asked in (None, {f"{next(iter(made.layout.plan.between))}.iov": True}):
+        own = made.framed(frame_of(made.layout, seen, asked))
+        x = starting_point(own, seen, 1)
+        assert np.isfinite(own(x)[0])
+        assert np.isfinite(own.layout.named(x)["z_missing"]).all()
 
 
 def test_what_cannot_be_fitted_is_named():

@@ -1,0 +1,80 @@
+"""What a quick look says the data tell of each subject: the coordinates in which random effects are sampled.
+
+The same lines as `kernels.standardised`, for many draws at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Frame"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """log p(rows of i | u) about (lean - slope t + info m)'u - u' info u / 2, u the individual values, m their typical
+    values, t all free typical values: info (q, q, N), lean (q, N), slope (q, typical, N). All 0: non-centred.
+    """
+
+    info: Floats
+    lean: Floats
+    slope: Floats
+
+    @classmethod
+    def none(cls, effects: int, typical: int, subjects: int) -> Frame:
+        """Nothing known of anybody: standard normal effects are sampled.
+
+        >>> Frame.none(2, 3, 5).slope.shape
+        (2, 3, 5)
+        """
+        return cls(
+            info=np.zeros((effects, effects, subjects)), lean=np.zeros((effects, subjects)),
+            slope=np.zeros((effects, typical, subjects)),
+        )  # fmt: skip
+
+    def effects(self, y: Floats, typical: Floats, root: Floats) -> Floats:
+        """Standard normal effects (..., q, N) of coordinates y (..., q, N), typical values (..., typical) and the root
+        (..., q, q) of the effects' covariance.
+        """
+        T, w = self._factored(typical, root)
+        q, z = len(self.lean), w + y
+        for j in range(q - 1, -1, -1):
+            for k in range(j + 1, q):
+                z[..., j, :] -= T[k, j] * z[..., k, :]
+            z[..., j, :] /= T[j, j]
+        return z
+
+    def coordinates(self, z: Floats, typical: Floats, root: Floats) -> Floats:
+        """The coordinates (q, N) of standard normal effects z (q, N): the inverse of `effects`."""
+        T, w = self._factored(typical, root)
+        q = len(self.lean)
+        return np.stack([sum((T[k, j] * z[k] for k in range(j, q)), -w[j]) for j in range(q)]) if q else np.copy(z)
+
+    def _factored(self, typical: Floats, root: Floats) -> tuple[dict[tuple[int, int], Any], Floats]:
+        """T with T T' = 1 + L' info L, entry by entry (..., N), and w = T^-1 L' (lean - slope t)."""
+        q = len(self.lean)
+        L = root[..., None]
+        linked = np.any(root.reshape(-1, q, q) != 0.0, axis=0)
+        h = self.lean - np.einsum("jkn,...k->...jn", self.slope, typical)
+        A = {
+            (j, k): sum((L[..., m, k, :] * self.info[j, m] for m in range(k, q) if linked[m, k]), np.float64(0.0))
+            for j in range(q) for k in range(q)
+        }  # fmt: skip
+        w = np.zeros_like(h)
+        T: dict[tuple[int, int], Any] = {}
+        for k in range(q):
+            for j in range(k, q):
+                T[j, k] = sum((L[..., m, j, :] * A[m, k] for m in range(j, q) if linked[m, j]), np.float64(j == k))
+                T[j, k] = T[j, k] - sum((T[j, m] * T[k, m] for m in range(k)), np.float64(0.0))
+                T[j, k] = np.sqrt(T[j, j]) if j == k else T[j, k] / T[k, k]
+        for j in range(q):
+            w[..., j, :] = sum((L[..., m, j, :] * h[..., m, :] for m in range(j, q) if linked[m, j]), np.float64(0.0))
+            w[..., j, :] -= sum((T[j, k] * w[..., k, :] for k in range(j)), np.float64(0.0))
+            w[..., j, :] /= T[j, j]
+        return T, w
