@@ -386,7 +386,8 @@ def _robustness(record: "RunRecord") -> "Robustness | None":
     from trials.robustness import robustness
 
     found = robustness(record)
-    return found if len(found.structures) > 1 or found.scaled else None
+    asked = bool(found.structures[0].answers)
+    return found if asked and (len(found.structures) > 1 or found.scaled) else None
 
 
 def _responses(record: "RunRecord", made: Study) -> Mapping[str, ResponseCurve]:

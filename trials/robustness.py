@@ -97,6 +97,8 @@ def answers(run: RunRecord) -> dict[str, pd.Series[bool]]:
     for name in run.protocol.decide:
         found[name] = decisions[name].astype(bool)
     first = next(iter(run.protocol.estimands), None)
+    if run.analyses.empty:
+        return found
     rows = run.analyses[run.analyses["analysis"] == first]
     for (endpoint, contrast), part in rows.groupby(["endpoint", "contrast"], sort=False):
         found[f"{endpoint}, {contrast}: significant"] = part.set_index("replicate")["reject"].astype(bool)

@@ -100,6 +100,28 @@ def test_who_is_known_exactly_gets_the_exposure_that_was_aimed_at(write) -> None
     assert np.median(fixed) > 10 * np.median(away)
 
 
+def test_time_above_gets_the_smallest_dose_that_reaches_it(write) -> None:
+    """Residual error -> 0: share of 60 to 84 h above 10 mg/L on a grid of a minute, true parameters: this dose reaches
+    half, the next smaller one does not.
+    """
+    target = ("target: AUC24 400..600", "target: time above 10 >= 0.5")
+    _, trial, table = simulated(write(ALONE, SHARP, target), range(1))
+    past, coming, at = np.array([0.0, 12.0, 24.0]), 36.0 + 12.0 * np.arange(4), np.arange(60.0, 84.0, 1 / 60) + 1 / 120
+    mine = np.flatnonzero(trial.people.arm == 1)
+    for i in mine:
+        cl, v = trial.people.parameters[i]
+        base, unit = _level(cl, v, past, at), _level(cl, v, coming, at) / 1000.0
+        share = ((base + DOSES[:, None] * unit) > 10.0).mean(axis=1)
+        reached = share >= 0.5
+        assert table["tdm.dose"][i] == (DOSES[np.argmax(reached)] if reached.any() else DOSES[np.argmax(share)])
+    assert table["tdm.dose"][mine].nunique() > 2
+
+
+def test_the_example_is_sound() -> None:
+    path = Path(__file__).parents[2] / "examples" / "vancomycin_tdm" / "protocol.yaml"
+    assert Protocol.read(path).arms["guided"].tdm.amounts("mg")[-1] == 2500.0
+
+
 @pytest.mark.parametrize("how", [(), (MODE,)])
 def test_without_levels_everybody_gets_the_dose_of_the_population(write, how) -> None:
     """Levels come after the decision: the same dose for all; by the mode that of the typical subject in closed form."""
