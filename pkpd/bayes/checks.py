@@ -138,13 +138,13 @@ def with_checks(posterior: Posterior, found: Checks) -> Posterior:
 def _made(fit: Fit, records: Records, chance: tuple[int, int], more: tuple[int, Callable[[str], None]]) -> Checks:
     posterior, (seed, replicates) = fit.posterior, chance
     model = posterior.model
-    used = limited(model, records, fit.diagnostics.get("blq", {}).get("method", "m3"))
+    blq = fit.diagnostics.get("blq", {}).get("method", "m3")
     studies = simulated(posterior, records, seed=seed, replicates=replicates)
     middle = replace(posterior, draws=median(posterior.draws))
     around = residuals(model, records, simulated(middle, records, seed=seed, replicates=NPDE_REPLICATES), seed=seed)
     rows = predictions(fit, records).assign(npde=around.npde, ewres=around.ewres)
     more[1]("leave one out")
-    loo, lost = _left_out(posterior, used, seed, more)
+    loo, lost = _left_out(posterior, limited(model, records, blq), (seed, blq), more)
     parts = {name: rows[rows["output"] == name] for name in measured_outputs(model, records)}
     found = Checks(
         rows=rows, subjects=_subjects(records, around, loo), check=vpc(posterior, records, seed=seed, studies=studies),
@@ -170,15 +170,15 @@ def _values(frame: pd.DataFrame, column: str) -> Floats:
 
 
 def _left_out(
-    posterior: Posterior, records: Records, seed: int, more: tuple[int, Callable[[str], None]]
+    posterior: Posterior, records: Records, how: tuple[int, str], more: tuple[int, Callable[[str], None]]
 ) -> tuple[Loo | None, tuple[str, ...]]:
     try:
-        loo = leave_one_out(posterior.model, records, posterior.draws, seed=seed)
+        loo = leave_one_out(posterior.model, records, posterior.draws, seed=how[0])
     except InputError as error:
-        return None, (f"Leave-one-subject-out was not computed: {error.field} {error.problem}.",)
+        return None, (f"Leave-one-subject-out was not computed: {error.problem}.",)
     if loo.doubtful and more[0]:
         more[1]("refit")
-        loo = refitted(loo, posterior.model, records, seed=seed, most=more[0])
+        loo = refitted(loo, posterior.model, records, seed=how[0], most=more[0], blq=how[1])
     return loo, ()
 
 

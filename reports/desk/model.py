@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pkpd.model.spec import Model
     from pkpd.posterior import Posterior
 
+REFITS = 5  # subjects left out by fitting the others again, where smoothing cannot be trusted
 COLUMNS = ("parameter", "mean", "sd", "2.5 %", "97.5 %", "MCSE", "R-hat", "bulk ESS")
 
 __all__ = ["Answer", "Sampling", "fit"]
@@ -73,7 +75,13 @@ def _checked(found: Fit, records: Records, seed: int, heard: progress.Listener) 
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return checked(found, records, seed=seed, on_stage=lambda stage: heard(stage, 0, 0))
+        return checked(
+            found,
+            records,
+            seed=seed,
+            refits=REFITS if found.posterior.sound else 0,
+            on_stage=lambda stage: heard(stage, 0, 0),
+        )
 
 
 def _page(names: tuple[str, str], records: Records, posterior: Posterior, made: tuple[Checks | None, Path]) -> None:
@@ -90,7 +98,9 @@ def _page(names: tuple[str, str], records: Records, posterior: Posterior, made: 
     facts = (("Posterior", posterior.digest), ("Model", posterior.model.digest), ("Data", records.digest))
     plain = {"digest": posterior.digest, "model": names[0], "data": names[1], "diagnostics": found}
     more = {} if checks is None else {"checks": checks.to_dict()}
-    write_atomic(folder / "fit.json", (json.dumps({**plain, **more}, indent=1, allow_nan=False) + "\n").encode())
+    write_atomic(
+        folder / "fit.json", (json.dumps(_finite({**plain, **more}), indent=1, allow_nan=False) + "\n").encode()
+    )
     write_atomic(folder / "fit.html", render(page(evidence, found, facts)).encode())
 
 
@@ -106,13 +116,22 @@ def _inputs(name: str, data: str) -> tuple[Model, Records]:
 def _said(found: Fit, checks: Checks | None, answer: Answer) -> int:
     plain = dict(found.diagnostics) if checks is None else {**found.diagnostics, "checks": checks.summary()}
     if answer.machine:
-        say.machine({"event": "done", "digest": found.posterior.digest, "diagnostics": plain})
+        say.machine({"event": "done", "digest": found.posterior.digest, "diagnostics": _finite(plain)})
     else:
         say.result(*say.table([COLUMNS, *(_row(parameter) for parameter in plain["parameters"])]))
         say.result(plain["verdict"], *plain["remarks"], *_checks(checks), f"posterior {found.posterior.digest[:16]}")
         say.remark(f"every draw: {found.tree_path}", *([f"population draws: {answer.out}"] if answer.out else []),
                    *([f"page: {answer.report / 'fit.html'}"] if answer.report else []))  # fmt: skip
     return guard.OK if plain["ok"] else guard.FAILED
+
+
+def _finite(value: Any) -> Any:
+    """The same without NaN and infinities, which JSON does not have: null."""
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _checks(found: Checks | None) -> list[str]:

@@ -187,9 +187,20 @@ def test_a_fit_over_its_limits_is_said_and_ends_with_3(tmp_path: Path, capsys: p
     """Thirty draws of one chain cannot give the effective draws asked for: the table is shown, the fit is not blessed."""
     sampling = ["--draws", "30", "--tune", "100", "--chains", "1", "--fresh"]
     out = tmp_path / "posterior.parquet"
-    assert main(["fit", "theophylline", "--data", "theophylline.csv", "--out", str(out), *sampling]) == 3
+    more = ["--out", str(out), "--report", str(tmp_path / "page"), *sampling]
+    assert main(["fit", "theophylline", "--data", "theophylline.csv", *more]) == 3
     said = capsys.readouterr()
     assert "Traceback" not in said.err
     assert "ESS" in said.out
     assert any(line.startswith("log_CL ") for line in said.out.splitlines())
     assert out.stat().st_size > 1000
+    assert "leave-one-subject-out: elpd" in said.out
+    page = (tmp_path / "page" / "fit.html").read_text()
+    assert "Read this first" in page
+    assert "Commands that use a fit refuse this one unless they are forced." in page
+    assert page.count('role="img"') > 20
+    assert "<script" not in page
+    told = json.loads((tmp_path / "page" / "fit.json").read_text())
+    assert told["diagnostics"]["ok"] is False
+    assert len(told["checks"]["subjects"]["elpd"]) == 12
+    assert len(told["checks"]["rows"]["npde"]) == 132
