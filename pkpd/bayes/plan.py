@@ -69,7 +69,7 @@ def plan(model: Model, outputs: str | Iterable[str]) -> Plan:
 
     Errors: InputError where a random effect or a residual error has no prior.
     """
-    refuse(model, "fit", unless=lambda feature, field: feature == "residual" and _fitted_error(model, field))
+    refuse(model, "fit", unless=lambda feature, field: _fitted(model, feature, field))
     measured = (outputs,) if isinstance(outputs, str) else tuple(outputs)
     parts = model.parameters
     spread = {name: _spread(name, parts[name].spread, "iiv") for name in model.subject_etas}
@@ -83,6 +83,13 @@ def plan(model: Model, outputs: str | Iterable[str]) -> Plan:
         between={name: _spread(name, parts[name].iov, "iov") for name in model.occasion_etas},
         shrunk=_shrunk(model),
     )
+
+
+def _fitted(model: Model, feature: str, field: str) -> bool:
+    """Whether a fit runs a feature in this place: shares, lags and scales of doses by expressions, time, sines."""
+    if feature == "dose_option":
+        return field.rsplit(".", 1)[1] in ("bioavailability", "lag", "scale", "unit")
+    return feature in ("clock", "function") or (feature == "residual" and _fitted_error(model, field))
 
 
 def _fitted_error(model: Model, field: str) -> bool:
