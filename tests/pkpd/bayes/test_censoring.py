@@ -20,8 +20,9 @@ TEXT = """
 vtrial: model/1
 name: limits
 states: {central: mg}
+occasion: {column: OCC}
 parameters:
-  CL: {typical: 2 L/h, iiv: {typical: 0.3, prior: 0.5}, prior: {median: 2, sd: 1}, status: assumed}
+  CL: {typical: 2 L/h, iiv: {typical: 0.3, prior: 0.5}, iov: {typical: 0.2, prior: 0.5}, prior: {median: 2, sd: 1}, status: assumed}
   V:  {typical: 20 L, iiv: {typical: 0.2, prior: 0.5}, prior: {median: 20, sd: 1}, status: assumed}
 equations: |
   C = central/V
@@ -32,21 +33,21 @@ outputs:
   CL2: {is: D, error: {log: {typical: 0.1, prior: 0.5}}}
   CT: {is: C, error: {additive: {typical: 0.2 mg/L, prior: 1 mg/L}, t: 4}}
 """
-DATA = """ID,TIME,AMT,DV,EVID,DVID,CENS,LIMIT
-1,0,100,.,1,.,.,.
-1,1,.,4.1,0,CP,0,.
-1,2,.,3.9,0,CT,0,.
-1,4,.,3.0,0,CP,-1,.
-1,12,.,0.3,0,CP,0,.
-1,24,.,0.5,0,CP,1,0.2
-1,30,.,0.5,0,CP,1,.
-1,30,.,1.1,0,CL2,1,.
-1,40,.,0.1,0,CL2,-1,.
-2,0,80,.,1,.,.,.
-2,0.5,.,4.5,0,CT,0,.
-2,3,.,5.0,0,CL2,0,.
-2,20,.,1.5,0,CL2,1,0.8
-2,60,.,0.4,0,CP,1,.
+DATA = """ID,TIME,AMT,DV,EVID,DVID,CENS,LIMIT,OCC
+1,0,100,.,1,.,.,.,1
+1,1,.,4.1,0,CP,0,.,1
+1,2,.,3.9,0,CT,0,.,1
+1,4,.,3.0,0,CP,-1,.,1
+1,12,.,0.3,0,CP,0,.,1
+1,24,.,0.5,0,CP,1,0.2,2
+1,30,.,0.5,0,CP,1,.,2
+1,30,.,1.1,0,CL2,1,.,2
+1,40,.,0.1,0,CL2,-1,.,2
+2,0,80,.,1,.,.,.,1
+2,0.5,.,4.5,0,CT,0,.,1
+2,3,.,5.0,0,CL2,0,.,1
+2,20,.,1.5,0,CL2,1,0.8,1
+2,60,.,0.4,0,CP,1,.,1
 """
 
 
@@ -120,10 +121,22 @@ def test_gradient_is_the_central_difference(model, records, blq):
             assert exact[k] == pytest.approx(far, rel=1e-7, abs=1e-6), k
 
 
+def test_an_occasion_has_its_own_clearance(model, records):
+    """C = dose/V exp(-k1 24 - k2 (t - 24)): the second occasion of subject 1 begins at 24 h (`test_pieces.py`: the rest)."""
+    found = made(model, records)
+    x = point(found)
+    named, f = found.layout.named(x), found.predictions(x)
+    v = np.exp(named["log_V"] + named["omega_V"] * named["z_V"][0])
+    own = named["log_CL"] + named["omega_CL"] * named["z_CL"][0]
+    first, second, _ = np.exp(own + named["omega_CL.iov"] * named["z_CL.iov"]) / v
+    expected = 100 / v * np.exp(-first * np.array([1, 12, 24, 24]) - second * np.array([0, 0, 0, 6]))
+    np.testing.assert_allclose(f[[0, 3, 4, 5]], expected, rtol=1e-12)
+
+
 def test_a_row_far_beyond_its_limit_has_a_finite_density(model):
     """100 sds away: log Phi below -4000 and its gradient, where Phi is 0; and one before any drug is certain."""
-    data = "ID,TIME,AMT,DV,EVID,DVID,CENS\n1,0,.,0.4,0,CP,1\n1,0,2000,.,1,.,.\n1,0.1,.,0.5,0,CP,1\n1,0.2,.,90,0,CP,0\n"
-    data += "1,0.3,.,90,0,CL2,0\n1,0.3,.,90,0,CT,0\n"
+    data = "ID,TIME,AMT,DV,EVID,DVID,CENS,OCC\n1,0,.,0.4,0,CP,1,1\n1,0,2000,.,1,.,.,1\n1,0.1,.,0.5,0,CP,1,1\n"
+    data += "1,0.2,.,90,0,CP,0,2\n1,0.3,.,90,0,CL2,0,2\n1,0.3,.,90,0,CT,0,2\n"
     found = made(model, Records.parse(data, model=model))
     x = point(found)
     x[4:6] = np.log([0.1, 0.01])
@@ -142,11 +155,13 @@ def test_a_limit_of_the_text_marks_rows_and_discarding_leaves_them_out(model, re
     kept = design(model, records, blq="discard")
     assert kept.dv.tolist() == [4.1, 3.9, 4.5, 5.0]
     assert not kept.kind.any()
-    alone = Records.parse(DATA + "3,0,80,.,1,.,.,.\n3,5,.,0.5,0,CP,1,.\n", model=model)
+    alone = Records.parse(DATA + "3,0,80,.,1,.,.,.,1\n3,5,.,0.5,0,CP,1,.,1\n", model=model)
     found = made(model, alone, "discard")
     value, gradient = found(point(found))
     assert np.isfinite(value)
-    assert gradient[[10, 13]].tolist() == (-point(found)[[10, 13]]).tolist()  # z of the subject left without data
+    assert (
+        gradient[[11, 14, 18]].tolist() == (-point(found)[[11, 14, 18]]).tolist()
+    )  # z of the subject left without data
     with pytest.raises(InputError, match="not a way to treat"):
         limited(model, records, "m5")
     with pytest.raises(InputError, match="Student t error cannot be censored"):
@@ -168,11 +183,12 @@ def test_it_is_the_pymc_model(model, records, blq):
     x = point(found)
     labels = [
         "log_CL", "log_V", "omega_CL_log__", "omega_V_log__", "CP_additive_log__", "CP_proportional_log__",
-        "CL2_log_log__", "CT_additive_log__",
+        "CL2_log_log__", "CT_additive_log__", "omega_CL.iov_log__",
     ]  # fmt: skip
-    values = dict(zip(labels, x[:8], strict=True)) | {"z_CL": x[8:10], "z_V": x[10:]}
+    values = dict(zip(labels, x[:9], strict=True)) | {"z_CL": x[9:11], "z_V": x[11:13], "z_CL.iov": x[13:]}
     value, gradient = found(x)
     assert value == pytest.approx(float(logp(values)), rel=1e-11)
-    place = {n: np.array([k]) for k, n in enumerate(labels)} | {"z_CL": np.array([8, 9]), "z_V": np.array([10, 11])}
+    place = {n: np.array([k]) for k, n in enumerate(labels)} | {"z_CL": np.array([9, 10]), "z_V": np.array([11, 12])}
+    place |= {"z_CL.iov": np.arange(13, len(x))}
     order = np.concatenate([place[n] for n in names])
     np.testing.assert_allclose(gradient[order], dlogp(values), rtol=1e-9, atol=1e-9)

@@ -79,6 +79,7 @@ def somewhere(made: Density) -> np.ndarray:
     return x
 
 
+@pytest.mark.slow
 def test_gradient_is_the_central_difference(small):
     made = small[0]
     assert made.layout.population == 5 + 2 + 1 + 4  # typical values, omegas, error; one global and three own scales
@@ -90,6 +91,7 @@ def test_gradient_is_the_central_difference(small):
         assert exact[k] == pytest.approx(difference, rel=1e-7, abs=1e-6), k
 
 
+@pytest.mark.slow
 def test_the_coefficients_are_what_the_prior_says(small):
     """t = s z tau l/sqrt(1 + (tau l)^2); quantiles of the prior against 400,000 draws of the definition."""
     made = small[0]

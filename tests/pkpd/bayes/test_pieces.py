@@ -160,6 +160,7 @@ def _typical(model: Model, name: str, named: dict) -> float:
     return float(np.exp(named[f"log_{name}_above" if p.above is not None else f"log_{name}"]))
 
 
+@pytest.mark.slow
 def test_predictions_are_those_of_the_solver(several):
     """Boluses, infusions over a border, lag, steady state, additional doses, a turnover state, states carried over."""
     made, records, model = several
