@@ -58,7 +58,7 @@ def data(seed: int) -> str:
 
 def once(seed: int, method: str) -> dict[str, float]:
     """Posterior medians of one set, 2 x (300 + 300); the compiled density is that of the set before."""
-    from pkpd.bayes.centring import chosen, look, starting_point
+    from pkpd.bayes.centring import frame_of, look, starting_point
     from pkpd.bayes.density import density
     from pkpd.bayes.design import design
     from pkpd.bayes.fit import Settings
@@ -73,7 +73,7 @@ def once(seed: int, method: str) -> dict[str, float]:
     _ = made.module
     start = time.process_time()
     seen = look(made)
-    law = made.with_centred(np.stack([c.centred for c in chosen(seen)]))
+    law = made.framed(frame_of(made.layout, seen))
     settings = Settings(seed=seed + 1, draws=300, tune=300, chains=2, target_accept=0.9)
     drawn = draw(law, lambda chain: starting_point(law, seen, chain), settings, seed=seed + 1, cores=1)
     named = law.layout.named(drawn.x)

@@ -169,6 +169,7 @@ def test_predictions_are_those_of_the_solver(several):
         np.testing.assert_allclose(made.predictions(x), witness(made, records, model, x), rtol=2e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framed", [False, True])
 def test_gradient_is_the_central_difference(several, framed):
     made, x = several[0], somewhere(several[0])
@@ -198,6 +199,7 @@ def reframed(made: Density, x: np.ndarray) -> tuple[Density, np.ndarray]:
     return own, out
 
 
+@pytest.mark.slow
 def test_a_frame_changes_the_coordinates_only(several):
     """log p(y) = log p(z) - sum log det(1 + L' info L)/2, effects between occasions and missing covariates with them."""
     made, x = several[0], somewhere(several[0])
@@ -212,6 +214,7 @@ def test_a_frame_changes_the_coordinates_only(several):
     assert own(y)[0] == pytest.approx(made(x)[0] - 0.5 * np.linalg.slogdet(known)[1].sum(), rel=1e-11)
 
 
+@pytest.mark.slow
 def test_the_quick_look_covers_occasions_and_missing_covariates(several):
     """What the look finds stands where gradients of all that is a subject's own vanish: coordinates 0."""
     made = several[0]
