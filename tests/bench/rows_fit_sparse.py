@@ -69,13 +69,13 @@ def data(seed: int, subjects: int) -> str:
 
 @cache
 def run(subjects: int = SUBJECTS) -> dict:
-    """4 x (1500 + 2500): correlations of effects that three samples hardly tell mix slowly; the rest is default."""
+    """4 x (1500 + 5000): correlations of effects that three samples hardly tell mix slowly; the rest is default."""
     from pkpd.bayes import fit
     from pkpd.model.records import Records
     from pkpd.model.spec import Model
 
     model = Model.parse(TEXT)
-    found = fit(model, Records.parse(data(SEED, subjects), model=model), seed=SEED, draws=2500, tune=1500, cache=False)
+    found = fit(model, Records.parse(data(SEED, subjects), model=model), seed=SEED, draws=5000, tune=1500, cache=False)
     shutil.rmtree(found.tree_path.parent)
     return {**found.diagnostics, "seconds": found.seconds}
 
