@@ -110,7 +110,7 @@ def normality(npde: Floats, reference: Floats) -> dict[str, float]:
     (Kolmogorov's distance), each among the same of simulated studies, reference (S, m).
 
     Decorrelated values of one subject are not independent in a nonlinear model: a chi-squared test of the variance
-    rejects a right model three times too often (docs/inference.md), the simulated studies do not.
+    rejects a right model half again too often (docs/fit_checks.md), the simulated studies do not.
     """
     good = np.isfinite(npde)
     x = npde[good]

@@ -24,6 +24,8 @@ COMMANDS = (
     "plan",
     "design",
     "fit",
+    "compare",
+    "sbc",
     "simulate",
     "twin",
     "report",
