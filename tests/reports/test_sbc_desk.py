@@ -9,6 +9,8 @@ import pytest
 
 from pkpd.bayes import sbc
 from pkpd.bayes.sbc import JOINT, Outcome, Study
+from reports import page as reports_page
+from reports import sbc_page
 from reports.cli import main
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "sbc"
@@ -33,11 +35,20 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
+@pytest.fixture
+def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page is not drawn: its figures take seconds."""
+    monkeypatch.setattr(sbc_page, "page", lambda *args: None)
+    monkeypatch.setattr(reports_page, "render", lambda page: "")
+
+
 def run(out: Path, *more: str) -> int:
     return main(["sbc", MODEL, str(DESIGN), "--out", str(out), *more])
 
 
-def test_a_study_goes_on_where_it_stopped(made: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_goes_on_where_it_stopped(
+    made: list[int], unseen: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "study"
     assert run(out, "--fits", "20") == 0
     assert made == list(range(20))
@@ -67,7 +78,9 @@ def test_the_page_has_every_quantity_and_no_script(made: list[int], tmp_path: Pa
     assert "z-score against contraction of omega_CL" in page
 
 
-def test_what_is_there_is_not_overwritten(made: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_there_is_not_overwritten(
+    made: list[int], unseen: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "study"
     assert run(out, "--fits", "2") in (0, 3)
     assert run(out, "--fits", "2") == 2
@@ -81,7 +94,7 @@ def test_what_is_there_is_not_overwritten(made: list[int], tmp_path: Path, capsy
 
 
 def test_ranks_that_pile_up_end_with_3(
-    made: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    made: list[int], unseen: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = sbc.fitted
 
@@ -105,6 +118,8 @@ def test_a_wrong_name_is_told_before_any_fit(
     assert "fits         300" in capsys.readouterr().out
 
 
-def test_too_few_fits_say_nothing(made: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_few_fits_say_nothing(
+    made: list[int], unseen: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(tmp_path / "study", "--fits", "1") == 3
     assert "1 of 1 fits count: too few to say anything" in capsys.readouterr().out

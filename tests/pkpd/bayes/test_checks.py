@@ -62,14 +62,14 @@ def study(seed: int, design: str = DESIGN, posterior: Posterior | None = None) -
 def test_npde_of_the_truth_are_independent_standard_normals():
     """360 values: mean, sd and shape within what 1 of 1000 such studies leaves, no correlation within subjects left."""
     records = study(11)
-    found = residuals(MODEL, records, simulated(truth(), records, seed=5, replicates=2000), seed=5)
+    found = residuals(MODEL, records, simulated(truth(), records, seed=5, replicates=1000), seed=5)
     told = normality(found.npde, found.reference)
     assert told["n"] == 360
     assert min(told["p_mean"], told["p_sd"], told["p_shape"]) > 0.003
     rows = found.npde.reshape(60, 6)
     assert abs(np.corrcoef(rows[:, :-1].ravel(), rows[:, 1:].ravel())[0, 1]) < 3.3 / np.sqrt(300)
     assert special.chdtrc(360, found.distance.sum()) > 0.001
-    raw = (records.dv - simulated(truth(), records, seed=5, replicates=2000).mean(axis=0)).reshape(60, 6)
+    raw = (records.dv - simulated(truth(), records, seed=5, replicates=1000).mean(axis=0)).reshape(60, 6)
     assert np.corrcoef(raw[:, :-1].ravel(), raw[:, 1:].ravel())[0, 1] > 0.5  # what was there to remove
 
 
@@ -87,10 +87,10 @@ def test_npde_of_values_below_the_limit_keep_their_law():
     low = records.dv < 2.0
     assert 0.2 < low.mean() < 0.5
     censored = replace(records, dv=np.where(low, 2.0, records.dv), below=low)
-    found = residuals(MODEL, censored, simulated(truth(), records, seed=5, replicates=2000), seed=5)
+    found = residuals(MODEL, censored, simulated(truth(), records, seed=5, replicates=1000), seed=5)
     told = normality(found.npde, found.reference)
     assert min(told["p_mean"], told["p_sd"], told["p_shape"]) > 0.003
-    full = residuals(MODEL, records, simulated(truth(), records, seed=5, replicates=2000), seed=5)
+    full = residuals(MODEL, records, simulated(truth(), records, seed=5, replicates=1000), seed=5)
     assert not np.allclose(found.npde[low], full.npde[low], atol=0.05)
 
 
