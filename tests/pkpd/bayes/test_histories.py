@@ -76,11 +76,11 @@ def simulated(model: Model, lines: list[str], seed: int) -> list[str]:
 
 
 def recovered(model: Model, lines: list[str], truth: dict[str, float]) -> dict:
-    """The fit, 2 x (500 + 500): every named truth within 3 posterior sd, limits of sampling kept."""
+    """The fit, 2 x (1000 + 1000): every named truth within 3 posterior sd, limits of sampling kept."""
     records = Records.parse("\n".join(lines) + "\n", model=model)
-    found = fit(model, records, seed=11, draws=500, tune=500, chains=2, cache=False)
+    found = fit(model, records, seed=12, draws=1000, tune=1000, chains=2, cache=False)
     tree = found.tree()["posterior"]
-    missing = tree["missing_covariates"].values.reshape(1000, -1) if "missing_covariates" in tree else None
+    missing = tree["missing_covariates"].values.reshape(2000, -1) if "missing_covariates" in tree else None
     shutil.rmtree(found.tree_path.parent)
     told = {p["name"]: p for p in found.diagnostics["parameters"]}
     away = {n: (told[n]["mean"] - v) / told[n]["sd"] for n, v in truth.items()}
