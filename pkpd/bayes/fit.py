@@ -47,9 +47,9 @@ class Settings:
 
     seed: int
     draws: int = 1000
-    tune: int = 1000
+    tune: int = 700
     chains: int = 4
-    target_accept: float = 0.95
+    target_accept: float = 0.97
     centred: Mapping[str, bool] | None = None
     blq: str = "m3"
 
@@ -88,9 +88,9 @@ def fit(
     *,
     seed: int,
     draws: int = 1000,
-    tune: int = 1000,
+    tune: int = 700,
     chains: int = 4,
-    target_accept: float = 0.95,
+    target_accept: float = 0.97,
     centred: Mapping[str, bool] | None = None,
     blq: str = "m3",
     cores: int = 2,

@@ -52,7 +52,7 @@ def data(seed: int) -> str:
 
 @cache
 def run(seed: int, centred: bool) -> dict:
-    """2 x (500 + 500) as the reference run; centred: by the quick look, else not at all."""
+    """2 x (500 + 1500), 7 steps a draw; centred: by the quick look, else not at all."""
     from pkpd.bayes import fit
     from pkpd.model.records import Records
     from pkpd.model.spec import Model
@@ -60,8 +60,8 @@ def run(seed: int, centred: bool) -> dict:
     model = Model.parse(TEXT)
     asked = None if centred else dict.fromkeys(TRUTH, False)
     found = fit(
-        model, Records.parse(data(seed), model=model), seed=seed, draws=500, tune=500, chains=2, cache=False,
-        target_accept=0.8, centred=asked,
+        model, Records.parse(data(seed), model=model), seed=seed, draws=1500, tune=500, chains=2, cache=False,
+        target_accept=0.65, centred=asked,
     )  # fmt: skip
     shutil.rmtree(found.tree_path.parent)
     seconds = sum(v for n, v in found.seconds.items() if n.endswith(".cpu"))
