@@ -40,6 +40,7 @@ Floats = NDArray[np.float64]
 WORST_K = 0.7
 DRAWS, POINTS, LEAST_POINTS, BUDGET = 500, 64, 16, 2_000_000
 WIDER, FROM_PRIOR = 1.2, 0.1
+NOISY, MORE, TOO_NOISY = 0.15, 4, 0.5  # mean relative error above which a subject takes more points, or is doubtful
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +74,9 @@ class Loo:
 
     @property
     def doubtful(self) -> tuple[str, ...]:
-        """Subjects whose Pareto k is above 0.7."""
-        return tuple(name for name, k in zip(self.ids, self.k, strict=True) if not k <= WORST_K)
+        """Subjects whose Pareto k is above 0.7, or whose p(y_i | d) was not found well enough."""
+        good = (self.k <= WORST_K) & (self.noise <= TOO_NOISY)
+        return tuple(name for name, fine in zip(self.ids, good, strict=True) if not fine)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -101,7 +103,8 @@ def leave_one_out(
 ) -> Loo:
     """PSIS-LOO by subject from posterior draws of the population, `most` of them, evenly spaced.
 
-    points: of the lattice for each subject and draw (64, less for many subjects). Errors: InputError for what a twin
+    points: of the lattice for each subject and draw (64, less for many subjects; four times as many for a subject whose
+    likelihood they do not find). Errors: InputError for what a twin
     cannot follow.
     """
     each = marginal(model, records, draws, seed=seed, most=most, points=points)
@@ -137,7 +140,10 @@ def marginal(
         case = case_of(model, patients(records, who), some)
         top = mode(case, seed=seed)
         for i, subject in enumerate(who):
-            value[subject], noise[subject] = _summed(case, i, (top.x[i], top.covariance[i]), (seed, size))
+            around = top.x[i], top.covariance[i]
+            value[subject], noise[subject] = _summed(case, i, around, (seed, size))
+            if points is None and not noise[subject].mean() <= NOISY:
+                value[subject], noise[subject] = _summed(case, i, around, (seed, MORE * size))
     return Marginal(value=value, noise=noise)
 
 
