@@ -16,6 +16,7 @@ from pkpd.engine.plan import (
     Plan,
     at,
     dense_rows,
+    fed,
     fixed_given,
     function,
     lane_loop,
@@ -224,11 +225,10 @@ def _tangent(plan: Plan) -> str:
     block = statements(plan.graph, roots, given, "x")
     rows = [("Y", "y"), ("R", "r"), *([("M", "m")] if plan.needs.switches else [])]
     lines = [f"{local}{k} = {at(row, k)}" for row, local in rows for k in own]
-    slope = "s{0} = ({1} + r{0}) * m{0}" if plan.needs.switches else "s{0} = {1} + r{0}"
     lines += [
         *load_fixed(plan, roots),
         *block.lines,
-        *(slope.format(k, t) for k, t in zip(own, block.roots, strict=True)),
+        *(f"s{k} = {fed(plan, k, text)}" for k, text in zip(own, block.roots, strict=True)),
     ]
     return tangent_functions(plan, lines, [f"s{k}" for k in range(len(plan.names))])
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pkpd.engine.actions import OFF, ON, STEADY, SUPERPOSE, Actions, Dosing, actions_of, owned
+from pkpd.engine.actions import OFF, ON, RATE, STEADY, SUPERPOSE, Actions, Dosing, actions_of, owned
 from pkpd.engine.changes import Changes, in_force
 from pkpd.engine.dynamics import TIME, Dynamics
 from pkpd.engine.plan import Needs
@@ -137,10 +137,14 @@ def lost_parameters(request: Request, result: Result, lo: int, hi: int) -> NDArr
     return bad
 
 
-def needs_of(actions: Actions, windows: Windows) -> Needs:
-    """What these actions and windows ask of a generated solver."""
+def needs_of(actions: Actions, windows: Windows, block: tuple[int, ...] = ()) -> Needs:
+    """What these actions and windows ask of a generated solver that carries the states `block` by their modes."""
     switches, steady = (bool(np.isin(actions.kind, kinds).any()) for kinds in ((OFF, ON), (STEADY, SUPERPOSE)))
-    return Needs(switches=switches, steady=steady, windows=bool(windows.lo.shape[1] * windows.lo.shape[2]))
+    infused = [actions.target[actions.kind == RATE], actions.steady_target[actions.steady[:, 2] > 0.0]]
+    return Needs(
+        rates=not np.isin(np.concatenate(infused), block).all(), switches=switches, steady=steady,
+        windows=bool(windows.lo.shape[1] * windows.lo.shape[2]),
+    )  # fmt: skip
 
 
 def ode_chunk(request: Request, result: Result, lo: int, hi: int) -> None:

@@ -14,7 +14,7 @@ from pkpd.engine.tangent_source import groups
 
 __all__ = [
     "BLOCKS", "NOTHING_MORE", "POINTS", "Needs", "Plan", "Split", "at", "combined", "dense_rows", "error_lines",
-    "fixed_given", "function", "lane_loop", "load_fixed", "loads", "moment", "plan_of", "seen", "slopes",
+    "fed", "fixed_given", "function", "lane_loop", "load_fixed", "loads", "moment", "plan_of", "seen", "slopes",
 ]  # fmt: skip
 
 BLOCKS = ("Y", "K1", "YN", "K7", "D2", "D3", "D4", "R", "YS", "RS", "X", "XK", "M", "C")
@@ -50,9 +50,11 @@ class Split:
 class Needs:
     """What records and request ask of a solver besides steps, samples and hazards; else it is not compiled.
 
-    switches: compartments go off and on; steady: steady states; windows: statistics over windows.
+    rates: infusions into states that are stepped (into a linear block they need nothing more); switches: compartments
+    go off and on; steady: steady states; windows: statistics over windows.
     """
 
+    rates: bool = False
     switches: bool = False
     steady: bool = False
     windows: bool = False
@@ -104,6 +106,12 @@ class Plan:
         """Numbers of the states the method steps: all, or those outside the linear block."""
         inside = self.split.states if self.split else ()
         return tuple(k for k in range(len(self.states)) if k not in inside)
+
+    @property
+    def fed(self) -> tuple[int, ...]:
+        """States whose rate of input is looked at: the block's, and all where infusions run into others."""
+        every = self.needs.rates or self.tangent is not None
+        return tuple(range(len(self.states))) if every else (self.split.states if self.split else ())
 
     @property
     def gathers(self) -> tuple[bool, ...]:
@@ -218,8 +226,15 @@ def loads(plan: Plan, rows: Sequence[tuple[str, str]], roots: Sequence[int]) -> 
     """Statements that load time, step, rows of every state into locals, and the constants of the roots."""
     lines = ["t = W[lane]", "h = W[8 + lane]"]
     rows = [*rows, ("M", "m")] if plan.needs.switches else rows
-    lines += [f"{local}{j} = {at(row, j)}" for row, local in rows for j in range(len(plan.states))]
+    for row, local in rows:
+        lines += [f"{local}{j} = {at(row, j)}" for j in (plan.fed if row == "R" else range(len(plan.states)))]
     return lines + load_fixed(plan, roots)
+
+
+def fed(plan: Plan, j: int, text: str) -> str:
+    """The slope of state j with its rate of input and its switch."""
+    whole = f"{text} + r{j}" if j in plan.fed else text
+    return f"({whole}) * m{j}" if plan.needs.switches else whole
 
 
 def seen(plan: Plan, outputs: Sequence[int]) -> list[int]:
@@ -241,8 +256,7 @@ def slopes(plan: Plan, states: Sequence[str], time: str, stage: int) -> list[str
     given = fixed_given(plan) | dict(zip(plan.states, states, strict=True)) | {plan.time: time}
     own = plan.own if stage > 1 else range(len(plan.states))
     block: Block = statements(plan.graph, [plan.derivative[j] for j in own], given, f"x{stage}_")
-    slope = "k{0}_{1} = ({2} + r{1}) * m{1}" if plan.needs.switches else "k{0}_{1} = {2} + r{1}"
-    return [*block.lines, *(slope.format(stage, j, text) for j, text in zip(own, block.roots, strict=True))]
+    return [*block.lines, *(f"k{stage}_{j} = {fed(plan, j, text)}" for j, text in zip(own, block.roots, strict=True))]
 
 
 def combined(weights: Sequence[float], j: int) -> str:

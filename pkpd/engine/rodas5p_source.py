@@ -18,6 +18,7 @@ from pkpd.engine.plan import (
     combined,
     dense_rows,
     error_lines,
+    fed,
     fixed_given,
     lane_loop,
     loads,
@@ -115,13 +116,13 @@ def _clock(plan: Plan) -> dict[int, int]:
 def _first(plan: Plan, slope: list[int], clock: dict[int, int], places: list[tuple[int, int]]) -> list[str]:
     """f, the Jacobian j{i}_{j} and df/dt g{j} at the start of the step, computed together."""
     given = fixed_given(plan) | {node: f"y{k}" for k, node in enumerate(plan.states)} | {plan.time: "t1"}
-    given |= {node: f"r{k}" for k, node in enumerate(plan.inputs)}
+    given |= {plan.inputs[k]: f"r{k}" for k in plan.fed}
     roots = [*(plan.derivative[j] for j in plan.own), *slope, *clock.values()]
     block = statements(plan.graph, roots, given, "x1_")
     n, q = len(plan.own), len(slope)
     lines = [f"t1 = {moment(plan, 0.0)}", *block.lines]
     by = {j: f" * m{j}" if plan.needs.switches else "" for j in plan.own}
-    lines += [f"f1_{j} = ({text} + r{j}){by[j]}" for j, text in zip(plan.own, block.roots[:n], strict=True)]
+    lines += [f"f1_{j} = {fed(plan, j, text)}" for j, text in zip(plan.own, block.roots[:n], strict=True)]
     lines += [f"j{i}_{j} = ({t}){by[i]}" for (i, j), t in zip(places, block.roots[n : n + q], strict=True)]
     return lines + [f"g{j} = h * ({t}){by[j]}" for j, t in zip(clock, block.roots[n + q :], strict=True)]
 

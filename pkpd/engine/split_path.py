@@ -49,7 +49,7 @@ def split_chunk(request: Request, result: Result, lo: int, hi: int) -> Flags:
     stats = np.full((*rest.lo.shape, len(STATISTICS)), np.nan)
     which = np.asarray([compiled.outputs.index(of) for of in rest.of], np.int64)
     method = compiled.chosen.method
-    solver(compiled.text(method, split=True, needs=needs_of(actions, rest)))(
+    solver(compiled.text(method, split=True, needs=needs_of(actions, rest, block.states)))(
         parameters, actions.offsets, actions.time, actions.kind, actions.target, actions.amount, actions.steady,
         actions.steady_target, np.empty((0, parameters.shape[1])), request.start[part], request.sampled(lo, hi),
         request.after, which, rest.lo, rest.hi, rest.level, request.rtol, request.atol, request.patience(method),
