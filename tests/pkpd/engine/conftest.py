@@ -12,13 +12,14 @@ PLACES = (0.2, 0.37, 0.6, 0.85)
 
 
 def _fixed_steps(module):
-    """run(row, h, count, places, end, inside): outputs (O,) at the end, and (P, O) at places inside the last step."""
+    """run(row, (h, count), places, (end, inside)): outputs (O,) at the end, and (P, O) at places inside the last step."""
     step, commit, restart, prepare, initial = (module[k] for k in ("step", "commit", "restart", "prepare", "initial"))
     dense_outputs, outputs_now = module["dense_outputs"], module["outputs_now"]
     size, rates, states = module["ROWS"], module["R"], module["NS"]
 
     @njit(error_model="numpy")
-    def run(row, h, count, places, end, inside):
+    def run(row, steps, places, found):
+        (h, count), (end, inside) = steps, found
         W = np.ones(size * 8)
         prepare(row, W, 0)
         initial(W, 0)
@@ -53,7 +54,7 @@ def _measured_orders(module, row, slope, start, *, coarse=64):
 
     def errors(h, count):
         end, inside = np.empty(outputs), np.empty((places.size, outputs))
-        run(row, h, count, places, end, inside)
+        run(row, (h, count), places, (end, inside))
         right = [exact((count - 1 + place) * h) for place in PLACES] if count == 1 else inside
         return np.linalg.norm(end - exact(count * h)), np.linalg.norm(inside - right)
 

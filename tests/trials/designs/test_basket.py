@@ -22,7 +22,9 @@ def alone(r, n, null, *, mean, sd):
 
 def test_without_exchange_baskets_are_separate():
     found = basket.analyse(Prior(exchange=0.0, nex_mean=-1.0, nex_sd=1.5), [[8, 2, 0]], [20, 20, 12], [0.2, 0.2, 0.3])
-    expected = np.array([alone(r, n, null, mean=-1.0, sd=1.5) for r, n, null in ((8, 20, 0.2), (2, 20, 0.2), (0, 12, 0.3))])
+    expected = np.array(
+        [alone(r, n, null, mean=-1.0, sd=1.5) for r, n, null in ((8, 20, 0.2), (2, 20, 0.2), (0, 12, 0.3))]
+    )
     np.testing.assert_allclose(found.mean[0], expected[:, 0], atol=2e-5)
     np.testing.assert_allclose(found.above[0], expected[:, 1], atol=6e-5)
     assert (found.exchangeable == 0).all()
