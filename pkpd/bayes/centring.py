@@ -28,8 +28,8 @@ __all__ = ["Choice", "Look", "chosen", "frame_of", "look", "starting_point"]
 
 Floats = NDArray[np.float64]
 ROUNDS = 6
-SETTLED = 8
-WIDE = 1.5
+UNFINISHED = 0.1
+"""Gradient by population sd from which a subject whose last step failed is tried again."""
 LEAST_VARIANCE = 1e-4
 ASKED = 100.0
 """Information, over that of the population, of an effect that the user wants centred: its prior moves it by 1 %."""
@@ -88,8 +88,8 @@ def look(density: Density) -> Look:
     found = _told(_given(plain, population), u) if good else None
     if found is None or not all(np.isfinite(a).all() for a in found):
         population, u = _first(layout)
-        found, good = (u, np.zeros((n, D)), np.zeros((n, D, D)), np.zeros((n, D, layout.sizes[0]))), False
-    u, pull, info, slope = found
+        found, good = (np.zeros((n, D)), np.zeros((n, D, D)), np.zeros((n, D, layout.sizes[0]))), False
+    pull, info, slope = found
     given = _given(plain, population)
     spread = _spreads(info, given.root)
     left = np.einsum("njj->nj", spread) / np.diag(given.root @ given.root.T)
@@ -243,16 +243,19 @@ def _individuals(given: _Given, u: Floats, *, steps: int) -> tuple[Floats, Float
     q, root = len(given.m), given.root
     if not q:
         return u, np.zeros((len(u), 0, 0))
-    damping = np.full(len(u), 1e-3)
+    damping, failed = np.full(len(u), 1e-3), np.zeros(len(u), np.bool_)
     value = _by_subject(given, u)
-    for _ in range(steps):
+    for n in range(4 * steps):
         pull, info = _information(given, u)
         precision = _precision(info, root)
         damped = precision + damping[:, None, None] * np.einsum("njj->nj", precision)[:, :, None] * np.eye(q)
         uphill = pull @ root - (u - given.m) @ given.inverse.T
+        if n >= steps and not (failed & (np.abs(uphill).max(axis=1) > UNFINISHED)).any():
+            break
         step = np.clip(np.linalg.solve(damped, uphill[:, :, None])[:, :, 0], -2.0, 2.0) @ root.T
         new = _by_subject(given, u + step)
         better = new > value
+        failed = ~better
         u = np.where(better[:, None], u + step, u)
         value = np.where(better, new, value)
         damping = np.clip(np.where(better, 0.2 * damping, 10.0 * damping), 1e-6, 1e6)
@@ -298,45 +301,23 @@ def _spreads(info: Floats, root: Floats) -> Floats:
     return np.asarray(np.einsum("ij,njk,lk->nil", root, inverse, root))
 
 
-def _told(given: _Given, u: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """individual, pull, info and slope of `Look` at the end: the best normal approximation about u.
+def _told(given: _Given, u: Floats) -> tuple[Floats, Floats, Floats]:
+    """pull, info and slope of `Look` at the end.
 
-    Gradients are averaged over both ends of each subject's spread, and info is their difference over it, so that a
-    density that falls off steeply on one side counts as steep (the fixed point of variational inference; Opper &
-    Archambeau 2009, Neural Comput 21:786).
+    pull is what holds u against the population, the gradient where u is a mode; where it is none the coordinates still
+    stay about u.
     """
-    plan, back, root = given.layout.plan, given.inverse, given.root
+    plan, back = given.layout.plan, given.inverse
     slope = np.zeros((*u.shape, given.layout.sizes[0]))
     if not u.shape[1]:
-        return u, u, np.zeros((len(u), 0, 0)), slope
-    pull, info = _information(given, u)
-    info = _without_negative(given, info)
-    for _ in range(SETTLED):
-        spread = _spreads(info, root)
-        mean, wide = _averaged(given, u, np.linalg.cholesky(spread))
-        info = 0.5 * (info + _without_negative(given, wide))
-        towards = np.einsum("njk,nk->nj", spread, mean - (u - given.m) @ back.T @ back)
-        most = np.sqrt(np.einsum("njj->nj", spread))
-        u, pull = u + 0.5 * np.clip(towards, -most, most), mean
+        return u, np.zeros((len(u), 0, 0)), slope
+    here, info = _information(given, u)
     for k, name in enumerate(plan.typical):
         if name not in plan.spread:
             near = given.population.copy()
             near[k] += 1e-4 * min(plan.typical[name].scale, 1.0)
-            moved = _pull(given, u) - _pull(replace(given, population=near), u)
-            slope[:, :, k] = moved / (near[k] - given.population[k])
-    return u, pull, info, slope
-
-
-def _averaged(given: _Given, u: Floats, roots: Floats) -> tuple[Floats, Floats]:
-    """Mean of `pull` over u +- WIDE standard deviations in each direction, and its slope over them."""
-    q = u.shape[1]
-    mean, slopes = np.zeros(u.shape), np.empty(roots.shape)
-    for j in range(q):
-        above, below = (_pull(given, u + side * WIDE * roots[:, :, j]) for side in (1.0, -1.0))
-        mean += (above + below) / (2.0 * q)
-        slopes[:, :, j] = (below - above) / (2.0 * WIDE)
-    info = np.nan_to_num(np.linalg.solve(roots.swapaxes(1, 2), slopes.swapaxes(1, 2)).swapaxes(1, 2))
-    return np.nan_to_num(mean), 0.5 * (info + info.swapaxes(1, 2))
+            slope[:, :, k] = (here - _pull(replace(given, population=near), u)) / (near[k] - given.population[k])
+    return (u - given.m) @ back.T @ back, _without_negative(given, info), slope
 
 
 def _without_negative(given: _Given, info: Floats) -> Floats:

@@ -169,7 +169,10 @@ def speed() -> Measured:
     """2 x (1000 + 1000), sampling alone: the worst of three seeds."""
     from pkpd.model.library import data_path
 
-    each = [quick("theophylline", data_path("theophylline.csv"), seed, draws=1000, tune=1000, chains=2) for seed in SEEDS[:3]]
+    each = [
+        quick("theophylline", data_path("theophylline.csv"), seed, draws=1000, tune=1000, chains=2)
+        for seed in SEEDS[:3]
+    ]
     speeds = [d["min_ess_bulk"] / d["seconds"]["sample.cpu"] for d in each]
     return Measured(min(speeds), f"least bulk ESS {', '.join(f'{d["min_ess_bulk"]:.0f}' for d in each)}")
 
