@@ -335,6 +335,7 @@ def test_a_model_that_blows_up_is_a_failure_with_its_status() -> None:
 # --- what is not applicable says why -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_saturation_is_not_superposed_and_its_times_are_free_of_literals() -> None:
     text = ORAL.partition("golden:")[0].replace("CL*C\n", "VMAX*C/(KM + C)\n")
     text = text.replace(

@@ -233,6 +233,7 @@ SLOW = MODEL.replace("central: mg}}", "central: mg, slow: mg}}").replace("CP: {{
   ONE: {{typical: 1 mg, status: assumed}}""").format()  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_slow_state_is_steady_too():
     """Kinetics settle in one interval, the logarithm of a marker in many; the marker itself is linear: fixed point by matrix
     exponentials."""

@@ -162,7 +162,11 @@ RECORDS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RECORDS)
+OWN_TEXT = ("off and on", "steady state, bolus with lag")
+"""Records that no other test asks a text of: compiled for them alone, by hand."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in OWN_TEXT else n for n in RECORDS])
 def test_of_every_kind_of_record(nonlinear, name):
     # a lag of about 1.6 h must stay away from multiples of the interval, where the derivative has two sides
     parameters = people(spread=0.02 if name == "steady state, lag longer than the interval" else 0.1)

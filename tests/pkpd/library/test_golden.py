@@ -225,8 +225,13 @@ def test_golden_number(name: str, case: str, i: int, interpreted: Callable[..., 
     assert abs(found - expected) <= half_digit(expected, value.digits) * (1 + 1e-6)
 
 
-def solved_cases() -> list[tuple[str, str]]:
-    return [(name, case) for name in models() if load(name).states for case in load(name).golden]
+LARGE = ("davda_igg", "uva_padova_t1dm")
+"""Models that take longest to compile: by hand."""
+
+
+def solved_cases() -> list[Any]:
+    every = [(name, case) for name in models() if load(name).states for case in load(name).golden]
+    return [pytest.param(*one, marks=pytest.mark.slow) if one[0] in LARGE else one for one in every]
 
 
 @pytest.mark.parametrize(("name", "case"), solved_cases())
