@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pkpd.engine.actions import STEADY, SUPERPOSE, Actions
+from pkpd.engine.actions import ADD, MULTIPLY, RATE, REPLACE, STEADY, SUPERPOSE, Actions
 from pkpd.engine.block import LinearBlock, Matrices
 from pkpd.engine.dynamics import TIME
 from pkpd.engine.paths import actions_in, lost_parameters, named
@@ -45,24 +45,33 @@ def linear_chunk(request: Request, result: Result, lo: int, hi: int) -> Flags:
     return again
 
 
-def _local_targets(block: LinearBlock, actions: Actions, states: int) -> NDArray[np.int32]:
-    """The actions' targets in the order of the block."""
-    place = np.zeros(states, np.int32)
-    place[list(block.states)] = np.arange(len(block.states))
-    found: NDArray[np.int32] = place[actions.target]
-    return found
+def _own_actions(block: LinearBlock, actions: Actions, states: int) -> tuple[NDArray[Any], ...]:
+    """Kinds, targets in the order of the block, amounts, and steady regimens (m, 4), as the block sees them.
+
+    What goes into a state outside is nothing to the block, but its time stands; a steady state of such a dose is the
+    block's own without doses.
+    """
+    place = np.full(states, -1, np.int32)
+    place[list(block.states)] = np.arange(len(block.states), dtype=np.int32)
+    target = place[actions.target]
+    outside = (target < 0) & np.isin(actions.kind, (ADD, RATE, REPLACE, MULTIPLY))
+    steady = actions.steady.copy()
+    steady[place[actions.steady_target] < 0, 0] = 0.0
+    return (
+        np.where(outside, np.int8(ADD), actions.kind), np.maximum(target, 0),
+        np.where(outside, 0.0, actions.amount), steady,
+    )  # fmt: skip
 
 
 def _arguments(request: Request, part: slice, matrices: Matrices, rows: slice, *, actions: Actions) -> tuple[Any, ...]:
     block = request.compiled.block
     if block is None:
         raise TypeError("no linear block")
+    kind, target, amount, steady = _own_actions(block, actions, len(request.compiled.dynamics.states))
     return (
         matrices.A, matrices.b, matrices.y0, np.ascontiguousarray(matrices.weights[:, rows]),
         np.ascontiguousarray(matrices.constant[:, rows]), np.asarray(block.starts), np.asarray(block.parent),
-        actions.offsets, actions.time, actions.kind,
-        _local_targets(block, actions, len(request.compiled.dynamics.states)), actions.amount, actions.steady,
-        request.start[part],
+        actions.offsets, actions.time, kind, target, amount, steady, request.start[part],
     )  # fmt: skip
 
 

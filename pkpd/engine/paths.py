@@ -140,7 +140,7 @@ def lost_parameters(request: Request, result: Result, lo: int, hi: int) -> NDArr
 def needs_of(actions: Actions, windows: Windows, block: tuple[int, ...] = ()) -> Needs:
     """What these actions and windows ask of a generated solver that carries the states `block` by their modes."""
     switches, steady = (bool(np.isin(actions.kind, kinds).any()) for kinds in ((OFF, ON), (STEADY, SUPERPOSE)))
-    infused = [actions.target[actions.kind == RATE], actions.steady_target[actions.steady[:, 2] > 0.0]]
+    infused = [actions.target[actions.kind == RATE], actions.steady_target[~(actions.steady[:, 2] <= 0.0)]]
     return Needs(
         rates=not np.isin(np.concatenate(infused), block).all(), switches=switches, steady=steady,
         windows=bool(windows.lo.shape[1] * windows.lo.shape[2]),

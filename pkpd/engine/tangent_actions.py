@@ -174,6 +174,7 @@ def _jumps(
     """Jumps along one direction at doses, starts and ends of infusions."""
     k, table, record = of
     infusion = actions.kind == RATE
+    switched = bool((actions.kind == OFF).any())  # then an infusion may turn on more than itself
     rows = np.flatnonzero((infusion | (actions.kind == ADD)) & (actions.place >= 0))
     at, x, infusion = actions.place[rows], actions.amount[rows], infusion[rows]
     end = infusion & np.signbit(x)
@@ -187,11 +188,11 @@ def _jumps(
         kinds = kind[where] if isinstance(kind, np.ndarray) else kind
         work.add(chosen + offset, subject[chosen], actions.time[chosen], (kinds, aim[where], amount[where]))
 
-    direction = np.full(len(rows), float(k))
-    put(late != 0.0, -0.125, (np.where(infusion, ADD, SHIFT_BEFORE) + 0.0, np.where(infusion, target, direction),
-                              np.where(infusion, -x * late, late)))  # fmt: skip
+    direction, simple = np.full(len(rows), float(k)), infusion & (not switched)
+    put(late != 0.0, -0.125, (np.where(simple, ADD, SHIFT_BEFORE) + 0.0, np.where(simple, target, direction),
+                              np.where(simple, -x * late, late)))  # fmt: skip
     put(more != 0.0, 0.125, (np.where(infusion, RATE, ADD) + 0.0, target, more))
-    put((late != 0.0) & ~infusion, 0.25, (SHIFT_AFTER, direction, late))
+    put((late != 0.0) & ~simple, 0.25, (SHIFT_AFTER, direction, late))
 
 
 def _steady(actions: Actions, records: Mapping[str, Moved], names: list[str]) -> F64:

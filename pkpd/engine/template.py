@@ -224,10 +224,10 @@ def cross_all(W, I, lane, thresholds, crossings, out):
 
 DRIVER = '''
 @inline
-def samples_now(W, I, lane, times, limit, values, out):
-    """Record the current state at every pending sample up to `limit`."""
+def samples_now(W, I, lane, times, limit, with_it, values, out):
+    """Record the current state at every pending sample before `limit`, and at it where `with_it` is 1.0."""
     i, j = I[lane], I[16 + lane]
-    while j < times.shape[1] and times[i, j] <= limit:
+    while j < times.shape[1] and (times[i, j] < limit or (with_it == 1.0 and times[i, j] == limit)):
         outputs_now(W, lane, out)
         for o in range(NO):
             values[i, o, j] = out[o]
@@ -350,14 +350,14 @@ def run(P, offsets, time, kind, target, amount, steady, steady_target, Q, start,
                     end = max(end, latest(hi[i, gg]))
                 W[72 + lane] = end
                 arm_all(W, I, lane, thresholds)
-                samples_now(W, I, lane, times, np.nextafter(start[i], -np.inf) if after else start[i], values, out)
+                samples_now(W, I, lane, times, start[i], 0.0 if after else 1.0, values, out)
                 windows_now(W, I, lane, which, lo, hi, seen, out)
                 if not finite:
                     I[56 + lane] = 3
                 elif end > start[i] or after:
                     act(W, I, lane, offsets, time, kind, target, amount, steady, steady_target, Q, V, N, L, free)
                     if after and I[32 + lane] == 0:
-                        samples_now(W, I, lane, times, start[i], values, out)
+                        samples_now(W, I, lane, times, start[i], 1.0, values, out)
                 if I[56 + lane] != 0 or (I[32 + lane] == 0 and not (end > start[i])):
                     retire(W, I, lane, lo, hi, start, values, stats, status)
                     I[lane] = -1
@@ -415,7 +415,7 @@ def run(P, offsets, time, kind, target, amount, steady, steady_target, Q, start,
                 if go_on:
                     act(W, I, lane, offsets, time, kind, target, amount, steady, steady_target, Q, V, N, L, free)
                     if I[32 + lane] == 0:
-                        samples_now(W, I, lane, times, W[lane], values, out)
+                        samples_now(W, I, lane, times, W[lane], 1.0, values, out)
             elif W[32 + lane] == 0.0 and not (W[64 + lane] > 1e-15 * max(abs(W[lane]), 1e-3)):
                 bad = False
                 for s in range(NS):

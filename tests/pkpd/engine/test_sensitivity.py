@@ -159,10 +159,14 @@ RECORDS = {
         record(0, 100), record(4, 0, CENTRAL, kind=EventKind.OFF), record(8, 0, CENTRAL, kind=EventKind.ON),
         record(12, 0, CENTRAL, kind=EventKind.OFF), record(14, 70, CENTRAL),
     ],
+    "infusions turn on": [
+        record(0, 100), record(3, 0, DEPOT, kind=EventKind.OFF), record(4, 0, CENTRAL, kind=EventKind.OFF),
+        record(8, 30, DEPOT, duration=2.0), record(14, 70, CENTRAL, duration=2.0),
+    ],
 }  # fmt: skip
 
 
-OWN_TEXT = ("off and on", "steady state, bolus with lag")
+OWN_TEXT = ("off and on", "infusions turn on", "steady state, bolus with lag")
 """Records that no other test asks a text of: compiled for them alone, by hand."""
 
 

@@ -47,6 +47,14 @@ PLANS = (
     _schedule((0, 40, 1, 30, 24, 1, 1, 2)),  # infusions longer than their interval
     _schedule((0, 100, 0, 0, 0, 0, 1, 0), (50, 30, 0, 0, 0, 0, EventKind.RESET_DOSE, 0)),
     _schedule((5, 100, 0, 0, 0, 0, 1, 0), (24, 2.5, 1, 0, 0, 0, EventKind.REPLACE, 0)),
+    # into a state outside the block: nothing to what the block's closed form gives
+    _schedule((0, 100, 0, 0, 0, 0, 1, 0), (10, 20, 2, 0, 0, 0, 1, 0), (24, 15, 2, 6, 0, 0, 1, 0)),
+    _schedule(
+        (0, 100, 0, 0, 0, 0, 1, 0),
+        (10, 30, 2, 0, 0, 0, EventKind.REPLACE, 0),
+        (30, 2, 2, 0, 0, 0, EventKind.MULTIPLY, 0),
+    ),
+    _schedule((0, 100, 0, 0, 0, 0, 1, 0), (24, 12, 2, 3, 24, 1, 1, 3)),
 )
 
 
