@@ -25,7 +25,7 @@ def numbers(text):
     return np.array([float(part) for part in str(text).split(";")])
 
 
-def report(name, rows, worst, bar):
+def check_within(name, rows, worst, bar):
     print(f"{name}.csv: {rows} rows, worst error {worst:.3g} (bar {bar:g})")
     assert rows > 0
     assert worst <= bar
@@ -52,7 +52,7 @@ def test_three_plus_three():
         ]
         worst, rows = max(worst, *(np.abs(gap).max() for gap in gaps)), rows + len(group)
     assert rows == len(data)
-    report("three_plus_three_exact", rows, worst, 1e-8)
+    check_within("three_plus_three_exact", rows, worst, 1e-8)
 
 
 def test_crm_skeletons():
@@ -61,7 +61,7 @@ def test_crm_skeletons():
     for row in data.itertuples():
         found = crm.skeleton(row.delta, row.target, prior_mtd=row.nu, doses=row.nlevel, form=row.model)
         worst = max(worst, np.abs(found - numbers(row.skeleton)).max())
-    report("crm_skeletons", len(data), worst, 1e-3)
+    check_within("crm_skeletons", len(data), worst, 1e-3)
 
 
 MANUAL = np.array([178, 181, 168, 181, 24, 181, 179, 102, 42, 3.0])  # dfcrm's manual, titecrm: days of follow-up of 180
@@ -92,7 +92,7 @@ def test_crm_posterior():
         ]
         worst = max(worst, *(np.abs(ours[0] - numbers(theirs)).max() for ours, theirs in pairs))
         assert crm.recommended(found.rates, row.target)[0] + 1 == row.mtd
-    report("crm_posterior", len(data), worst, 1e-3)
+    check_within("crm_posterior", len(data), worst, 1e-3)
 
 
 def test_crm_operating_characteristics():
@@ -108,7 +108,7 @@ def test_crm_operating_characteristics():
             ours = getattr(found, name)[-len(group) :]
             one = np.maximum(found.sd[name][-len(group) :] ** 2, 1 / 1000)
             worst = max(worst, (np.abs(ours - group[column]) / np.sqrt(one * share)).max())
-    report("crm_sim_oc", len(data), worst, 3.5)
+    check_within("crm_sim_oc", len(data), worst, 3.5)
 
 
 def test_boin_boundaries():
@@ -118,7 +118,7 @@ def test_boin_boundaries():
         found = boin.boundaries(row.target, under=row.phi1, over=row.phi2)
         worst = max(worst, abs(found.escalate - row.boin_pkg_lambda_e), abs(found.deescalate - row.boin_pkg_lambda_d))
         worst = max(worst, abs(found.escalate - row.lambda_e), abs(found.deescalate - row.lambda_d))
-    report("boin_lambda", len(data), worst, 1e-6)
+    check_within("boin_lambda", len(data), worst, 1e-6)
 
 
 def test_boin_decisions():
@@ -133,7 +133,7 @@ def test_boin_decisions():
         wrong += sum(
             int((getattr(found, ours)[at] != group[theirs].fillna(-1)).sum()) for ours, theirs in pairs.items()
         )
-    report("boin_decision_table", len(data), wrong, 0)
+    check_within("boin_decision_table", len(data), wrong, 0)
 
 
 def test_boin_operating_characteristics():
@@ -150,7 +150,7 @@ def test_boin_operating_characteristics():
         }  # fmt: skip
         z = [z_of(getattr(found, name), part, found.sd[name] ** 2, trials) for name, part in theirs.items()]
         worst = max(worst, *(part.max() for part in z))
-    report("boin_oc", len(data), worst, 3.5)
+    check_within("boin_oc", len(data), worst, 3.5)
 
 
 def test_mtpi_decisions():
@@ -161,7 +161,7 @@ def test_mtpi_decisions():
             str(mtpi.decisions(row.n, row.dlt, target=row.target, eps=(row.eps1, row.eps2), method=method))
             != row.decision
         )
-    report("mtpi_mtpi2_decisions", len(data), wrong, 0)
+    check_within("mtpi_mtpi2_decisions", len(data), wrong, 0)
 
 
 def test_blrm():
@@ -192,7 +192,7 @@ def test_blrm():
         rows += len(group)
     print(f"blrm_ewoc_quadrature.csv: exact interval probabilities against the table's sums over nodes: {exact:.2g}")
     assert exact < 4e-3
-    report("blrm_ewoc_quadrature", rows, worst, 1e-3)
+    check_within("blrm_ewoc_quadrature", rows, worst, 1e-3)
 
 
 def quantile_errors(found, lattice, group):

@@ -25,7 +25,7 @@ def numbers(text):
     return np.array([float(part) for part in str(text).split(";")])
 
 
-def report(name, rows, worst, bar):
+def check_within(name, rows, worst, bar):
     print(f"{name}.csv: {rows} rows, worst error {worst:.3g} (bar {bar:g})")
     assert rows > 0
     assert worst <= bar
@@ -54,7 +54,7 @@ def test_simon():
             relative(exact.expected[0], row.en0),
         )
     assert worst < 5e-8
-    report("simon_two_stage_exact", len(data), wrong, 0)
+    check_within("simon_two_stage_exact", len(data), wrong, 0)
 
 
 def test_graphs():
@@ -69,7 +69,7 @@ def test_graphs():
         )
         wrong += int((found.rejected != (numbers(row["reject_at_0.025"]) == 1)).sum())
     assert wrong == 0
-    report("graphical_multiplicity", len(data), worst, 1e-9)
+    check_within("graphical_multiplicity", len(data), worst, 1e-9)
 
 
 def test_adaptive_randomisation():
@@ -101,7 +101,7 @@ def test_adaptive_randomisation():
         assert abs(found.sd["size"][0] / row.size_sd - 1) < 3.5 * np.sqrt(
             1 / 2000 + 1 / row.n_rep
         )  # kurtosis at most 3
-    report("rar_adaptr_oc", len(data), worst, 3.5)
+    check_within("rar_adaptr_oc", len(data), worst, 3.5)
 
 
 HISTORY = np.array([23, 12, 19, 9, 39, 6, 9, 10.0]), np.array([107, 44, 51, 39, 139, 20, 78, 35.0])
@@ -145,7 +145,7 @@ def test_map_prior():
             assert gap(np.interp(levels, np.cumsum(part) - part / 2, x), found.quantiles) < 1e-3
     print(f"map_prior_as_quadrature.csv: quantiles without that half step: {plain:.2g}")
     assert plain < 0.006
-    report("map_prior_as_quadrature", len(data), worst, 0.003)
+    check_within("map_prior_as_quadrature", len(data), worst, 0.003)
 
 
 def test_robust_mixture():
@@ -156,7 +156,7 @@ def test_robust_mixture():
         )
         found = betas.updated(prior, row.x, row.n)
         worst = max(worst, gap(found.weights[0], row.post_weight_informative), gap(found.mean, row.post_mean))
-    report("robust_map_beta_mixture", len(data), worst, 1e-4)
+    check_within("robust_map_beta_mixture", len(data), worst, 1e-4)
 
 
 def test_robust_map_operating_characteristics():
@@ -166,7 +166,7 @@ def test_robust_map_operating_characteristics():
         prior = Mixture.beta(1, 1) if weight == "none" else betas.robust(Mixture.beta(11, 32), float(weight))
         found = borrowing.success_probability(prior, (int(m), int(n)), group[["p_trt", "p_ctrl"]].to_numpy())
         worst = max(worst, gap(found, group["prob_success"]))
-    report("robust_map_two_arm_oc_exact", len(data), worst, 1e-4)
+    check_within("robust_map_two_arm_oc_exact", len(data), worst, 1e-4)
 
 
 def test_power_prior():
@@ -177,7 +177,7 @@ def test_power_prior():
         worst = max(
             worst, gap(control.mean, row.post_mean_ctrl), gap(betas.greater(treated, control), row.prob_trt_gt_ctrl)
         )
-    report("power_prior_binomial", len(data), worst, 1e-4)
+    check_within("power_prior_binomial", len(data), worst, 1e-4)
 
 
 def test_procova():
@@ -187,7 +187,7 @@ def test_procova():
         relative(found.unadjusted, data["n_per_arm_unadjusted_power0.9"]), relative(found.adjusted, data["n_per_arm_adjusted"]),
         gap(found.factor, data["variance_factor"]), gap(found.power_if_kept, data["power_if_n_kept"]),
     )  # fmt: skip
-    report("procova_sample_size", len(data), worst, 1e-6)
+    check_within("procova_sample_size", len(data), worst, 1e-6)
 
 
 def test_assurance():
@@ -196,7 +196,7 @@ def test_assurance():
         found = decisions.assurance(row.prior_mean, row.prior_sd, row.n_per_arm, sd=row.sd, alpha=row.alpha_one_sided)
         power = decisions.power(row.prior_mean, row.n_per_arm, sd=row.sd, alpha=row.alpha_one_sided)
         worst = max(worst, gap(found, row.assurance), gap(power, row.power_at_prior_mean))
-    report("assurance_normal", len(data), worst, 1e-6)
+    check_within("assurance_normal", len(data), worst, 1e-6)
 
 
 def test_go_no_go():
@@ -206,7 +206,7 @@ def test_go_no_go():
         worst = max(
             worst, gap(found.go, row.p_go), gap(found.stop, row.p_stop), gap(found.inconclusive, row.p_inconclusive)
         )
-    report("go_nogo_dual_criterion", len(data), worst, 1e-6)
+    check_within("go_nogo_dual_criterion", len(data), worst, 1e-6)
 
 
 def test_recruitment():
@@ -228,4 +228,4 @@ def test_recruitment():
         simulated = max(simulated, *np.abs(z))
     print(f"recruitment_poisson_gamma.csv: simulated, worst {simulated:.2f} SE")
     assert simulated < 3.5
-    report("recruitment_poisson_gamma", len(data), worst, 1e-6)
+    check_within("recruitment_poisson_gamma", len(data), worst, 1e-6)
