@@ -23,7 +23,7 @@ from pkpd.ground.streams import Purpose, uniforms
 from pkpd.model.records import Records
 from pkpd.model.spec import Model
 
-__all__ = ["Residuals", "decorrelated", "discrepancies", "normality", "p_values", "residuals"]
+__all__ = ["Residuals", "decorrelated", "normality", "p_values", "residuals"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -186,8 +186,3 @@ def _compared(name: str, observed: float, simulated: Floats) -> dict[str, Any]:
         "statistic": name, "observed": float(observed), "median": float(median), "lower": float(lower),
         "upper": float(upper), "p": p,
     }  # fmt: skip
-
-
-def discrepancies(ids: tuple[str, ...], found: Residuals) -> list[str]:
-    """Subjects whose data the model would give in fewer than 1 of 100 such subjects, with p."""
-    return [f"{name} (p = {p:.2g})" for name, p in zip(ids, found.p, strict=True) if p < UNLIKELY]
