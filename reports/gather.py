@@ -99,10 +99,10 @@ def _dosing(protocol: "Protocol", arm: str) -> tuple[Dosing, ...]:
 
 
 def _primary(protocol: "Protocol", model: "Model") -> Endpoint | None:
-    """The first estimand on an output; its name is that of its analysis."""
+    """The first estimand of a difference of means; its name is that of its analysis."""
     for name, estimand in protocol.estimands.items():
         endpoint = protocol.endpoints[estimand.endpoint[0]]
-        if endpoint.output is not None:
+        if endpoint.output is not None and estimand.summary == "mean_difference":
             return Endpoint(
                 key=name, endpoint=estimand.endpoint[0], output=endpoint.output,
                 unit=_output_unit(model, endpoint.output),
@@ -144,7 +144,9 @@ def _composite(protocol: "Protocol") -> tuple[str, ...]:
 
 
 def _alpha(protocol: "Protocol") -> float:
-    return next((a.alpha for a in protocol.analyses.values() if a.method == "ancova"), 0.05)
+    from trials.methods import METHODS
+
+    return next((a.alpha for a in protocol.analyses.values() if "alpha" in METHODS[a.method].uses), 0.05)
 
 
 def _most_risk(protocol: "Protocol") -> float | None:
@@ -248,6 +250,8 @@ def _estimands(protocol: "Protocol", model: "Model") -> tuple[tuple[str, str], .
 
 
 def _estimand(protocol: "Protocol", model: "Model", name: str) -> str:
+    from trials.methods import METHODS
+
     asked, how = protocol.estimands[name], protocol.analyses.get(name)
     parts = [
         f"{asked.summary.replace('_', ' ')} of {', '.join(asked.endpoint)}: {', '.join(asked.compare)} against "
@@ -257,13 +261,8 @@ def _estimand(protocol: "Protocol", model: "Model", name: str) -> str:
     ]
     if asked.summary == "mean_difference" and _ended(model):
         parts.append("among those whose follow-up lasts to the visit")
-    if how is not None and how.method == "ancova":
-        parts.append(
-            f"estimated by ANCOVA adjusted for {', '.join(how.adjust)}, {how.missing.method.replace('_', ' ')}, "
-            f"{how.multiplicity.capitalize()} adjustment, {how.side}-sided {how.alpha:g}"
-        )
-    elif how is not None:
-        parts.append(f"Miettinen-Nurminen interval, {100 * how.level:g} %")
+    if how is not None:
+        parts.append(METHODS[how.method].words(how))
     return "; ".join(parts) + "."
 
 

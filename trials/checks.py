@@ -15,7 +15,8 @@ from pkpd.model import equations
 from trials import checks_twin
 from trials.estimand import Analysis, Endpoint, Estimand
 from trials.faults import Fault, Path_, at
-from trials.prognosis import SCORE
+from trials.kinds import KINDS
+from trials.methods import METHODS, offered, summaries
 from trials.protocol import HOURS_PER_DAY, Fitted, Protocol
 
 if TYPE_CHECKING:
@@ -133,21 +134,39 @@ def _parsed(source: str, path: Path_, fault: Fault, *, dotted: bool) -> equation
 def _endpoints(protocol: Protocol, fault: Fault) -> None:
     for name, endpoint in protocol.endpoints.items():
         path: Path_ = ("endpoints", name)
+        fault.known(endpoint.as_, KINDS, "kind of endpoint", (*path, "as"))
         if (endpoint.output is None) == (endpoint.event is None):
             fault("needs either an output or an event", path, remedy="output: FEV1, or event: nausea")
-        if (endpoint.as_ == "incidence") != (endpoint.event is not None):
-            remedy = "incidence for an event, change_from_baseline or value for an output"
-            fault("does not go with this endpoint", (*path, "as"), remedy=remedy)
-        if endpoint.event is not None:
-            fault.distinct(endpoint.event, (*path, "event"))
-            if endpoint.at is not None:
-                fault("an incidence is over the whole trial", (*path, "at"), remedy="leave at out")
-            continue
+        of = "event" if endpoint.event is not None else "output"
+        if KINDS[endpoint.as_].of != of:
+            fit = [f"as: {key}" for key, kind in KINDS.items() if kind.of == of]
+            fault(f"does not go with an {of}", (*path, "as"), remedy=" or ".join(fit))
+        fault.distinct(endpoint.events, (*path, "event"))
+        _endpoint_fields(endpoint, path, fault)
         if endpoint.at is None:
-            fault("is missing", (*path, "at"), remedy=f"add at: {protocol.visit_names[-1]}")
+            continue
         fault.known(endpoint.at, protocol.visits, "visit", (*path, "at"))
         if endpoint.at == protocol.visit_names[0]:
             fault("must be after the baseline", (*path, "at"), remedy=f"at: {protocol.visit_names[-1]}")
+
+
+def _endpoint_fields(endpoint: Endpoint, path: Path_, fault: Fault) -> None:
+    """What the kind needs is there, and nothing it would silently ignore."""
+    kind, given = KINDS[endpoint.as_], _given(path, fault)
+    for field in kind.needs:
+        if field not in given:
+            fault(f"is missing: as {endpoint.as_} needs it", (*path, field), remedy=f"add {field}: ...")
+    for field in given:
+        if field not in (kind.of, "as", *kind.needs, *kind.takes):
+            fault(f"as {endpoint.as_} does not use it", (*path, field), remedy=f"leave {field} out")
+
+
+def _given(path: Path_, fault: Fault) -> Any:
+    """The text's node at a path."""
+    found: Any = fault.node
+    for part in path:
+        found = found[part]
+    return found
 
 
 def _estimands(protocol: Protocol, fault: Fault) -> None:
@@ -168,41 +187,36 @@ def _estimands(protocol: Protocol, fault: Fault) -> None:
 
 
 def _matches(estimand: Estimand, endpoint: Endpoint, path: Path_, fault: Fault) -> None:
-    is_event = endpoint.event is not None
-    wanted = "risk_difference" if is_event else "mean_difference"
-    if estimand.summary != wanted:
-        fault("does not go with the endpoint", (*path, "summary"), remedy=f"summary: {wanted}")
-    if not is_event and "while_on_treatment" in estimand.strategies.values():
-        fault("while_on_treatment is for events", (*path, "strategies"), value="while_on_treatment",
-              remedy="treatment_policy")  # fmt: skip
+    wanted = summaries(endpoint.as_)
+    if estimand.summary not in wanted:
+        remedy = " or ".join(f"summary: {name}" for name in wanted)
+        fault("does not go with the endpoint", (*path, "summary"), remedy=remedy)
+    allowed = KINDS[endpoint.as_].strategies
+    for strategy in estimand.strategies.values():
+        if strategy not in allowed:
+            fault(f"is not for endpoints as {endpoint.as_}", (*path, "strategies"), value=strategy,
+                  remedy=" or ".join(allowed))  # fmt: skip
 
 
 def _analyses(protocol: Protocol, fault: Fault) -> None:
     for name, analysis in protocol.analyses.items():
         path: Path_ = ("analyses", name)
         fault.known(name, protocol.estimands, "estimand", path)
-        is_mean = protocol.estimands[name].summary == "mean_difference"
-        if (analysis.method == "ancova") != is_mean:
-            remedy = f"method: {'ancova' if is_mean else 'miettinen_nurminen'}"
-            fault("does not estimate this estimand", (*path, "method"), remedy=remedy)
+        fault.known(analysis.method, METHODS, "method", (*path, "method"))
+        estimand = protocol.estimands[name]
+        for endpoint in estimand.endpoint:
+            fit = offered(protocol.endpoints[endpoint].as_, estimand.summary)
+            if analysis.method not in fit:
+                remedy = " or ".join(f"method: {method}" for method in fit)
+                fault("does not estimate this estimand", (*path, "method"), remedy=remedy)
         _options(analysis, path, fault)
-        asked = set(analysis.adjust) - {SCORE}
-        if SCORE in analysis.adjust:
-            checks_twin.adjusted(protocol, name, fault)
-        if is_mean and asked != {"baseline", *protocol.allocation.strata}:
-            wanted = ", ".join(("baseline", *protocol.allocation.strata))
-            fault("must be the baseline and the stratification factors", (*path, "adjust"),
-                  value=", ".join(analysis.adjust), remedy=f"adjust: [{wanted}]")  # fmt: skip
+        METHODS[analysis.method].check(protocol, name, fault)
 
 
 def _options(analysis: Analysis, path: Path_, fault: Fault) -> None:
     """No option that the method would silently ignore."""
-    ignored = ("adjust", "multiplicity", "missing", "alpha", "side") if analysis.method != "ancova" else ("level",)
-    given: Any = fault.node
-    for part in path:
-        given = given[part]
-    for option in ignored:
-        if option in given:
+    for option in _given(path, fault):
+        if option not in ("method", *METHODS[analysis.method].uses):
             fault(f"{analysis.method} does not use it", (*path, option), remedy=f"leave {option} out")
 
 
@@ -349,10 +363,12 @@ def _by_hazard(protocol: Protocol, model: Model, fault: Fault) -> None:
             fault(problem, path, remedy="let them depend on levels")
     terminal = [name for name, event in model.events.items() if event.kind == "terminal"]
     for name, analysis in protocol.analyses.items():
-        if terminal and analysis.missing.method == "multiple_imputation":
+        if terminal and METHODS[analysis.method].fills(analysis):
             problem = f"values after a terminal event ({terminal[0]}) cannot be imputed"
             remedy = "method: complete_case, the analysis of those whose follow-up lasts to the visit"
-            fault(problem, ("analyses", name, "missing"), value="multiple_imputation", remedy=remedy)
+            field = "missing" if "missing" in METHODS[analysis.method].uses else "method"
+            value = analysis.missing.method if field == "missing" else analysis.method
+            fault(problem, ("analyses", name, field), value=value, remedy=remedy)
 
 
 def _rule_names(model: Model, rule: Rule, path: Path_, fault: Fault) -> None:

@@ -7,9 +7,9 @@ or not treatment went on; `while_on_treatment` (events only) counts until treatm
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
@@ -29,20 +29,47 @@ def _as_list(value: object) -> object:
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
 
 
+def _kinds() -> list[str]:
+    from trials.kinds import KINDS
+
+    return list(KINDS)
+
+
+def _summaries() -> list[str]:
+    from trials.methods import summaries
+
+    return list(summaries())
+
+
+def _methods() -> list[str]:
+    from trials.methods import METHODS
+
+    return list(METHODS)
+
+
+def _one_of(names: Callable[[], list[str]]) -> Any:
+    """A field whose names a table knows: the schema lists them, `trials.checks` refuses any other."""
+
+    def listed(schema: dict[str, Any]) -> None:
+        schema["enum"] = names()
+
+    return Field(json_schema_extra=listed)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """A variable of one subject: an `output` `at` a visit, or whether an adverse `event` occurred.
 
     output: name of a model output; event: one or more names of model events (any of them counts);
-    at: visit of an output; as: `value`, `change_from_baseline` (outputs) or `incidence` (events);
-    at_least: lowest grade that counts as an event.
+    as: its kind, a name of `trials.kinds.KINDS`: `value`, `change_from_baseline` (outputs), `incidence` (events), ...;
+    at: visit of an output; at_least: lowest grade that counts as an event. The kind says which of these it takes.
 
     >>> Endpoint(event=("nausea",), as_="incidence").events
     ('nausea',)
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    as_: Annotated[Literal["value", "change_from_baseline", "incidence"], Field(alias="as")]
+    as_: Annotated[str, Field(alias="as"), _one_of(_kinds)]
     output: str | None = None
     event: Names | None = None
     at: str | None = None
@@ -58,14 +85,15 @@ class Endpoint:
 class Estimand:
     """What is compared: `endpoint` (one or several) in each arm of `compare` `against` a control arm.
 
-    summary: `mean_difference` for outputs, `risk_difference` for events; strategies: one for each intercurrent event.
+    summary: what some method estimates of the endpoints' kinds, `mean_difference`, `risk_difference`, ...; strategies:
+    one for each intercurrent event.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     endpoint: Names
     compare: Names
     against: str
-    summary: Literal["mean_difference", "risk_difference"]
+    summary: Annotated[str, _one_of(_summaries)]
     strategies: Mapping[str, Literal["treatment_policy", "while_on_treatment"]] = field(default_factory=dict)
 
 
@@ -82,13 +110,14 @@ class Missing:
 class Analysis:
     """How an estimand is estimated.
 
-    method: `ancova` (outputs; adjusted for baseline and the strata, Dunnett) or `miettinen_nurminen` (events);
+    method: a name of `trials.methods.METHODS`: `ancova` (outputs; adjusted for baseline and the strata, Dunnett),
+    `miettinen_nurminen` (events), ...; it uses some of the other fields, a text that gives it another one is refused.
     adjust: covariates of the ANCOVA, `baseline`, the stratification factors and, if wanted, `prognosis`; alpha and
     side: of the test; level: of the interval of a risk difference.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    method: Literal["ancova", "miettinen_nurminen"]
+    method: Annotated[str, _one_of(_methods)]
     adjust: Names = ("baseline",)
     multiplicity: Literal["dunnett"] = "dunnett"
     missing: Missing = field(default_factory=Missing)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from pkpd.ground.streams import Purpose, normals, slots
 from trials import conduct, design, endpoints, guidance, prognosis, rules
-from trials.endpoints import Observed
+from trials.kinds import KINDS, Lived
+from trials.observed import Observed
 from trials.protocol import HOURS_PER_DAY, Protocol
 from trials.subject import Course, People, follow
 
@@ -238,15 +239,22 @@ def _dropout(setting: Setting, seen: Observed) -> Floats:
 def potential(setting: Setting, trial: Trial) -> dict[str, Any]:
     """Truth table: mean of every compared endpoint with all subjects of a replicate in one arm, nobody lost."""
     protocol, shape = setting.protocol, trial.shape
-    asked = {name: estimand for estimand in protocol.estimands.values() for name in estimand.endpoint}
+    asked = {
+        name: estimand for estimand in protocol.estimands.values() for name in estimand.endpoint
+        if KINDS[protocol.endpoints[name].as_].true is not None
+    }  # fmt: skip
     arms = {arm for estimand in asked.values() for arm in (*estimand.compare, estimand.against)}
     parts: list[tuple[str, str, Floats]] = []
     for code, arm in enumerate(protocol.arm_names):
         if arm not in arms:
             continue
         course = follow(setting, trial.people.in_arm(code))
+        lived = _lived(setting, course, trial.people.times, shape)
         for name, estimand in asked.items():
-            value = _true_value(setting, (course, trial.people.times), (name, estimand), shape)
+            endpoint = protocol.endpoints[name]
+            true = KINDS[endpoint.as_].true
+            assert true is not None
+            value = true(protocol, endpoint, estimand, lived)
             parts.append((name, arm, _mean(value.astype(np.float64), course, shape)))
     return {
         "replicate": np.tile(trial.cohort.replicate, len(parts)),
@@ -265,20 +273,18 @@ def _mean(value: Floats, course: Course, shape: tuple[int, int]) -> Floats:
         return np.asarray(np.where(alive, value, 0.0).sum(axis=1) / alive.sum(axis=1))
 
 
-def _true_value(
-    setting: Setting, followed: tuple[Course, Floats], asked: tuple[str, Any], shape: tuple[int, int]
-) -> NDArray[Any]:
-    """True value of an endpoint for each subject, (R, N)."""
-    (name, estimand), (course, trial_times) = asked, followed
-    endpoint = setting.protocol.endpoints[name]
-    if endpoint.event is None:
-        output = str(endpoint.output)
-        over = trial_times > course.ended[:, None]
-        value = np.where(over, np.nan, course.true(setting, output)).reshape(*shape, -1)
-        return endpoints.values_at(setting.protocol, endpoint, {output: value})
-    onset = {key: value.reshape(shape) for key, value in course.onset.items()}
-    grade = {key: value.reshape(shape) for key, value in course.grade.items()}
-    return endpoints.incidence(endpoint, estimand, (onset, grade, course.stop.reshape(shape)))
+def _lived(setting: Setting, course: Course, times: Floats, shape: tuple[int, int]) -> Lived:
+    """What is true of the followed subjects, for the kinds of endpoint."""
+    protocol = setting.protocol
+    used = {str(e.output) for e in protocol.endpoints.values() if e.output is not None}
+    over = times > course.ended[:, None]
+    true = {name: np.where(over, np.nan, course.true(setting, name)).reshape(*shape, -1) for name in sorted(used)}
+    return Lived(
+        outputs=true,
+        onset={name: value.reshape(shape) for name, value in course.onset.items()},
+        grade={name: value.reshape(shape) for name, value in course.grade.items()},
+        stop=course.stop.reshape(shape), ended=course.ended.reshape(shape), times=times.reshape(*shape, -1),
+    )  # fmt: skip
 
 
 def curves(setting: Setting, trial: Trial) -> dict[str, Any] | None:

@@ -9,6 +9,8 @@ import pytest
 
 from pkpd.ground.errors import InputError
 from pkpd.ground.validation import adapter
+from trials.kinds import KINDS
+from trials.methods import METHODS
 from trials.protocol import Protocol, defaults, json_schema
 
 DEMO = Path(__file__).parents[2] / "examples" / "theophylline_copd" / "protocol.yaml"
@@ -35,7 +37,8 @@ def test_schema_describes_the_text():
     schema = json_schema()
     assert schema["additionalProperties"] is False
     assert "from" in schema["$defs"]["Dose"]["properties"]
-    assert schema["$defs"]["Endpoint"]["properties"]["as"]["enum"] == ["value", "change_from_baseline", "incidence"]
+    assert schema["$defs"]["Endpoint"]["properties"]["as"]["enum"] == list(KINDS)
+    assert schema["$defs"]["Analysis"]["properties"]["method"]["enum"] == list(METHODS)
 
 
 def test_defaults_are_listed_only_where_the_text_is_silent(protocol_text: str):
@@ -81,6 +84,10 @@ WRONG = [
     ("adjustment", "adjust: [baseline, SEX]", "adjust: [baseline]", "analyses.primary.adjust", "SEX"),
     ("method", "method: ancova", "method: miettinen_nurminen", "analyses.primary.method", "ancova"),
     ("ignored option", "level: 0.9", "alpha: 0.9", "analyses.safety.alpha", "leave"),
+    ("no such method", "method: ancova", "method: ancva", "analyses.primary.method", "ancova"),
+    ("no such kind", "as: change_from_baseline", "as: change_from_base", "endpoints.fev1.as", "change_from_baseline"),
+    ("no such summary", "summary: mean_difference", "summary: mean", "estimands.primary.summary", "mean_difference"),
+    ("ignored field", "event: sick, as: incidence", "event: sick, as: incidence, at: day14", "endpoints.sick.at", "leave"),
     ("level", "level: 0.9", "level: 1.9", "analyses.safety.level", ""),
     ("imputations", "imputations: 3", "imputations: 1", "analyses.primary.missing.imputations", ""),
     ("decision name", "high.any.upper", "high.any.uper", "decide.go", "upper"),

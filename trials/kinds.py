@@ -1,0 +1,87 @@
+"""Kinds of endpoint (`as:` of a protocol's endpoint): what each is of, which fields it takes, its true value.
+
+A new kind is a row of `KINDS` and the functions that read it from the data base: how an analysis sees it (`values_at`,
+`incidence`) stands here beside its true value, so that both are of one variable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from trials.estimand import Endpoint, Estimand
+    from trials.observed import Floats, Observed
+    from trials.protocol import Protocol
+
+__all__ = ["KINDS", "Kind", "Lived", "incidence", "values_at"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lived:
+    """What is true of subjects, arrays (R, N) or (R, N, V), by the names of :class:`trials.observed.Observed`.
+
+    outputs: without residual error, NaN after a terminal event; nobody has left.
+    """
+
+    outputs: Mapping[str, Floats]
+    onset: Mapping[str, Floats]
+    grade: Mapping[str, NDArray[np.int8]]
+    stop: Floats
+    ended: Floats
+    times: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of endpoint.
+
+    of: what it is a variable of, an `output` or an `event` of the model; needs, takes: fields of the endpoint's text
+    that it must have and may have; strategies: for intercurrent events; true: (protocol, endpoint, estimand, lived) ->
+    (R, N) the value whose mean in an arm goes into the truth table, None where a mean says nothing.
+    """
+
+    of: Literal["output", "event"]
+    needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+    strategies: tuple[str, ...] = ("treatment_policy",)
+    true: Callable[[Protocol, Endpoint, Estimand, Lived], NDArray[Any]] | None = None
+
+
+def values_at(protocol: Protocol, endpoint: Endpoint, outputs: Mapping[str, Floats]) -> Floats:
+    """Value of an output endpoint for each subject, (R, N): at its visit, less the baseline for a change."""
+    visits = protocol.visit_names
+    found = outputs[str(endpoint.output)]
+    value = found[:, :, visits.index(str(endpoint.at))]
+    return value - found[:, :, 0] if endpoint.as_ == "change_from_baseline" else value
+
+
+def incidence(endpoint: Endpoint, estimand: Estimand | None, trial: Observed | Lived) -> NDArray[np.bool_]:
+    """Whether each subject has the event endpoint, (R, N); `while_on_treatment` counts none after treatment ended."""
+    on_treatment = estimand is not None and "while_on_treatment" in estimand.strategies.values()
+    found = np.zeros(trial.stop.shape, np.bool_)
+    for name in endpoint.events:
+        counts = trial.grade[name] >= endpoint.at_least
+        found |= counts & (trial.onset[name] <= trial.stop) if on_treatment else counts
+    return found
+
+
+def _true_output(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, lived: Lived) -> NDArray[Any]:
+    return values_at(protocol, endpoint, lived.outputs)
+
+
+def _true_incidence(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, lived: Lived) -> NDArray[Any]:
+    return incidence(endpoint, estimand, lived)
+
+
+KINDS: Final[dict[str, Kind]] = {
+    "value": Kind(of="output", needs=("at",), true=_true_output),
+    "change_from_baseline": Kind(of="output", needs=("at",), true=_true_output),
+    "incidence": Kind(
+        of="event", takes=("at_least",), strategies=("treatment_policy", "while_on_treatment"), true=_true_incidence
+    ),
+}

@@ -1,0 +1,40 @@
+"""What a trial's data base holds: all that an analysis may see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Floats", "Integers", "Observed"]
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What the trial's data base holds, arrays (R, N) unless said.
+
+    outputs: {output: (R, N, V)}, NaN where not observed; onset [h, infinite: none] and grade (0: none) by event;
+    stop [h]: end of treatment before plan, infinite: none; ended [h]: end of follow-up by a terminal event, infinite:
+    none; number: occurrences of each recurrent event; times (R, N, V) of the visits, h; replicate (R,);
+    failed: the simulation of the subject failed, so that nothing of it was observed; prognosis: point and standard
+    deviation of the prognostic score, where the protocol asks for one.
+    """
+
+    replicate: NDArray[np.uint32]
+    arm: Integers
+    stratum: Integers
+    times: Floats
+    outputs: Mapping[str, Floats]
+    onset: Mapping[str, Floats]
+    grade: Mapping[str, NDArray[np.int8]]
+    stop: Floats
+    leave: Floats
+    failed: NDArray[np.bool_]
+    ended: Floats
+    number: Mapping[str, Integers]
+    prognosis: tuple[Floats, Floats] | None = None
