@@ -306,6 +306,10 @@ def _against_model(protocol: Protocol, given: tuple[Model, Path], fault: Fault) 
             fault.known(endpoint.output, model.outputs, "output of the model", ("endpoints", name, "output"))
         for event in endpoint.events:
             fault.known(event, model.events, "event of the model", ("endpoints", name, "event"))
+            wanted = KINDS[endpoint.as_].events
+            if wanted not in (None, model.events[event].kind):
+                fault(f"as {endpoint.as_} needs an event of kind {wanted}", ("endpoints", name, "event"), value=event,
+                      remedy=f"kind: {wanted} in the model, or as: time_to_event")  # fmt: skip
     for name, arm in protocol.arms.items():
         for number, dose in enumerate(arm.regimen):
             path: Path_ = ("arms", name, "regimen", number)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trials.event_times import event_times
 from trials.methods import METHODS, Question
 from trials.observed import Floats, Observed
 from trials.protocol import Protocol
 
-__all__ = ["analyse", "decide"]
+__all__ = ["analyse", "decide", "time_columns"]
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +36,18 @@ def analyse(protocol: Protocol, trial: Observed) -> dict[str, NDArray[Any] | lis
                 picked = {key: value[:, column] if value.ndim == 2 else value for key, value in made.items()}
                 rows.append({"analysis": name, "endpoint": endpoint, "contrast": contrast, **picked})
     return _columns(trial.replicate, rows)
+
+
+def time_columns(protocol: Protocol, trial: Observed) -> dict[str, NDArray[Any]]:
+    """Columns of the outcome table for times to an event, flat: `ANALYSIS.ENDPOINT.time` (day) and `.cause`."""
+    found: dict[str, NDArray[Any]] = {}
+    for name, estimand in protocol.estimands.items():
+        for endpoint in estimand.endpoint:
+            if protocol.endpoints[endpoint].as_ == "time_to_event":
+                seen = event_times(protocol, protocol.endpoints[endpoint], estimand, trial)
+                found[f"{name}.{endpoint}.time"] = seen.time.reshape(-1)
+                found[f"{name}.{endpoint}.cause"] = seen.cause.reshape(-1)
+    return found
 
 
 def _columns(replicate: NDArray[np.uint32], rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any] | list[str]]:

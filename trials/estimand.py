@@ -2,7 +2,8 @@
 
 An endpoint is a variable of one subject, an estimand compares its distribution between arms, an analysis of the same
 name estimates it. `strategies` says how each intercurrent event enters: `treatment_policy` uses what happened whether
-or not treatment went on; `while_on_treatment` (events only) counts until treatment ends.
+or not treatment went on; `while_on_treatment` (events only) counts until treatment ends; `composite` and `hypothetical`
+(times to an event) count the end of treatment as the event, or ask for the time had treatment gone on.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ __all__ = ["Analysis", "Endpoint", "Estimand", "Missing", "Names"]
 STRICT = ConfigDict(extra="forbid")
 
 Probability = Annotated[Real, Field(gt=0, lt=1)]
+
+
+Strategy = Literal["treatment_policy", "while_on_treatment", "composite", "hypothetical"]
 
 
 def _as_list(value: object) -> object:
@@ -61,8 +65,10 @@ class Endpoint:
     """A variable of one subject: an `output` `at` a visit, or whether an adverse `event` occurred.
 
     output: name of a model output; event: one or more names of model events (any of them counts);
-    as: its kind, a name of `trials.kinds.KINDS`: `value`, `change_from_baseline` (outputs), `incidence` (events), ...;
-    at: visit of an output; at_least: lowest grade that counts as an event. The kind says which of these it takes.
+    as: its kind, a name of `trials.kinds.KINDS`: `value`, `change_from_baseline` (outputs), `incidence`,
+    `time_to_event`, `recurrences`, `hierarchy` (events; of a hierarchy the first is the worst), ...; at: visit of an
+    output, or up to which events are looked at (left out: the last); at_least: lowest grade that counts
+    as an event. The kind says which of these it takes.
 
     >>> Endpoint(event=("nausea",), as_="incidence").events
     ('nausea',)
@@ -94,7 +100,7 @@ class Estimand:
     compare: Names
     against: str
     summary: Annotated[str, _one_of(_summaries)]
-    strategies: Mapping[str, Literal["treatment_policy", "while_on_treatment"]] = field(default_factory=dict)
+    strategies: Mapping[str, Strategy] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +119,8 @@ class Analysis:
     method: a name of `trials.methods.METHODS`: `ancova` (outputs; adjusted for baseline and the strata, Dunnett),
     `miettinen_nurminen` (events), ...; it uses some of the other fields, a text that gives it another one is refused.
     adjust: covariates of the ANCOVA, `baseline`, the stratification factors and, if wanted, `prognosis`; alpha and
-    side: of the test; level: of the interval of a risk difference.
+    side: of the test; level: of the interval of a risk difference; stratified: by the allocation's strata (times to an
+    event); rho, gamma: of Fleming-Harrington weights S^rho (1 - S)^gamma.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -124,3 +131,6 @@ class Analysis:
     alpha: Probability = 0.05
     side: Literal["two", "greater", "less"] = "two"
     level: Probability = 0.95
+    stratified: bool = True
+    rho: Annotated[Real, Field(ge=0, le=10)] = 0.0
+    gamma: Annotated[Real, Field(ge=0, le=10)] = 0.0

@@ -7,11 +7,13 @@ A new kind is a row of `KINDS` and the functions that read it from the data base
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trials.event_times import true_number, true_time
 
 if TYPE_CHECKING:
     from trials.estimand import Endpoint, Estimand
@@ -25,7 +27,7 @@ __all__ = ["KINDS", "Kind", "Lived", "incidence", "values_at"]
 class Lived:
     """What is true of subjects, arrays (R, N) or (R, N, V), by the names of :class:`trials.observed.Observed`.
 
-    outputs: without residual error, NaN after a terminal event; nobody has left.
+    outputs: without residual error, NaN after a terminal event; nobody has left; occurrences (R, N, L).
     """
 
     outputs: Mapping[str, Floats]
@@ -34,21 +36,24 @@ class Lived:
     stop: Floats
     ended: Floats
     times: Floats
+    occurrences: Mapping[str, Floats] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
     """A kind of endpoint.
 
-    of: what it is a variable of, an `output` or an `event` of the model; needs, takes: fields of the endpoint's text
-    that it must have and may have; strategies: for intercurrent events; true: (protocol, endpoint, estimand, lived) ->
-    (R, N) the value whose mean in an arm goes into the truth table, None where a mean says nothing.
+    of: what it is a variable of, an `output` or an `event` of the model; events: kind those must have in the model,
+    None: any; needs, takes: fields of the endpoint's text that it must have and may have; strategies: for intercurrent
+    events; true: (protocol, endpoint, estimand, lived) -> (R, N) the value whose mean in an arm goes into the truth
+    table, None where a mean says nothing.
     """
 
     of: Literal["output", "event"]
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
     strategies: tuple[str, ...] = ("treatment_policy",)
+    events: str | None = None
     true: Callable[[Protocol, Endpoint, Estimand, Lived], NDArray[Any]] | None = None
 
 
@@ -83,5 +88,21 @@ KINDS: Final[dict[str, Kind]] = {
     "change_from_baseline": Kind(of="output", needs=("at",), true=_true_output),
     "incidence": Kind(
         of="event", takes=("at_least",), strategies=("treatment_policy", "while_on_treatment"), true=_true_incidence
+    ),
+    "time_to_event": Kind(
+        of="event",
+        takes=("at_least", "at"),
+        strategies=("treatment_policy", "while_on_treatment", "composite", "hypothetical"),
+        true=true_time,
+    ),
+    "hierarchy": Kind(
+        of="event", takes=("at_least", "at"), strategies=("treatment_policy", "while_on_treatment", "hypothetical")
+    ),
+    "recurrences": Kind(
+        of="event",
+        events="recurrent",
+        takes=("at",),
+        strategies=("treatment_policy", "while_on_treatment"),
+        true=true_number,
     ),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,8 @@ class Observed:
 
     outputs: {output: (R, N, V)}, NaN where not observed; onset [h, infinite: none] and grade (0: none) by event;
     stop [h]: end of treatment before plan, infinite: none; ended [h]: end of follow-up by a terminal event, infinite:
-    none; number: occurrences of each recurrent event; times (R, N, V) of the visits, h; replicate (R,);
+    none; number: how many occurrences of each recurrent event; occurrences {event: (R, N, L)} h of each of them before
+    leaving, infinite: none; times (R, N, V) of the visits, h; replicate (R,);
     failed: the simulation of the subject failed, so that nothing of it was observed; prognosis: point and standard
     deviation of the prognostic score, where the protocol asks for one.
     """
@@ -37,4 +38,5 @@ class Observed:
     failed: NDArray[np.bool_]
     ended: Floats
     number: Mapping[str, Integers]
+    occurrences: Mapping[str, Floats] = field(default_factory=dict)
     prognosis: tuple[Floats, Floats] | None = None

@@ -143,11 +143,11 @@ def _observed(
     leave = conduct.dropout_time(protocol.dropout, stop, seed=protocol.seed, **who)
     ended = course.ended.reshape(shape)
     unseen = (times > np.minimum(leave, ended)[:, :, None]) | conduct.missed_visits(protocol, **who)
-    onset, grade, number = {}, {}, {}
-    for name, found in course.latent.crossings.items():
-        if setting.model.events[name].kind == "recurrent":
-            until = np.minimum(leave, times[:, :, -1]).reshape(-1, 1)
-            number[name] = (found <= until).sum(axis=1).reshape(shape)
+    onset, grade, number, every = {}, {}, {}, {}
+    for name in _recurrent(setting):
+        found = course.latent.crossings[name].reshape(*shape, -1)
+        every[name] = np.where(found <= np.minimum(leave, times[:, :, -1])[:, :, None], found, np.inf)
+        number[name] = np.isfinite(every[name]).sum(axis=2)
     for name in course.onset:
         time = course.onset[name].reshape(shape)
         seen = time <= leave
@@ -157,8 +157,13 @@ def _observed(
         replicate=cohort.replicate, arm=arm, stratum=stratum, times=times,
         outputs=_measured(setting, cohort, course, (draw, unseen)), onset=onset, grade=grade,
         stop=np.where(stop <= leave, stop, np.inf), leave=leave, ended=np.where(ended <= leave, ended, np.inf),
-        number=number, failed=course.status.reshape(shape) != 0,
+        number=number, occurrences=every, failed=course.status.reshape(shape) != 0,
     )  # fmt: skip
+
+
+def _recurrent(setting: Setting) -> list[str]:
+    """Names of the model's recurrent events."""
+    return [name for name in setting.compiled.kinds if setting.model.events[name].kind == "recurrent"]
 
 
 def _measured(
@@ -221,6 +226,7 @@ def outcome_columns(setting: Setting, trial: Trial) -> Columns:
         columns["adjusted.day"] = _days(rules.first_action(course.plans, rows))
     if seen.prognosis is not None:
         columns |= dict(zip(("prognosis", "prognosis.sd"), (p.reshape(rows) for p in seen.prognosis), strict=True))
+    columns |= endpoints.time_columns(setting.protocol, seen)
     columns |= guidance.outcome(course.plans, setting, rows)
     columns |= {"stopped.day": _days(seen.stop), "dropout.day": _dropout(setting, seen), "status": course.status}
     return columns
@@ -284,6 +290,7 @@ def _lived(setting: Setting, course: Course, times: Floats, shape: tuple[int, in
         onset={name: value.reshape(shape) for name, value in course.onset.items()},
         grade={name: value.reshape(shape) for name, value in course.grade.items()},
         stop=course.stop.reshape(shape), ended=course.ended.reshape(shape), times=times.reshape(*shape, -1),
+        occurrences={name: course.latent.crossings[name].reshape(*shape, -1) for name in _recurrent(setting)},
     )  # fmt: skip
 
 

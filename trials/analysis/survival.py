@@ -30,8 +30,8 @@ from trials.analysis.survival_data import (
 )
 
 __all__ = [
-    "Curve", "Groups", "Incidence", "KaplanMeier", "MaxCombo", "cumulative_incidence", "curve", "kaplan_meier",
-    "logrank", "logrank_groups", "max_combo", "milestone", "rmst",
+    "Curve", "Groups", "Incidence", "KaplanMeier", "MaxCombo", "cumulative_incidence", "curve", "incidence_difference",
+    "kaplan_meier", "logrank", "logrank_groups", "max_combo", "milestone", "rmst",
 ]  # fmt: skip
 
 COMBO = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
@@ -200,6 +200,20 @@ def _tested(data: Followed, excess: Floats, variance: Floats, plain: Floats) -> 
     status[(n[:, 1:] == 0) | (n[:, :1] == 0)] = SurvivalStatus.NO_SUBJECTS
     with np.errstate(divide="ignore", invalid="ignore"):
         return excess / plain, np.sqrt(variance) / plain, status
+
+
+def incidence_difference(
+    time: ArrayLike, cause: ArrayLike, arm: ArrayLike, *, arms: int, at: float, alpha: float = 0.05, side: str = "two"
+) -> Compared:
+    """Difference of the cumulative incidence of cause 1 at a time (arm - control), others competing.
+
+    NaN with SHORT_FOLLOW_UP where an arm with subjects at risk is not followed to the time.
+    """
+    codes = np.asarray(cause, np.int64)
+    found = cumulative_incidence(time, codes, arm, arms=arms, causes=max(1, int(codes.max(initial=0))), at=[at])
+    data = followed(time, codes == 1, arm, arms=arms)
+    value, se = found.value[:, :, 0, 0], found.se[:, :, 0, 0]
+    return _versus(data, value, se, ratio=False, alpha=alpha, side=side)
 
 
 def logrank(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from trials.methods import binary, continuous
+from trials.methods import binary, continuous, survival
 from trials.methods.method import Method, Question, Table
 
 __all__ = ["METHODS", "Method", "Question", "Table", "offered", "summaries"]
 
-METHODS: Final[dict[str, Method]] = {**continuous.METHODS, **binary.METHODS}
+METHODS: Final[dict[str, Method]] = {**continuous.METHODS, **binary.METHODS, **survival.METHODS}
 
 
 def summaries(kind: str | None = None) -> tuple[str, ...]:
