@@ -8,70 +8,19 @@ Stat 1992;1:151), exact for up to three arms besides control whenever the loadin
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pkpd.ground.errors import InputError
 from pkpd.ground.streams import Purpose, key
-from trials.analysis.dunnett import side_code
+from trials.analysis.contrasts import AnalysisStatus, Contrasts, Fit, compared
 
 __all__ = ["AnalysisStatus", "Contrasts", "Imputed", "ancova_dunnett", "ancova_mi_dunnett", "impute"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 SWEEPS = 10  # of data augmentation; the fraction of missing information to this power is what the start still weighs
-
-
-class AnalysisStatus(IntEnum):
-    """Why a contrast has no estimate."""
-
-    OK = 0
-    NOT_ESTIMABLE = 1
-    NO_DEGREES_OF_FREEDOM = 2
-    IMPUTATION_FAILED = 3
-    NO_VARIATION = 4
-
-    @property
-    def advice(self) -> str:
-        """One sentence for the reader of a report."""
-        return _ADVICE[self]
-
-
-_ADVICE = {
-    AnalysisStatus.OK: "estimated",
-    AnalysisStatus.NOT_ESTIMABLE: "an arm has no analysable subject, or coincides with strata: enrol more subjects",
-    AnalysisStatus.NO_DEGREES_OF_FREEDOM: "fewer analysable subjects than coefficients: enrol more subjects",
-    AnalysisStatus.IMPUTATION_FAILED: "too few observed values at a visit to fit the imputation model",
-    AnalysisStatus.NO_VARIATION: "the residual variance is zero: the outcome does not vary within arms",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contrasts:
-    """Every arm against control, by replicate: arrays (R, k), column j is arm j + 1; k = arms - 1.
-
-    `lower`, `upper` are simultaneous at 1 - alpha (one side infinite for a one-sided test), `p` is Dunnett-adjusted,
-    `critical` the critical value used. `n_control`, `missing` (R,): analysed controls, enrolled subjects left out.
-    A contrast that cannot be estimated is NaN, not rejected, and says why in `status` (:class:`AnalysisStatus`).
-    `missing_information` is Barnard & Rubin's fraction of the variance due to imputation, 0 for complete data.
-    """
-
-    estimate: Floats
-    se: Floats
-    df: Floats
-    lower: Floats
-    upper: Floats
-    p: Floats
-    p_unadjusted: Floats
-    reject: NDArray[np.bool_]
-    critical: Floats
-    status: NDArray[np.int8]
-    n_treated: Integers
-    missing_information: Floats
-    n_control: Integers
-    missing: Integers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,30 +178,13 @@ def _contrasts(
     y: Floats, layout: _Layout, *, alpha: float, side: str, failed: NDArray[np.int8] | None = None
 ) -> Contrasts:
     """Analyse y (M, R, N): fit, pool, compare."""
-    code = side_code(side)
-    if not 0.0 < alpha < 0.5:
-        raise InputError("must be between 0 and 0.5", field="alpha", value=alpha)
     fit = _fit(y, layout)
     if failed is not None:
         fit.status[failed != 0] = AnalysisStatus.IMPUTATION_FAILED
-    fit.status[(fit.status == 0) & ~(fit.se > 0.0)] = AnalysisStatus.NO_VARIATION
-    for array in (fit.estimate, fit.se, fit.df):
-        array[fit.status != 0] = np.nan
-    return _compared(fit, layout, alpha=alpha, side=side, code=code)
+    return compared(fit, np.count_nonzero(layout.arm >= 0, axis=-1), alpha=alpha, side=side)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Fit:
-    estimate: Floats
-    se: Floats
-    df: Floats
-    fraction: Floats
-    covariance: Floats
-    status: NDArray[np.int8]
-    count: Integers
-
-
-def _fit(y: Floats, layout: _Layout) -> _Fit:
+def _fit(y: Floats, layout: _Layout) -> Fit:
     from trials.kernels.least_squares import ancova, pool_all
 
     sets, replicates, _ = y.shape
@@ -264,25 +196,5 @@ def _fit(y: Floats, layout: _Layout) -> _Fit:
            estimate, variance, df, covariance, status, count)  # fmt: skip
     pooled, total, freedom, fraction = (np.empty((replicates, k)) for _ in range(4))
     pool_all(estimate, variance, df, covariance, pooled, total, freedom, fraction)
-    return _Fit(estimate=pooled, se=np.sqrt(total), df=freedom, fraction=fraction, covariance=covariance,
+    return Fit(estimate=pooled, se=np.sqrt(total), df=freedom, fraction=fraction, covariance=covariance,
                 status=status, count=count)  # fmt: skip
-
-
-def _compared(fit: _Fit, layout: _Layout, *, alpha: float, side: str, code: int) -> Contrasts:
-    from trials.kernels.dunnett import compare
-
-    p, single, critical = (np.full(fit.estimate.shape, np.nan) for _ in range(3))
-    sign = -1.0 if side == "less" else 1.0
-    compare(fit.estimate, fit.se, fit.df, fit.covariance, fit.status, alpha, code, sign, p, single, critical)
-    margin = critical * fit.se
-    t = sign * fit.estimate / fit.se
-    reject = (np.abs(t) if side == "two" else t) > critical
-    open_end = np.where(fit.status == 0, np.inf, np.nan)
-    enrolled = np.count_nonzero(layout.arm >= 0, axis=-1)
-    return Contrasts(
-        estimate=fit.estimate, se=fit.se, df=fit.df, p=p, p_unadjusted=single, reject=reject, critical=critical,
-        lower=-open_end if side == "less" else fit.estimate - margin,
-        upper=open_end if side == "greater" else fit.estimate + margin,
-        status=fit.status, missing_information=fit.fraction,
-        n_control=fit.count[:, 0], n_treated=fit.count[:, 1:], missing=enrolled - fit.count.sum(axis=-1),
-    )  # fmt: skip
