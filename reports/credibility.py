@@ -218,7 +218,8 @@ def coverage(study: Study) -> tuple[Coverage, ...]:
         else _off("Priors justified; prior sensitivity", "nothing was fitted"),
         _yes("MCMC evidence", "Data and model") if study.fit else _off("MCMC evidence", "nothing was fitted"),
         _partly("Missing data: mechanism, tipping point", "missing at random by design; no tipping point"),
-        _yes("Multiplicity", "Dunnett adjustment of the primary comparisons; none for adverse events"),
+        _yes("Multiplicity", "Dunnett adjustment of the primary comparisons; none for adverse events")
+        if study.simultaneous else _no("Multiplicity", "no adjustment; none for adverse events"),
         _partly("Safety: risks per arm with bounds", "risks with intervals; no exposure-adjusted rates"),
         _off("Trial integrity at interims", "no interim look"),
         _off("External control or twin", "not used"),

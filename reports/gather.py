@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pkpd.ground import text
-from reports import curves, fitted, levels
+from reports import curves, event_times, fitted, levels
 from reports.figures.palette import looks
 from reports.study import (
     Arm,
@@ -48,7 +48,8 @@ def study(record: "RunRecord") -> Study:
         planned=protocol.replicates, subjects=protocol.subjects, arms=arms,
         visits={name: protocol.visits[name].day for name in protocol.visit_names}, terms=_terms(protocol, model),
         composite=_composite(protocol), primary=primary, average=average, peak=peak,
-        exposure_unit=_exposure_unit(model, average or peak), alpha=_alpha(protocol), least_benefit=None,
+        exposure_unit=_exposure_unit(model, average or peak), alpha=_tested(protocol)[0], side=_tested(protocol)[1],
+        simultaneous=_tested(protocol)[2], least_benefit=None,
         most_risk=_most_risk(protocol), design=_design(protocol, model), estimands=_estimands(protocol, model),
         labels=_labels(protocol), units=_units(protocol), parameters=_parameters(model, fit),
         screened=int(record.counts.get("screening", {}).get("screened", 0)), screening=_screening(record),
@@ -56,6 +57,7 @@ def study(record: "RunRecord") -> Study:
         provenance=_provenance(record), command=record.manifest.command, fit=fit, median=_median(record),
         sensitivities=_sensitivities(record), failed_blocks=len(record.manifest.failed), status_advice=_advice(),
         decisions=_decisions(record), robustness=_robustness(record), truth=_truth(record, primary),
+        timed=event_times.timed(record),
     )  # fmt: skip
     listed = _published(model.name)
     return replace(
@@ -143,10 +145,15 @@ def _composite(protocol: "Protocol") -> tuple[str, ...]:
     return max((endpoint.events for endpoint in protocol.endpoints.values()), key=len, default=())
 
 
-def _alpha(protocol: "Protocol") -> float:
+def _tested(protocol: "Protocol") -> tuple[float, str, bool]:
+    """Level and side of the primary test, and whether it is adjusted for the number of contrasts."""
     from trials.methods import METHODS
 
-    return next((a.alpha for a in protocol.analyses.values() if "alpha" in METHODS[a.method].uses), 0.05)
+    of_means = [a for n, a in protocol.analyses.items() if protocol.estimands[n].summary == "mean_difference"]
+    for a in of_means:
+        if "alpha" in METHODS[a.method].uses:
+            return a.alpha, a.side, "multiplicity" in METHODS[a.method].uses and a.multiplicity == "dunnett"
+    return 0.05, "two", False
 
 
 def _most_risk(protocol: "Protocol") -> float | None:
@@ -365,7 +372,8 @@ def _truth(record: "RunRecord", primary: Endpoint | None) -> pd.DataFrame | None
     """Potential outcomes of the primary endpoint: one row per replicate, one column per arm."""
     if primary is None or record.truth.empty:
         return None
-    rows = record.truth[record.truth["endpoint"] == primary.endpoint]
+    asked = (record.truth["analysis"] == primary.key) & (record.truth["endpoint"] == primary.endpoint)
+    rows = record.truth[asked]
     return rows.pivot(index="replicate", columns="arm", values="mean") if len(rows) else None
 
 

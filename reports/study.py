@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 
+from reports.event_times import Timed
 from reports.figures.palette import Look
 from trials.operating import Estimate
 from trials.robustness import Robustness
@@ -231,9 +232,12 @@ class Study:
     median: Variant | None = None
     sensitivities: tuple[Variant, ...] = ()
     failed_blocks: int = 0
+    simultaneous: bool = True  # the primary analysis is adjusted for its number of contrasts
+    side: str = "two"
     status_advice: Mapping[int, str] = field(default_factory=dict)
     decisions: tuple[Decision, ...] = ()
     truth: pd.DataFrame | None = None  # potential outcomes: replicate x arm key, mean of the primary endpoint
+    timed: Timed | None = None
     robustness: Robustness | None = None
     published: tuple[Published, ...] = ()
     levels: Mapping[tuple[str, float], Level] = field(default_factory=dict)

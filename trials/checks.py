@@ -370,6 +370,8 @@ def _by_hazard(protocol: Protocol, model: Model, fault: Fault) -> None:
         if terminal and METHODS[analysis.method].fills(analysis):
             problem = f"values after a terminal event ({terminal[0]}) cannot be imputed"
             remedy = "method: complete_case, the analysis of those whose follow-up lasts to the visit"
+            if "missing" not in METHODS[analysis.method].uses:
+                remedy = "method: ancova, the analysis of those whose follow-up lasts to the visit"
             field = "missing" if "missing" in METHODS[analysis.method].uses else "method"
             value = analysis.missing.method if field == "missing" else analysis.method
             fault(problem, ("analyses", name, field), value=value, remedy=remedy)

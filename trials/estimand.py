@@ -120,17 +120,19 @@ class Analysis:
     `miettinen_nurminen` (events), ...; it uses some of the other fields, a text that gives it another one is refused.
     adjust: covariates of the ANCOVA, `baseline`, the stratification factors and, if wanted, `prognosis`; alpha and
     side: of the test; level: of the interval of a risk difference; stratified: by the allocation's strata (times to an
-    event); rho, gamma: of Fleming-Harrington weights S^rho (1 - S)^gamma.
+    event); rho, gamma: of Fleming-Harrington weights S^rho (1 - S)^gamma; df, covariance: of `mmrm`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     method: Annotated[str, _one_of(_methods)]
     adjust: Names = ("baseline",)
-    multiplicity: Literal["dunnett"] = "dunnett"
+    multiplicity: Literal["dunnett", "none"] = "dunnett"
     missing: Missing = field(default_factory=Missing)
     alpha: Probability = 0.05
     side: Literal["two", "greater", "less"] = "two"
     level: Probability = 0.95
+    df: Literal["kenward_roger", "satterthwaite"] = "kenward_roger"
+    covariance: Literal["unstructured", "toeplitz", "compound_symmetry"] = "unstructured"
     stratified: bool = True
     rho: Annotated[Real, Field(ge=0, le=10)] = 0.0
     gamma: Annotated[Real, Field(ge=0, le=10)] = 0.0

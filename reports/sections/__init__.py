@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from reports.sections import effects, model, people, robust, trust
+from reports.sections import effects, model, people, robust, time_to_event, trust
 from reports.study import Study
 from reports.tables import Section
 
@@ -14,6 +14,7 @@ ALL: tuple[tuple[Callable[[Study], Section], tuple[str, ...]], ...] = (
     (people.population, ()),
     (effects.concentrations, ("average", "peak")),
     (effects.efficacy, ("primary",)),
+    (time_to_event.time_to_event, ("timed",)),
     (effects.adverse_events, ("terms",)),
     (effects.exposure_response, ("primary", "terms", "average", "peak")),
     (trust.benefit_risk_plane, ("primary", "terms")),

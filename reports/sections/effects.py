@@ -197,7 +197,8 @@ def _single(study: Study, found: tuple[Effect, ...]) -> Table:
         )
         for e in found
     )
-    level = f"{rounding.plain(100 * (1 - study.alpha))} % simultaneous interval"
+    simultaneous = study.simultaneous and len(found) > 1
+    level = f"{rounding.plain(100 * (1 - study.alpha))} % {'simultaneous ' if simultaneous else ''}interval"
     return Table(
         caption=f"One trial's report of the difference from {study.control.label} in {study.main.output} "
         f"({study.main.unit}).",
@@ -219,10 +220,14 @@ def _truth_note(study: Study) -> str:
     if study.truth is None:
         return "Bias is taken against the true difference of the subjects enrolled."
     n = rounding.count(len(study.truth))
-    return (
+    note = (
         f"Bias and coverage are taken against the true difference with every subject followed under both arms "
         f"({n} replicates). "
-        "Intervals are simultaneous over the arms, so each alone should cover more often than its nominal level."
+    )
+    if not study.simultaneous:
+        return note.rstrip()
+    return (
+        note + "Intervals are simultaneous over the arms, so each alone should cover more often than its nominal level."
     )
 
 

@@ -106,9 +106,9 @@ def operating(study: Study) -> Section:
         for e in found
     ]
     caption = (
-        f"Probability that the comparison with {study.control.label} is significant (two-sided "
-        f"{rounding.plain(study.alpha)}, "
-        "adjusted for the number of arms), with 95 % Monte Carlo intervals. Assurance averages over the "
+        f"Probability that the comparison with {study.control.label} is significant ({study.side}-sided "
+        f"{rounding.plain(study.alpha)}{', adjusted for the number of arms' if study.simultaneous else ''}), "
+        "with 95 % Monte Carlo intervals. Assurance averages over the "
         "posterior; power takes the "
         "posterior median as the truth."
     )

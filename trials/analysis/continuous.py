@@ -78,13 +78,14 @@ def _covariates(covariates: ArrayLike | None, shape: tuple[int, ...]) -> Floats:
 
 def ancova_dunnett(
     y: ArrayLike, baseline: ArrayLike, arm: ArrayLike, strata: ArrayLike, *, arms: int, alpha: float = 0.05,
-    side: str = "two", covariates: ArrayLike | None = None,
+    side: str = "two", covariates: ArrayLike | None = None, multiplicity: str = "dunnett",
 ) -> Contrasts:  # fmt: skip
     """ANCOVA of y (R, N) on baseline, stratum and arm (0 = control, -1 = not in the trial), Dunnett-adjusted.
 
     covariates: further ones, (R, N) or (R, N, C), known before randomisation. A subject with a NaN outcome, baseline or
     covariate is left out and counted in `missing`. Strata are codes 0, 1, ... (-1: left out); a column that is a
-    combination of earlier ones is dropped. alpha is two-sided for side "two", else one-sided.
+    combination of earlier ones is dropped. alpha is two-sided for side "two", else one-sided. multiplicity: "dunnett"
+    or "none" (each contrast by its own t).
 
     >>> y = [[1.0, 2.0, 1.5, 3.0, 4.0, 3.6]]
     >>> c = ancova_dunnett(y, [[0, 1, 0, 0, 1, 1]], [[0, 0, 0, 1, 1, 1]], [[0] * 6], arms=2)
@@ -95,7 +96,7 @@ def ancova_dunnett(
     values = np.ascontiguousarray(y, dtype=np.float64)
     if values.shape != layout.arm.shape:
         raise InputError("must have the shape of arm", field="y", value=values.shape)
-    return _contrasts(values[None], layout, alpha=alpha, side=side)
+    return _contrasts(values[None], layout, alpha=alpha, side=side, multiplicity=multiplicity)
 
 
 def impute(
@@ -159,7 +160,7 @@ def _fill(
 def ancova_mi_dunnett(
     visits: ArrayLike, baseline: ArrayLike, arm: ArrayLike, strata: ArrayLike, *, arms: int, seed: int,
     replicate: ArrayLike, imputations: int = 20, alpha: float = 0.05, side: str = "two",
-    subject: ArrayLike | None = None, off_treatment: ArrayLike | None = None,
+    subject: ArrayLike | None = None, off_treatment: ArrayLike | None = None, multiplicity: str = "dunnett",
 ) -> Contrasts:  # fmt: skip
     """ANCOVA of the last visit after :func:`impute`, pooled by Rubin's rules, Dunnett-adjusted.
 
@@ -171,17 +172,20 @@ def ancova_mi_dunnett(
     layout = _layout(baseline, arm, strata, arms=arms)
     completed = impute(visits, baseline, arm, strata, arms=arms, seed=seed, replicate=replicate,
                        imputations=imputations, subject=subject, off_treatment=off_treatment)  # fmt: skip
-    return _contrasts(completed.final, layout, alpha=alpha, side=side, failed=completed.status)
+    return _contrasts(
+        completed.final, layout, alpha=alpha, side=side, multiplicity=multiplicity, failed=completed.status
+    )
 
 
 def _contrasts(
-    y: Floats, layout: _Layout, *, alpha: float, side: str, failed: NDArray[np.int8] | None = None
+    y: Floats, layout: _Layout, *, alpha: float, side: str, multiplicity: str, failed: NDArray[np.int8] | None = None
 ) -> Contrasts:
     """Analyse y (M, R, N): fit, pool, compare."""
     fit = _fit(y, layout)
     if failed is not None:
         fit.status[failed != 0] = AnalysisStatus.IMPUTATION_FAILED
-    return compared(fit, np.count_nonzero(layout.arm >= 0, axis=-1), alpha=alpha, side=side)
+    enrolled = np.count_nonzero(layout.arm >= 0, axis=-1)
+    return compared(fit, enrolled, alpha=alpha, side=side, multiplicity=multiplicity)
 
 
 def _fit(y: Floats, layout: _Layout) -> Fit:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from pkpd.ground.errors import InputError
 from trials.analysis.contrasts import AnalysisStatus, Contrasts, Fit, compared
 
-__all__ = ["COVARIANCES", "DF", "Design", "Repeated", "fitted", "mmrm"]
+__all__ = ["COVARIANCES", "DF", "Design", "Repeated", "design_of", "fitted", "mmrm"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -81,9 +81,8 @@ def mmrm(
     >>> found.status.tolist(), found.missing.tolist(), bool(30 < found.df[0, 0] < 37)
     ([[0]], [0], True)
     """
-    codes = _codes(arm, strata, arms)
-    design = _design((baseline, codes, strata), arms, covariates)
-    found = fitted(design, visits, codes, arms=arms, df=df, covariance=covariance, last_only=True)
+    design = design_of(baseline, arm, strata, arms=arms, covariates=covariates)
+    found = fitted(design, visits, _codes(arm, strata, arms), arms=arms, df=df, covariance=covariance, last_only=True)
     last = Fit(
         estimate=found.estimate[:, -1].copy(), se=found.se[:, -1].copy(), df=found.df[:, -1].copy(),
         fraction=np.full(found.df[:, -1].shape, np.nan), covariance=found.covariance,
@@ -143,7 +142,7 @@ def _fit(
 
     (t, y, arm), ((basis, span), observed) = data, model
     crossed, visits, q = shape[0], y.shape[1], basis.shape[0]
-    groups, pinned, estimable = kernels.prepared(t, y, arm, crossed, out["count"])
+    groups, pinned, estimable, lost = kernels.prepared(t, y, arm, crossed, out["count"])
     out["found"][:] = np.nan, 0
     patterns, p = groups[0].size, pinned.size
     if patterns == 0:
@@ -152,7 +151,7 @@ def _fit(
     square, average = (patterns, visits, visits), np.empty((q, q))
     moments = np.empty(square), np.empty((patterns, visits, t.shape[1])), np.empty(square)
     status, value, steps = kernels.maximised(groups, crossed, pinned, basis, span, out["sigma"], average, work, moments)
-    out["found"][:] = value, steps
+    out["found"][:] = value - lost, steps
     if status != AnalysisStatus.OK:
         out["status"][:] = status
         return
@@ -182,9 +181,11 @@ def _codes(arm: ArrayLike, strata: ArrayLike, arms: int) -> Integers:
     return np.where(cells >= 0, codes, -1)
 
 
-def _design(given: tuple[ArrayLike, Integers, ArrayLike], arms: int, covariates: ArrayLike | None) -> Design:
-    """(intercept, baseline, covariates, arms) x visit, then the strata but the first."""
-    baseline, codes, cells = np.asarray(given[0], np.float64), given[1], np.asarray(given[2], np.int64)
+def design_of(
+    baseline: ArrayLike, arm: ArrayLike, strata: ArrayLike, *, arms: int, covariates: ArrayLike | None = None
+) -> Design:
+    """The fixed effects of :func:`mmrm`: (intercept, baseline, covariates, arms) x visit, the strata but the first."""
+    baseline, codes, cells = np.asarray(baseline, np.float64), _codes(arm, strata, arms), np.asarray(strata, np.int64)
     if baseline.shape != codes.shape:
         raise InputError("must have the shape of arm (replicate, subject)", field="baseline", value=baseline.shape)
     more = np.empty((*codes.shape, 0)) if covariates is None else np.asarray(covariates, np.float64)

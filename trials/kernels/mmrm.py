@@ -53,8 +53,8 @@ def used_rows(t: F64, y: F64, arm: I64) -> I64:
 
 
 @inlined
-def standardised(t: F64, y: F64, rows: I64, t_out: F64, y_out: F64) -> None:
-    """Covariates centred and scaled to mean square 1, y less its mean, NaN as it is.
+def standardised(t: F64, y: F64, rows: I64, t_out: F64, y_out: F64, scales: F64) -> None:
+    """Covariates centred and scaled to mean square 1 (by `scales`, out), y less its mean, NaN as it is.
 
     The intercept takes up what this moves: it must be crossed if anything is. Columns of 0 and 1 (arms, strata, the
     intercept) stay as they are, so that contrasts between arms do not change.
@@ -68,6 +68,7 @@ def standardised(t: F64, y: F64, rows: I64, t_out: F64, y_out: F64) -> None:
         for i in rows:
             square += (t[i, c] - mean) ** 2 / n
         shift, scale = (0.0, 1.0) if plain or square == 0.0 else (mean, np.sqrt(square))
+        scales[c] = scale
         for k in range(n):
             t_out[k, c] = (t[rows[k], c] - shift) / scale
     total, count = 0.0, 0

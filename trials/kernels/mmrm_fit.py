@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pkpd.kernels.elementary import log
 from pkpd.kernels.intrinsics import inlined, kernel
 from trials.kernels.mmrm import (
     BOOL,
@@ -70,8 +71,9 @@ def _aliased(groups: Groups, crossed: int, pinned: BOOL, estimable: BOOL) -> Non
 
 
 @kernel
-def prepared(t: F64, y: F64, arm: I64, crossed: int, count: I64) -> tuple[Groups, BOOL, BOOL]:
-    """One replicate's moments by pattern, the columns that are left out and the coefficients that can be estimated.
+def prepared(t: F64, y: F64, arm: I64, crossed: int, count: I64) -> tuple[Groups, BOOL, BOOL, float]:
+    """One replicate's moments by pattern, the columns that are left out, the coefficients that can be estimated, and
+    what the covariates' own scale takes from the restricted log-likelihood.
 
     t (N, m), y (N, V), arm (N,); count (arms,): subjects in the fit, out.
     """
@@ -79,12 +81,17 @@ def prepared(t: F64, y: F64, arm: I64, crossed: int, count: I64) -> tuple[Groups
     for i in rows:
         count[arm[i]] += 1
     ts, ys = np.empty((rows.size, t.shape[1])), np.empty((rows.size, y.shape[1]))
-    standardised(t, y, rows, ts, ys)
+    scales, lost = np.empty(t.shape[1]), 0.0
+    standardised(t, y, rows, ts, ys, scales)
     groups = grouped(ts, ys)
     p = crossed * y.shape[1] + t.shape[1] - crossed
     pinned, estimable = np.zeros(p, np.bool_), np.empty(p, np.bool_)
     _aliased(groups, crossed, pinned, estimable)
-    return groups, pinned, estimable
+    for c in range(scales.size):
+        for v in range(y.shape[1] if c < crossed else 1):
+            if not pinned[column_of(c, v, crossed, y.shape[1])]:
+                lost += log(scales[c])
+    return groups, pinned, estimable, lost
 
 
 @inlined
@@ -228,7 +235,7 @@ def maximised(groups: Groups, crossed: int, pinned: BOOL, basis: F64, fitted: F6
     for n in range(_ITERATIONS):
         # 1. the likelihood at the trial; a worse one is tried again nearer, and at last by EM
         tried = evaluate(trial, groups, crossed, pinned, inverses, z, beta)
-        if started and not tried >= value - _ROUNDING:
+        if started and (tried == -np.inf or tried < value - _ROUNDING):
             refused += 1
             if value == -np.inf:
                 _shrunk(trial)

@@ -8,7 +8,7 @@ import numpy as np
 
 from trials.estimand import Analysis
 from trials.methods.method import Method, Question, Table
-from trials.observed import Observed
+from trials.observed import Floats, Integers, Observed
 from trials.prognosis import SCORE
 
 if TYPE_CHECKING:
@@ -25,11 +25,9 @@ def _ancova(question: Question, trial: Observed) -> Table:
     """ANCOVA of the value at the endpoint's visit given baseline: its contrasts are those of the change."""
     from trials.analysis.continuous import ancova_dunnett, ancova_mi_dunnett
 
-    analysis, codes, last = question.analysis, question.codes(trial.arm), question.visit
-    output = trial.outputs[str(question.endpoint.output)]
-    baseline, visits = np.ascontiguousarray(output[:, :, 0]), np.ascontiguousarray(output[:, :, 1 : last + 1])
-    strata = np.where(codes >= 0, trial.stratum, -1)
-    test: dict[str, Any] = {"arms": question.arms, "alpha": analysis.alpha, "side": analysis.side}
+    analysis, last = question.analysis, question.visit
+    visits, baseline, codes, strata = _seen(question, trial)
+    test = _test(question)
     if analysis.missing.method == "complete_case":
         found = ancova_dunnett(visits[:, :, -1], baseline, codes, strata, **test, covariates=_score(analysis, trial))
     else:
@@ -39,6 +37,32 @@ def _ancova(question: Question, trial: Observed) -> Table:
             imputations=analysis.missing.imputations, off_treatment=off if question.protocol.intercurrent else None,
         )  # fmt: skip
     return {name: getattr(found, name) for name in _COLUMNS}
+
+
+def _mmrm(question: Question, trial: Observed) -> Table:
+    """Mixed model of all visits after baseline up to the endpoint's."""
+    from trials.analysis.mmrm import mmrm
+
+    analysis = question.analysis
+    found = mmrm(
+        *_seen(question, trial), **_test(question), covariates=_score(analysis, trial), df=analysis.df,
+        covariance=analysis.covariance,
+    )  # fmt: skip
+    return {name: getattr(found, name) for name in _COLUMNS}
+
+
+def _seen(question: Question, trial: Observed) -> tuple[Floats, Floats, Integers, Integers]:
+    """Visits after baseline up to the endpoint's (R, N, V), baseline, arm codes, strata (R, N)."""
+    output, codes = trial.outputs[str(question.endpoint.output)], question.codes(trial.arm)
+    visits = np.ascontiguousarray(output[:, :, 1 : question.visit + 1])
+    return visits, np.ascontiguousarray(output[:, :, 0]), codes, np.where(codes >= 0, trial.stratum, -1)
+
+
+def _test(question: Question) -> dict[str, Any]:
+    analysis = question.analysis
+    return {
+        "arms": question.arms, "alpha": analysis.alpha, "side": analysis.side, "multiplicity": analysis.multiplicity
+    }  # fmt: skip
 
 
 def _score(analysis: Analysis, trial: Observed) -> Any:
@@ -59,11 +83,39 @@ def _adjusted(protocol: Protocol, name: str, fault: Fault) -> None:
               remedy=f"adjust: [{', '.join(wanted)}]")  # fmt: skip
 
 
+def _repeated(protocol: Protocol, name: str, fault: Fault) -> None:
+    """What an ANCOVA asks, and no more visits than a covariance can be estimated of."""
+    from trials.analysis.mmrm import MOST_VISITS
+
+    _adjusted(protocol, name, fault)
+    names = protocol.visit_names
+    for endpoint in protocol.estimands[name].endpoint:
+        if names.index(str(protocol.endpoints[endpoint].at)) > MOST_VISITS:
+            fault(f"mmrm takes at most {MOST_VISITS} visits after baseline", ("analyses", name, "method"),
+                  remedy="method: ancova, or an earlier visit")  # fmt: skip
+
+
 def _ancova_words(analysis: Analysis) -> str:
+    how = analysis.missing.method.replace("_", " ")
+    return f"estimated by ANCOVA adjusted for {', '.join(analysis.adjust)}, {how}, {_test_words(analysis)}"
+
+
+def _mmrm_words(analysis: Analysis) -> str:
+    names = {"kenward_roger": "Kenward-Roger", "satterthwaite": "Satterthwaite"}
     return (
-        f"estimated by ANCOVA adjusted for {', '.join(analysis.adjust)}, {analysis.missing.method.replace('_', ' ')}, "
-        f"{analysis.multiplicity.capitalize()} adjustment, {analysis.side}-sided {analysis.alpha:g}"
+        "estimated by a mixed model for repeated measures of all visits up to that one (REML, "
+        f"{analysis.covariance.replace('_', ' ')} covariance, {names[analysis.df]} degrees of freedom) adjusted for "
+        f"{', '.join(analysis.adjust)}, missing values at random, {_test_words(analysis)}"
     )
+
+
+def _test_words(analysis: Analysis) -> str:
+    adjustment = "no adjustment for multiplicity" if analysis.multiplicity == "none" else "Dunnett adjustment"
+    return f"{adjustment}, {analysis.side}-sided {analysis.alpha:g}"
+
+
+def _always(analysis: Analysis) -> bool:
+    return True
 
 
 def _imputes(analysis: Analysis) -> bool:
@@ -74,5 +126,9 @@ METHODS: Final = {
     "ancova": Method(
         run=_ancova, serves=_MEANS, uses=("adjust", "multiplicity", "missing", "alpha", "side"), words=_ancova_words,
         check=_adjusted, fills=_imputes,
+    ),
+    "mmrm": Method(
+        run=_mmrm, serves=_MEANS, uses=("adjust", "multiplicity", "alpha", "side", "df", "covariance"),
+        words=_mmrm_words, check=_repeated, fills=_always,
     ),
 }  # fmt: skip
