@@ -245,28 +245,32 @@ def _dropout(setting: Setting, seen: Observed) -> Floats:
 def potential(setting: Setting, trial: Trial) -> dict[str, Any]:
     """Truth table: mean of every compared endpoint with all subjects of a replicate in one arm, nobody lost."""
     protocol, shape = setting.protocol, trial.shape
-    asked = {
-        name: estimand for estimand in protocol.estimands.values() for name in estimand.endpoint
+    asked = [
+        (key, name) for key, estimand in protocol.estimands.items() for name in estimand.endpoint
         if KINDS[protocol.endpoints[name].as_].true is not None
-    }  # fmt: skip
-    arms = {arm for estimand in asked.values() for arm in (*estimand.compare, estimand.against)}
-    parts: list[tuple[str, str, Floats]] = []
+    ]  # fmt: skip
+    compared = [protocol.estimands[key] for key, _ in asked]
+    arms = {arm for estimand in compared for arm in (*estimand.compare, estimand.against)}
+    parts: list[tuple[str, str, str, Floats]] = []
     for code, arm in enumerate(protocol.arm_names):
         if arm not in arms:
             continue
         course = follow(setting, trial.people.in_arm(code))
         lived = _lived(setting, course, trial.people.times, shape)
-        for name, estimand in asked.items():
+        for key, name in asked:
             endpoint = protocol.endpoints[name]
             true = KINDS[endpoint.as_].true
             assert true is not None
-            value = true(protocol, endpoint, estimand, lived)
-            parts.append((name, arm, _mean(value.astype(np.float64), course, shape)))
+            value = true(protocol, endpoint, protocol.estimands[key], lived)
+            parts.append((key, name, arm, _mean(value.astype(np.float64), course, shape)))
+    labels = {
+        column: [part[place] for part in parts for _ in range(shape[0])]
+        for place, column in enumerate(("analysis", "endpoint", "arm"))
+    }
+    means = [part[3] for part in parts]
     return {
-        "replicate": np.tile(trial.cohort.replicate, len(parts)),
-        "endpoint": [name for name, _, _ in parts for _ in range(shape[0])],
-        "arm": [arm for _, arm, _ in parts for _ in range(shape[0])],
-        "mean": np.concatenate([mean for _, _, mean in parts]),
+        "replicate": np.tile(trial.cohort.replicate, len(parts)), **labels,
+        "mean": np.concatenate(means) if means else np.empty(0),
     }  # fmt: skip
 
 

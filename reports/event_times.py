@@ -1,0 +1,238 @@
+"""Times to an event, recurrent events and hierarchies of a run: curves by arm and what each analysis found.
+
+`timed(record, arms)` is read by `reports.gather`; sections and figures see only the plain nouns.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trials import operating
+from trials.operating import Estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from trials.protocol import Protocol
+    from trials.record import RunRecord
+
+Array = NDArray[np.float64]
+Range = tuple[float, float]
+
+POINTS, TICKS = 121, 6
+KINDS = ("time_to_event", "recurrences", "hierarchy")
+RATIOS = ("hazard_ratio", "rmst_ratio", "rate_ratio", "win_ratio", "win_odds")
+TRUE_DIFFERENCES = ("rmst_difference", "survival_difference", "incidence_difference")
+TRUE_RATIOS = ("rmst_ratio", "rate_ratio")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmCurve:
+    """One arm (by its index): day (T,), mean over trials of the curve, middle 95 % of trials; mean number at risk of a
+    trial at `ticks` (K,); subjects of a trial and events of the mean trial.
+    """
+
+    arm: int
+    day: Array
+    value: Array
+    lower: Array
+    upper: Array
+    at_risk: Array
+    subjects: float
+    events: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curves:
+    """Curves of one endpoint under one way with intercurrent events; `incidence`: rising, competing causes apart."""
+
+    endpoint: str
+    events: tuple[str, ...]
+    strategy: str
+    until: float
+    incidence: bool
+    ticks: Array
+    arms: tuple[ArmCurve, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One contrast of one analysis over its trials: mean estimate (of a ratio: the geometric mean), median limits,
+    middle 95 % of estimates, share that rejects; bias and coverage against the true value where there is one.
+    """
+
+    analysis: str
+    endpoint: str
+    arm: str
+    against: str
+    summary: str
+    method: str
+    ratio: bool
+    estimate: Estimate
+    limits: Range
+    spread: Range
+    rejected: Estimate
+    bias: Estimate | None
+    coverage: Estimate | None
+    events: tuple[float, float]
+    failed: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """Everything of a run that is about when events happen."""
+
+    curves: tuple[Curves, ...]
+    compared: tuple[Compared, ...]
+
+
+def timed(record: "RunRecord") -> Timed | None:
+    """None where no endpoint is a time, a recurrence or a hierarchy."""
+    protocol = record.protocol
+    asked = [
+        (key, name) for key, estimand in protocol.estimands.items() for name in estimand.endpoint
+        if protocol.endpoints[name].as_ in KINDS
+    ]  # fmt: skip
+    if not asked or record.outcomes.empty:
+        return None
+    compared = [
+        _compared(record, (key, name), arm) for key, name in asked for arm in protocol.estimands[key].compare
+    ]  # fmt: skip
+    return Timed(curves=tuple(_curves(record, asked)), compared=tuple(compared))
+
+
+def _strategy(protocol: "Protocol", key: str) -> str:
+    return ", ".join(sorted(set(protocol.estimands[key].strategies.values()))).replace("_", " ")
+
+
+def _curves(record: "RunRecord", asked: list[tuple[str, str]]) -> list[Curves]:
+    """One for each endpoint and strategy: analyses that share both share the curves."""
+    protocol = record.protocol
+    found: dict[tuple[str, str, bool], str] = {}
+    for key, name in asked:
+        if protocol.endpoints[name].as_ == "time_to_event":
+            incidence = protocol.estimands[key].summary == "incidence_difference"
+            found.setdefault((name, _strategy(protocol, key), incidence), key)
+    rows = record.outcomes.sort_values(["replicate", "subject"], kind="stable")
+    return [
+        _one(protocol, rows, (key, name, strategy), incidence) for (name, strategy, incidence), key in found.items()
+    ]
+
+
+def _one(protocol: "Protocol", rows: "pd.DataFrame", which: tuple[str, str, str], incidence: bool) -> Curves:
+    from trials.event_times import horizon
+
+    key, name, strategy = which
+    until = horizon(protocol, protocol.endpoints[name])
+    shape = (rows["replicate"].nunique(), -1)
+    time, cause, arm = (
+        rows[column].to_numpy().reshape(shape) for column in (f"{key}.{name}.time", f"{key}.{name}.cause", "arm")
+    )
+    ticks, wanted = np.linspace(0.0, until, TICKS), protocol.estimands[key]
+    codes = {protocol.arm_names.index(a) for a in (wanted.against, *wanted.compare)}
+    arms = len(protocol.arm_names)
+    drawn = _values((time, cause, arm.astype(np.int64)), arms, np.linspace(0.0, until, POINTS), incidence)
+    at_risk = _values((time, cause, arm.astype(np.int64)), arms, ticks, False, risk=True)
+    events = np.stack([((arm == a) & (cause == 1)).sum(axis=1) for a in range(arms)], axis=1)
+    subjects = np.stack([(arm == a).sum(axis=1) for a in range(arms)], axis=1)
+    return Curves(
+        endpoint=name, events=protocol.endpoints[name].events, strategy=strategy, until=until, incidence=incidence,
+        ticks=ticks, arms=tuple(
+            _arm_curve(a, np.linspace(0.0, until, POINTS), drawn[:, a], at_risk[:, a].mean(axis=0),
+                       (float(subjects[:, a].mean()), float(events[:, a].mean())))
+            for a in sorted(codes)
+        ),
+    )  # fmt: skip
+
+
+def _values(data: tuple[Any, Any, Any], arms: int, at: Array, incidence: bool, *, risk: bool = False) -> Array:
+    """Survival, cumulative incidence or number at risk at days (R, A, T)."""
+    from trials.analysis import survival
+
+    time, cause, arm = data
+    if incidence:
+        codes = np.where(np.isnan(time), 0, cause).astype(np.int64)
+        return survival.cumulative_incidence(time, codes, arm, arms=arms, causes=2, at=at).value[:, :, 0]
+    found = survival.kaplan_meier(time, cause == 1, arm, arms=arms, at=at)
+    return found.at_risk if risk else found.survival
+
+
+def _arm_curve(arm: int, day: Array, values: Array, at_risk: Array, counts: tuple[float, float]) -> ArmCurve:
+    """Mean and middle 95 % over trials; where more than a twentieth of them are not followed so far, nothing."""
+    known = np.isfinite(values).mean(axis=0) >= 0.95
+    low, high, mean = (np.full(day.size, np.nan) for _ in range(3))
+    if known.any():
+        low[known], high[known] = np.nanquantile(values[:, known], [0.025, 0.975], axis=0)
+        mean[known] = np.nanmean(values[:, known], axis=0)
+    return ArmCurve(
+        arm=arm, day=day, value=mean, lower=low, upper=high, at_risk=at_risk, subjects=counts[0], events=counts[1]
+    )
+
+
+def _compared(record: "RunRecord", which: tuple[str, str], arm: str) -> Compared:
+    from trials.methods import METHODS
+
+    (key, name), protocol = which, record.protocol
+    estimand, analysis, table = protocol.estimands[key], protocol.analyses[key], record.analyses
+    rows = table[(table["analysis"] == key) & (table["endpoint"] == name) & (table["contrast"] == arm)]
+    rows = rows.sort_values("replicate", kind="stable")
+    estimate, lower, upper = (rows[c].to_numpy(np.float64) for c in ("estimate", "lower", "upper"))
+    ratio = estimand.summary in RATIOS
+    truth = _truth(record, which, arm, rows["replicate"].to_numpy())
+    counts = [rows[c].to_numpy(np.float64) for c in ("x_control", "x_treated")]
+    return Compared(
+        analysis=key, endpoint=name, arm=arm, against=estimand.against, summary=estimand.summary.replace("_", " "),
+        method=METHODS[analysis.method].words(analysis), ratio=ratio, estimate=_centre(estimate, ratio=ratio),
+        limits=(_median(lower), _median(upper)),
+        spread=_middle(estimate),
+        rejected=operating.proportion(rows["reject"].to_numpy(np.bool_)),
+        bias=None if truth is None else operating.bias(estimate, truth),
+        coverage=None if truth is None else operating.coverage(lower, upper, truth),
+        events=(float(counts[0].mean()), float(counts[1].mean())), failed=_failures(rows["status"].to_numpy()),
+    )  # fmt: skip
+
+
+def _centre(estimate: Array, *, ratio: bool) -> Estimate:
+    """Mean, of ratios the geometric mean with the error of the delta method."""
+    if not ratio:
+        return operating.mean(estimate)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = operating.mean(np.log(estimate))
+    value = float(np.exp(logs.value))
+    return Estimate(value=value, mcse=value * logs.mcse, n=logs.n, failed=logs.failed)
+
+
+def _middle(values: Array) -> Range:
+    finite = values[np.isfinite(values)]
+    if finite.size < 2:
+        return float("nan"), float("nan")
+    low, high = np.quantile(finite, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _median(values: Array) -> float:
+    finite = values[~np.isnan(values)]
+    return float(np.median(finite)) if finite.size else float("nan")
+
+
+def _failures(status: NDArray[np.int8]) -> tuple[tuple[str, int], ...]:
+    """Words and numbers of the trials without an estimate."""
+    from trials.analysis.survival_data import SurvivalStatus
+
+    codes, numbers = np.unique(status[status != 0], return_counts=True)
+    return tuple((SurvivalStatus(int(c)).advice, int(k)) for c, k in zip(codes, numbers, strict=True))
+
+
+def _truth(record: "RunRecord", which: tuple[str, str], arm: str, replicates: NDArray[Any]) -> Array | None:
+    """True value of the estimand in each trial (R,), NaN where it was not computed; None where there is none."""
+    estimand, truth = record.protocol.estimands[which[0]], record.truth
+    if estimand.summary not in (*TRUE_DIFFERENCES, *TRUE_RATIOS) or truth.empty:
+        return None
+    rows = truth[(truth["analysis"] == which[0]) & (truth["endpoint"] == which[1])]
+    by_arm = rows.pivot(index="replicate", columns="arm", values="mean").reindex(replicates)
+    one, zero = (by_arm[a].to_numpy(np.float64) for a in (arm, estimand.against))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.asarray(one - zero if estimand.summary in TRUE_DIFFERENCES else one / zero)
+    return found if np.isfinite(found).any() else None
