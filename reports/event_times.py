@@ -130,7 +130,7 @@ def _one(protocol: "Protocol", rows: "pd.DataFrame", which: tuple[str, str, str]
     time, cause, arm = (
         rows[column].to_numpy().reshape(shape) for column in (f"{key}.{name}.time", f"{key}.{name}.cause", "arm")
     )
-    ticks, wanted = np.linspace(0.0, until, TICKS), protocol.estimands[key]
+    ticks, wanted = _ticks(protocol, until), protocol.estimands[key]
     codes = {protocol.arm_names.index(a) for a in (wanted.against, *wanted.compare)}
     arms = len(protocol.arm_names)
     drawn = _values((time, cause, arm.astype(np.int64)), arms, np.linspace(0.0, until, POINTS), incidence)
@@ -145,6 +145,12 @@ def _one(protocol: "Protocol", rows: "pd.DataFrame", which: tuple[str, str, str]
             for a in sorted(codes)
         ),
     )  # fmt: skip
+
+
+def _ticks(protocol: "Protocol", until: float) -> Array:
+    """Days of the visits up to the horizon, or as many equal steps where they are few, many or late."""
+    days = np.array(sorted(visit.day for visit in protocol.visits.values() if visit.day <= until), dtype=np.float64)
+    return days if 3 <= days.size <= 8 and days[0] == 0.0 else np.linspace(0.0, until, TICKS)
 
 
 def _values(data: tuple[Any, Any, Any], arms: int, at: Array, incidence: bool, *, risk: bool = False) -> Array:
@@ -172,8 +178,6 @@ def _arm_curve(arm: int, day: Array, values: Array, at_risk: Array, counts: tupl
 
 
 def _compared(record: "RunRecord", which: tuple[str, str], arm: str) -> Compared:
-    from trials.methods import METHODS
-
     (key, name), protocol = which, record.protocol
     estimand, analysis, table = protocol.estimands[key], protocol.analyses[key], record.analyses
     rows = table[(table["analysis"] == key) & (table["endpoint"] == name) & (table["contrast"] == arm)]
@@ -184,7 +188,7 @@ def _compared(record: "RunRecord", which: tuple[str, str], arm: str) -> Compared
     counts = [rows[c].to_numpy(np.float64) for c in ("x_control", "x_treated")]
     return Compared(
         analysis=key, endpoint=name, arm=arm, against=estimand.against, summary=estimand.summary.replace("_", " "),
-        method=METHODS[analysis.method].words(analysis), ratio=ratio, estimate=_centre(estimate, ratio=ratio),
+        method=analysis.method.replace("_", " "), ratio=ratio, estimate=_centre(estimate, ratio=ratio),
         limits=(_median(lower), _median(upper)),
         spread=_middle(estimate),
         rejected=operating.proportion(rows["reject"].to_numpy(np.bool_)),

@@ -1,5 +1,7 @@
 """Times to an event: curves with the number at risk, and what one trial's analyses would report."""
 
+import numpy as np
+
 from reports import captions, rounding
 from reports.event_times import Compared, Curves, Timed
 from reports.figures import survival as drawing
@@ -14,6 +16,8 @@ def time_to_event(study: Study) -> Section:
         raise LookupError("the protocol has no time to an event")
     blocks: list[Block] = [_figure(study, curves, number) for number, curves in enumerate(found.curves)]
     blocks.append(_table(study, found))
+    if any(c.bias is not None for c in found.compared):
+        blocks.append(_truths(study, found))
     blocks += [Text(text=text, tone="warning") for text in _failures(study, found)]
     return Section(key="times", title="Times to events", blocks=tuple(blocks))
 
@@ -36,7 +40,9 @@ def _figure(study: Study, curves: Curves, number: int) -> Plots:
         f"{captions.replicates(study)}; band: middle 95 % of single trials' curves.{policy} Events of the mean trial: "
         f"{counts}." + captions.dose_key(study)
     )
-    panel = drawing.steps(series, curves.ticks, y_label=f"{what} (%)", name=f"times{number}")
+    highest = max((100 * float(np.nanmax(c.upper, initial=0.0)) for c in curves.arms), default=100.0)
+    top = min(100.0, 1.25 * highest + 1.0) if curves.incidence else 100.0
+    panel = drawing.steps(series, curves.ticks, y_label=f"{what} (%)", name=f"times{number}", top=top)
     return Plots(caption=caption, panels=(panel,))
 
 
@@ -45,44 +51,61 @@ def _term(study: Study, event: str) -> str:
 
 
 def _table(study: Study, found: Timed) -> Table:
-    labels = {arm.key: arm.label for arm in study.arms}
-    rows = tuple(_row(study, c, labels) for c in found.compared)
     return Table(
         caption="What one trial would report of times to events, and how often it rejects.",
         columns=columns(
-            "Analysis|endpoint", "Method", "Comparison", "Summary", "Estimate|mean", "Interval|median limits",
-            "Estimates|95 % of trials", "Rejects|share of trials", "Bias|estimate - true (MCSE)",
-            "Coverage|of the true value", text=4,
+            "Analysis", "Arm", "Summary", "Estimate|mean", "Interval|median limits", "Estimates|95 % of trials",
+            "Rejects|share of trials", text=3,
         ),
-        rows=rows,
+        rows=tuple(_row(study, found, c) for c in found.compared),
         notes=(
             captions.ONE_TRIAL,
-            "Times are days. Ratios: geometric mean; ratios of hazards and rates below 1 say fewer events, ratios "
-            "and odds of wins above 1 favour the arm. Nothing is adjusted for several arms "
-            "or analyses.",
-            "Bias and coverage are against the value with every subject of the trial followed under both arms; – where "
-            "no such value exists (ratios of hazards and wins, follow-up that ends with treatment).",
+            "Times are days. Ratios: geometric mean; ratios of hazards and rates below 1 say fewer events, ratios and "
+            "odds of wins above 1 favour the arm. Nothing is adjusted for several arms or analyses.",
             captions.MCSE,
         ),
     )  # fmt: skip
 
 
-def _row(study: Study, c: Compared, labels: dict[str, str]) -> tuple[str, ...]:
+def _row(study: Study, found: Timed, c: Compared) -> tuple[str, ...]:
     places = rounding.places(c.estimate.mcse)
     return (
-        f"{c.analysis} ({c.endpoint})", c.method, f"{labels[c.arm]} against {labels[c.against]}", c.summary,
+        f"{c.analysis}: {c.method}", _arm(study, found, c), f"{c.summary} of {c.endpoint.replace('_', ' ')}",
         rounding.with_mcse(c.estimate.value, c.estimate.mcse), rounding.interval(*c.limits, places),
-        rounding.interval(*c.spread, places),
-        rounding.proportion(c.rejected.value, c.rejected.mcse, c.rejected.n),
-        "–" if c.bias is None else rounding.with_mcse(c.bias.value, c.bias.mcse),
-        "–" if c.coverage is None else rounding.proportion(c.coverage.value, c.coverage.mcse, c.coverage.n),
+        rounding.interval(*c.spread, places), rounding.proportion(c.rejected.value, c.rejected.mcse, c.rejected.n),
+    )  # fmt: skip
+
+
+def _arm(study: Study, found: Timed, c: Compared) -> str:
+    """The arm, with its control only where analyses have different ones."""
+    labels = {arm.key: arm.label for arm in study.arms}
+    several = len({other.against for other in found.compared}) > 1
+    return f"{labels[c.arm]} against {labels[c.against]}" if several else labels[c.arm]
+
+
+def _truths(study: Study, found: Timed) -> Block:
+    known = [c for c in found.compared if c.bias is not None and c.coverage is not None]
+    rows = tuple(
+        (
+            c.analysis, _arm(study, found, c), c.summary, rounding.with_mcse(c.bias.value, c.bias.mcse),
+            rounding.proportion(c.coverage.value, c.coverage.mcse, c.coverage.n),
+        )
+        for c in known if c.bias is not None and c.coverage is not None
+    )  # fmt: skip
+    note = (
+        "Against the value with every subject of the trial followed under both arms. Ratios of hazards and of wins, "
+        "and follow-up that ends with treatment, have no such value here."
+    )
+    return Table(
+        caption="Estimates against true values.",
+        columns=columns("Analysis", "Arm", "Summary", "Bias|estimate - true", "Coverage|of the true value", text=3),
+        rows=rows, notes=(note, captions.MCSE),
     )  # fmt: skip
 
 
 def _failures(study: Study, found: Timed) -> list[str]:
-    labels = {arm.key: arm.label for arm in study.arms}
     return [
-        f"{c.analysis}, {labels[c.arm]}: {rounding.count(number)} of {rounding.count(c.rejected.n)} trials have no "
+        f"{c.analysis}, {_arm(study, found, c)}: {rounding.count(number)} of {rounding.count(c.rejected.n)} trials have no "
         f"estimate ({words}); they count as not rejecting."
         for c in found.compared
         for words, number in c.failed

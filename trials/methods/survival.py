@@ -169,15 +169,16 @@ _TIME: Final = "time_to_event"
 METHODS: Final[dict[str, Method]] = {
     "logrank": _method(
         _logrank, {_TIME: ("hazard_ratio",)},
-        "log-rank test (the hazard ratio is its one-step estimate), stratified as the allocation",
+        "log-rank test (the hazard ratio is its one-step estimate), stratified where the allocation is",
         "stratified", "rho", "gamma",
     ),
     "cox": _method(
-        _cox, {_TIME: ("hazard_ratio",)}, "Cox regression (Efron), stratified as the allocation", "stratified"
+        _cox, {_TIME: ("hazard_ratio",)}, "Cox regression (Efron), stratified where the allocation is", "stratified"
     ),
     "max_combo": _method(
         _max_combo, {_TIME: ("hazard_ratio",)},
-        "MaxCombo of G(0,0), G(0,1), G(1,0), G(1,1) (the hazard ratio is that of G(0,0)), stratified as the allocation",
+        "MaxCombo of G(0,0), G(0,1), G(1,0), G(1,1) (the hazard ratio is that of G(0,0)), stratified where the "
+        "allocation is",
         "stratified",
     ),
     "rmst": _method(_rmst, {_TIME: ("rmst_difference", "rmst_ratio")}, "restricted mean time from Kaplan-Meier curves"),
@@ -187,15 +188,16 @@ METHODS: Final[dict[str, Method]] = {
     ),
     "lwyy": _method(
         _recurrent("lwyy"), {"recurrences": ("rate_ratio",)},
-        "Andersen-Gill model with variance robust by subject (LWYY), stratified as the allocation", "stratified",
+        "Andersen-Gill model with variance robust by subject (LWYY), stratified where the allocation is", "stratified",
     ),
     "andersen_gill": _method(
         _recurrent("andersen_gill"), {"recurrences": ("rate_ratio",)},
-        "Andersen-Gill model, model-based variance, stratified as the allocation", "stratified",
+        "Andersen-Gill model, model-based variance, stratified where the allocation is", "stratified",
     ),
     "pwp": _method(
         _recurrent("pwp"), {"recurrences": ("hazard_ratio",)},
-        "Prentice-Williams-Peterson model in total time, variance robust by subject, stratified as the allocation",
+        "Prentice-Williams-Peterson model in total time, variance robust by subject, stratified where the allocation "
+        "is",
         "stratified",
     ),
     "win_ratio": _method(
