@@ -235,6 +235,8 @@ def _truth(record: "RunRecord", which: tuple[str, str], arm: str, replicates: ND
     if estimand.summary not in (*TRUE_DIFFERENCES, *TRUE_RATIOS) or truth.empty:
         return None
     rows = truth[(truth["analysis"] == which[0]) & (truth["endpoint"] == which[1])]
+    if rows.empty:
+        return None
     by_arm = rows.pivot(index="replicate", columns="arm", values="mean").reindex(replicates)
     one, zero = (by_arm[a].to_numpy(np.float64) for a in (arm, estimand.against))
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -105,8 +105,8 @@ def _truths(study: Study, found: Timed) -> Block:
 
 def _failures(study: Study, found: Timed) -> list[str]:
     return [
-        f"{c.analysis}, {_arm(study, found, c)}: {rounding.count(number)} of {rounding.count(c.rejected.n)} trials have no "
-        f"estimate ({words}); they count as not rejecting."
+        f"{c.analysis}, {_arm(study, found, c)}: {rounding.count(number)} of {rounding.count(c.rejected.n)} trials "
+        f"have no estimate ({words}); they count as not rejecting."
         for c in found.compared
         for words, number in c.failed
     ]
