@@ -59,7 +59,7 @@ def joint_test(t: ArrayLike, df: ArrayLike, correlation: ArrayLike, *, alpha: fl
 
     >>> r = np.array([[1.0, 0.5], [0.5, 1.0]])
     >>> joint_test([[2.0, 1.0]], 20, r, side="greater").p.round(3).tolist()
-    [[0.052, 0.265]]
+    [[0.053, 0.262]]
     """
     from trials.kernels.multivariate_t import joint_tests
 

@@ -59,7 +59,10 @@ def means(y: F64, more: F64, arm: I64, strata: I64, levels: int, mean: F64, cova
         columns, upper, kept = np.zeros((p, rows.size)), np.zeros((p, p)), np.zeros(p, dtype=np.bool_)
         _design(rows, more[r], arm[r], strata[r], levels, columns)
         rank[r] = orthogonalise(columns, upper, kept)
-        if not np.all(kept[first:]):
+        whole = True
+        for a in range(first, p):
+            whole = whole and kept[a]
+        if not whole:
             status[r] = NOT_ESTIMABLE
             continue
         if rows.size <= rank[r]:
@@ -68,12 +71,15 @@ def means(y: F64, more: F64, arm: I64, strata: I64, levels: int, mean: F64, cova
         residual, right = np.empty(rows.size), np.zeros(p)
         for n in range(rows.size):
             residual[n] = y[r, rows[n]]
-        whole = _dot(residual, residual)
+        squares = _dot(residual, residual)
         _project(columns, rank[r], residual, right)
         df[r] = rows.size - rank[r]
         rss[r] = _dot(residual, residual)
         contrast_covariance(upper, kept, rank[r], first, covariance[r])
-        covariance[r] *= rss[r] / df[r]
-        mean[r] = back_substitute(upper, kept, rank[r], right)[first:]
-        if not rss[r] > 1e-24 * whole:  # rounding only
+        beta = back_substitute(upper, kept, rank[r], right)
+        for a in range(K):
+            mean[r, a] = beta[first + a]
+            for b in range(K):
+                covariance[r, a, b] *= rss[r] / df[r]
+        if not rss[r] > 1e-24 * squares:  # rounding only
             status[r] = NO_VARIATION

@@ -382,7 +382,9 @@ def curves(coefficients: F64, spread: F64, kinds: I64, extra: F64, doses: F64, l
             base = curve_gradient(kinds[m], 0.0, e, theta, extra[m], zero) if less_placebo else 0.0
             for i in range(doses.size):
                 value[r, m, i] = curve_gradient(kinds[m], doses[i], e, theta, extra[m], gradient) - base
-                variance[r, m, i] = _quadratic_form(gradient - zero if less_placebo else gradient, spread[r, m])
+                for a in range(4):
+                    gradient[a] -= zero[a] if less_placebo else 0.0
+                variance[r, m, i] = _quadratic_form(gradient, spread[r, m])
 
 
 @inlined
@@ -437,7 +439,9 @@ def targets(coefficients: F64, spread: F64, kinds: I64, extra: F64, most: float,
             curve_gradient(kind, high, e, theta, extra[m], gradient)
             shape(kind, high, theta, extra[m], slope)
             rise = e[1] * slope[3] + (2.0 * e[2] * high if kind == QUADRATIC else 0.0)
-            variance[r, m] = _quadratic_form(gradient - zero, spread[r, m]) / (rise * rise)
+            for a in range(4):
+                gradient[a] -= zero[a]
+            variance[r, m] = _quadratic_form(gradient, spread[r, m]) / (rise * rise)
 
 
 @kernel
@@ -464,7 +468,8 @@ def optimal_contrasts(covariance: F64, shapes: F64, contrasts: F64, correlation:
                     value += precision[a, b] * (shapes[m, b] - top / bottom)
                 contrasts[r, m, a] = value
                 length += value * value
-            contrasts[r, m] /= np.sqrt(length)
+            for a in range(K):
+                contrasts[r, m, a] /= np.sqrt(length)
         contrast_correlation(contrasts[r], covariance[r], correlation[r], spread)
 
 

@@ -129,7 +129,11 @@ def joint_tests(t: F64, df: float, correlation: F64, side: int, alpha: float, po
     m = t.shape[1]
     lower, last, rank = np.empty((m, m, m)), np.empty((m, m), dtype=np.int64), np.empty(m, dtype=np.int64)
     for r in range(t.shape[0]):
-        if r > 0 and np.all(correlation[r] == correlation[r - 1]):
+        same = r > 0
+        for i in range(m if same else 0):
+            for j in range(m):
+                same = same and correlation[r, i, j] == correlation[r - 1, i, j]
+        if same:
             critical[r] = critical[r - 1]
         else:
             factors(correlation[r], lower, last, rank)
