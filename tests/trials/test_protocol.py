@@ -88,6 +88,8 @@ WRONG = [
     ("no such kind", "as: change_from_baseline", "as: change_from_base", "endpoints.fev1.as", "change_from_baseline"),
     ("no such summary", "summary: mean_difference", "summary: mean", "estimands.primary.summary", "mean_difference"),
     ("ignored field", "event: sick, as: incidence", "event: sick, as: incidence, at: day14", "endpoints.sick.at", "leave"),
+    ("mmrm imputes nothing", "method: ancova", "method: mmrm", "analyses.primary.missing", "leave"),
+    ("ancova has its own df", "method: ancova", "method: ancova\n    df: satterthwaite", "analyses.primary.df", "leave"),
     ("level", "level: 0.9", "level: 1.9", "analyses.safety.level", ""),
     ("imputations", "imputations: 3", "imputations: 1", "analyses.primary.missing.imputations", ""),
     ("decision name", "high.any.upper", "high.any.uper", "decide.go", "upper"),

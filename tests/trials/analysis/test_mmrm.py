@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pkpd.ground.errors import InputError
@@ -13,6 +14,11 @@ from pkpd.ground.streams import Purpose, normals, uniforms
 from trials.analysis.continuous import ancova_dunnett
 from trials.analysis.contrasts import AnalysisStatus
 from trials.analysis.mmrm import Design, Repeated, design_of, fitted, mmrm
+from trials.methods import METHODS, Question
+from trials.protocol import Protocol
+from trials.run import prepare
+from trials.setting import opened
+from trials.trial import simulate_trial
 
 SHARED = Path(__file__).parents[4] / "shared"
 FEV = Path(__file__).parent / "data" / "fev_data.txt"
@@ -140,7 +146,11 @@ def test_the_cdisc_pilot_equals_r():
 def _cdisc(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Changes (1, N, 3), baseline, arm (placebo, low, high), site group."""
     arms = {"Placebo": 0, "Xanomeline Low Dose": 1, "Xanomeline High Dose": 2}
-    kept = [r for r in csv.DictReader(path.read_text().splitlines()) if r["EFFFL"] == "Y" and r["ANL01FL"] == "Y" and not r["DTYPE"]]
+    kept = [
+        r
+        for r in csv.DictReader(path.read_text().splitlines())
+        if r["EFFFL"] == "Y" and r["ANL01FL"] == "Y" and not r["DTYPE"]
+    ]
     kept = [r for r in kept if r["AVISIT"] in ("Week 8", "Week 16", "Week 24")]
     names, sites = sorted({r["USUBJID"] for r in kept}), sorted({r["SITEGR1"] for r in kept})
     y, base = np.full((1, len(names), 3), np.nan), np.empty((1, len(names)))
@@ -237,3 +247,37 @@ def test_wrong_options_are_refused_by_name(change: dict[str, object], field: str
     with pytest.raises(InputError) as caught:
         mmrm(y, base, arm, strata, **({"arms": 3} | change))  # type: ignore[arg-type]
     assert caught.value.field == field
+
+
+def test_a_protocol_may_ask_for_a_mixed_model(write_study):
+    """`method: mmrm`: its row is the analysis of the observed visits by hand, at the protocol's covariance and df."""
+    old = (
+        "    method: ancova\n    adjust: [baseline, SEX]\n    missing: {method: multiple_imputation, imputations: 3}\n"
+    )
+    options = "covariance: compound_symmetry, df: satterthwaite, multiplicity: none"
+    path = write_study((old, f"    {{method: mmrm, adjust: [baseline, SEX], {options}}}\n"))
+    protocol = Protocol.read(path)
+    setting = opened(prepare(path).variants["main"].payload)
+    trial = simulate_trial(setting, range(2))
+    table = pd.DataFrame(trial.analyses)
+    rows = table[(table.analysis == "primary") & (table.contrast == "high")]
+    seen = trial.observed
+    codes, output = np.where(seen.arm == 2, 2, seen.arm), seen.outputs["FEV1"]
+    found = mmrm(output[:, :, 1:], output[:, :, 0], codes, seen.stratum, arms=3, df="satterthwaite",
+                 covariance="compound_symmetry", multiplicity="none")  # fmt: skip
+    for name in ("estimate", "se", "df", "lower", "upper", "p"):
+        assert np.array_equal(rows[name], getattr(found, name)[:, 1]), name
+    asked = protocol.estimands["primary"]
+    question = Question(
+        protocol=protocol, estimand=asked, analysis=protocol.analyses["primary"], endpoint=protocol.endpoints["fev1"]
+    )
+    assert question.arms == 3
+    assert "Satterthwaite" in METHODS["mmrm"].words(question.analysis)
+    assert "no adjustment" in METHODS["mmrm"].words(question.analysis)
+
+
+def test_the_example_is_read():
+    """examples/warfarin_mmrm: every cross-check passes, model included."""
+    protocol = Protocol.read(Path(__file__).parents[3] / "examples" / "warfarin_mmrm" / "protocol.yaml")
+    assert protocol.analyses["primary"].method == "mmrm"
+    assert len(protocol.visits) == 7
