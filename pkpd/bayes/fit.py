@@ -49,7 +49,7 @@ class Settings:
     draws: int = 1000
     tune: int = 700
     chains: int = 4
-    target_accept: float = 0.97
+    target_accept: float = 0.98
     centred: Mapping[str, bool] | None = None
     blq: str = "m3"
 
@@ -90,7 +90,7 @@ def fit(
     draws: int = 1000,
     tune: int = 700,
     chains: int = 4,
-    target_accept: float = 0.97,
+    target_accept: float = 0.98,
     centred: Mapping[str, bool] | None = None,
     blq: str = "m3",
     cores: int = 2,

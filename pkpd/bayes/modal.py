@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.bayes.density_source import Mapping as Mapped
-from pkpd.bayes.density_source import mapping, turnover
+from pkpd.bayes.density_source import mapping
 from pkpd.bayes.family import Family
 from pkpd.bayes.grid import Grid, grid_of, nodes_of
+from pkpd.bayes.node_source import SPARE, Response, Turnover, response, turnover
 from pkpd.bayes.pieces import Pieces, split
 from pkpd.engine.actions import ADD, RATE, RESET, SET, STEADY, Dosing, actions_of
 from pkpd.engine.block import LinearBlock, linear_block
@@ -38,6 +39,10 @@ ZERO = Number(0.0)
 _LARGEST = 20_000
 APART = 3e-4
 """Half the relative distance put between two states in a row that leave at one rate."""
+_DECOMPOSED = {
+    True: "cascade(A, l, V, U_)",
+    False: "decompose(A, modes_starts, modes_parent, l, V, U_)",
+}
 CARRY = """y_border, c_border = np.empty((N, l.shape[1])), np.empty((N, l.shape[1]))
     carry(border, border_gap, act_offsets, act_tau, act_keeps, l, V, U_, alpha, beta, rho, y_border, c_border)"""
 CARRY_BACK = """carry_back(border, border_gap, act_offsets, act_tau, act_keeps, l, V, U_, alpha, beta, rho, y_border,
@@ -336,7 +341,7 @@ def _grid_arrays(grid: Grid, arrays: Mapping[str, Any]) -> dict[str, NDArray[Any
 def _texts(form: Modal, flowing: bool, several: bool) -> tuple[tuple[str, str], tuple[str, ...]]:
     """Statements (predict, pull) and the mappings they call."""
     made = _Maps.of(form)
-    S, B, K, M = len(form.signals), len(form.behind), len(form.parameters), len(form.states)
+    S, B, M = len(form.signals), len(form.behind), len(form.states)
     flow = "True" if flowing else "False"
     entries = list(form.rates)
     fill = [f"A[i, {a}, {b}] = sys_[i, {e}]" for e, (a, b) in enumerate(entries)]
@@ -349,47 +354,29 @@ def _texts(form: Modal, flowing: bool, several: bool) -> tuple[tuple[str, str], 
         for d in range(D):
             {place[0]}
     l, V, U_ = np.empty((N, {M})), np.empty((N, {M}, {M})), np.empty((N, {M}, {M}))
-    decompose(A, modes_starts, modes_parent, l, V, U_)
+    {_DECOMPOSED[max(np.diff(form.starts)) == 1]}
     H, T, R = np.empty((acts, {M}, D)), np.empty((acts, {M}, D)), np.empty((acts, D))
     histories(l, act_offsets, act_since, act_kind, act_dose, act_amount, act_steady, H, T, R)
     alpha, beta, rho = np.empty((acts, {M})), np.empty((acts, {M})), np.empty((acts, {M}))
     weighted(act_offsets, dosed, U_, share, H, T, R, alpha, beta, rho)
     {CARRY if several else ""}
-    s_row, E_row = np.empty(({S}, rows)), np.empty(({M}, rows))
+    s_row, E_row = np.empty(({S}, rows)), np.empty({M} * rows)
     signals(row_runs, row_since, chosen, l, V, alpha, rho, {flow}, E_row, s_row)
     {_behind_ahead(form, made, flow) if B else ""}
-    f, told = np.empty(rows), np.empty((rows, {made.width}))
-    w = np.empty({K + S + B})
-    for r in range(rows):
-        i = row_subject[r]
-        for k in range({K}):
-            w[k] = X[i, k]
-        for k in range({S}):
-            w[{K} + k] = s_row[k, r]
-        {_indented([f"w[{K + S + b}] = x_{b}[row_break[r]] if row_break[r] >= 0 else 0.0" for b in range(B)], 8)}
-        {_branches([f"respond_{o}(w, told[r])" for o in range(len(form.outputs))])}
-        f[r] = told[r, 0]"""
+    f, told = np.empty(rows), np.empty((rows, {made.respond.width}))
+    respond(X, row_subject, row_output, s_row, {_each("x_{}", B, "row_break, ")}f, told)"""
     back = _pulled(form, made, flow, several)
     return (_clean(ahead), _clean(back)), made.parts
 
 
 def _pulled(form: Modal, made: _Maps, flow: str, several: bool) -> str:
     """The statements from gf to gX."""
-    S, B, K, entries = len(form.signals), len(form.behind), len(form.parameters), list(form.rates)
+    B, entries = len(form.behind), list(form.rates)
     return f"""gl, gV_, gU_ = np.zeros(l.shape), np.zeros(V.shape), np.zeros(U_.shape)
     galpha, grho, gshare = np.zeros(alpha.shape), np.zeros(alpha.shape), np.zeros(share.shape)
-    gs_row, gw, one = np.zeros(s_row.shape), np.empty({K + S + B}), np.empty(1)
+    gs_row = np.zeros(s_row.shape)
     {_indented([f"gx_{b} = np.zeros(x_{b}.size)" for b in range(B)], 4)}
-    for r in range(rows):
-        i = row_subject[r]
-        gw[:] = 0.0
-        one[0] = gf[r]
-        {_branches([f"respond_{o}_back(told[r], one, gw)" for o in range(len(form.outputs))])}
-        for k in range({K}):
-            gX[i, k] += gw[k]
-        for k in range({S}):
-            gs_row[k, r] = gw[{K} + k]
-        {_indented([f"if row_break[r] >= 0: gx_{b}[row_break[r]] += gw[{K + S + b}]" for b in range(B)], 8)}
+    respond_back(row_subject, row_output, gf, told, gs_row, {_each("gx_{}", B, "row_break, ")}gX)
     {_behind_back(form, made, flow) if B else ""}
     signals_back(row_runs, row_since, chosen, l, V, alpha, beta, rho, {flow}, E_row, gs_row, gl, gV_,
                  galpha, grho)
@@ -409,17 +396,18 @@ def _behind_ahead(form: Modal, made: _Maps, flow: str) -> str:
     S, B, M = len(form.signals), len(form.behind), len(form.states)
     states = "\n    ".join(
         f"""x_{b}, keep_{b}, whole_{b} = np.empty(grid_length.size + N), np.empty(nodes), np.empty(grid_length.size)
-    carried(grid_offsets, grid_length, W[{2 * b}], W[{2 * b + 1}], gl_weight, gl_inner, gl_point,
+    carried(grid_offsets, grid_length, W{2 * b}, W{2 * b + 1}, gl_weight, gl_inner, gl_point,
             {made.still[b]}, grid_joined, begun[:, {b}].copy(), x_{b},
             keep_{b}, whole_{b})"""
         for b in range(B)
     )
     return f"""nodes, G = node_since.size, gl_weight.size
-    s_node, E_node = np.empty(({S}, nodes)), np.empty(({M}, nodes))
+    s_node, E_node = np.zeros(({S}, nodes + {SPARE})), np.empty({M} * nodes)
     signals(node_runs, node_since, chosen, l, V, alpha, rho, {flow}, E_node, s_node)
-    W, begun = np.empty(({made.turn.width}, nodes)), np.empty((N, {made.start.width}))
+    {_indented([f"{n} = np.empty(nodes + {SPARE})" for n in made.nodes], 4)}
+    turn(X, s_node, grid_offsets, G, {", ".join(made.nodes)})
+    begun = np.empty((N, {made.start.width}))
     for i in range(N):
-        turn(X[i], s_node, grid_offsets[i] * G, grid_offsets[i + 1] * G, W)
         start(X[i], begun[i])
     {states}"""
 
@@ -428,16 +416,19 @@ def _behind_back(form: Modal, made: _Maps, flow: str) -> str:
     B = len(form.behind)
     states = "\n    ".join(
         f"""gbegun_{b} = np.zeros(N)
-    carried_back(grid_offsets, grid_length, W[{2 * b}], W[{2 * b + 1}], gl_weight, gl_inner, gl_point,
+    carried_back(grid_offsets, grid_length, W{2 * b}, W{2 * b + 1}, gl_weight, gl_inner, gl_point,
                  {made.still[b]}, grid_joined, x_{b}, keep_{b}, whole_{b},
-                 gx_{b}, gW[{2 * b}], gW[{2 * b + 1}], gbegun_{b})"""
+                 gx_{b}, gW{2 * b}, gW{2 * b + 1}, gbegun_{b})"""
         for b in range(B)
     )
     take = _indented([f"gstart[{b}] = gbegun_{b}[i]" for b in range(B)], 8)
-    return f"""gW, gs_node, gstart = np.zeros(({2 * B}, nodes)), np.zeros(s_node.shape), np.empty({B})
+    slopes = made.nodes[2 * B :]
+    adjoints = [f"gW{b}" for b in range(2 * B)]
+    return f"""gs_node, gstart, sums_ = np.zeros(s_node.shape), np.empty({B}), np.empty({made.turn.sums})
+    {_indented([f"{n} = np.zeros(nodes + {SPARE})" for n in adjoints], 4)}
     {states}
+    turn_back(X, grid_offsets, G, {", ".join([*slopes, *adjoints])}, sums_, gs_node, gX)
     for i in range(N):
-        turn_back(W, gW, grid_offsets[i] * G, grid_offsets[i + 1] * G, gs_node, gX[i])
         {take}
         start_back(begun[i], gstart, gX[i])
     signals_back(node_runs, node_since, chosen, l, V, alpha, beta, rho, {flow}, E_node, gs_node, gl,
@@ -448,11 +439,9 @@ def _indented(lines: list[str], depth: int) -> str:
     return ("\n" + " " * depth).join(lines) or "pass"
 
 
-def _branches(calls: list[str]) -> str:
-    if len(calls) == 1:
-        return calls[0]
-    found = [f"{'if' if o == 0 else 'elif'} row_output[r] == {o}:\n            {call}" for o, call in enumerate(calls)]
-    return "\n        ".join(found)
+def _each(name: str, count: int, before: str) -> str:
+    """`before` and the name with each number, or nothing."""
+    return before + "".join(f"{name.format(k)}, " for k in range(count)) if count else ""
 
 
 def _clean(text: str) -> str:
@@ -464,18 +453,20 @@ class _Maps:
     """The generated mappings of a form."""
 
     system: Mapped
-    turn: Mapped
+    turn: Turnover
     start: Mapped
-    respond: list[Mapped]
+    respond: Response
     still: list[bool]
 
     @property
     def parts(self) -> tuple[str, ...]:
-        return tuple(m.text for m in (self.system, self.turn, self.start, *self.respond))
+        behind = (self.turn.text, self.start.text) if self.still else ()
+        return (self.system.text, *behind, self.respond.text)
 
     @property
-    def width(self) -> int:
-        return max(m.width for m in self.respond)
+    def nodes(self) -> list[str]:
+        """Arrays over the nodes: gain and loss of each state behind, their slopes."""
+        return [*(f"W{k}" for k in range(2 * len(self.still))), *(f"D{k}" for k in range(self.turn.slopes))]
 
     @classmethod
     def of(cls, form: Modal) -> _Maps:
@@ -491,10 +482,7 @@ class _Maps:
             system=mapping("system", graph, [graph.of(e, node) for e in _system(form)], own),
             turn=turnover(graph, pieces, own, seen),
             start=mapping("start", graph, [graph.of(b[2], node) for b in form.behind.values()], own),
-            respond=[
-                mapping(f"respond_{o}", graph, [graph.of(e, node)], [*own, *seen, *after])
-                for o, e in enumerate(form.outputs)
-            ],
+            respond=response(graph, [graph.of(e, node) for e in form.outputs], own, (seen, after)),
         )
 
 

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.kernels.elementary import exp, expit, log
-from pkpd.kernels.intrinsics import inlined
+from pkpd.kernels.linking import internal
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 
-@inlined
+@internal
 def normal_prior(x: F64, g: F64, at: int, location: F64, scale: F64) -> float:
     """Normal priors of location.size values from x[at]; constants left out."""
     total = 0.0
@@ -29,7 +29,7 @@ def normal_prior(x: F64, g: F64, at: int, location: F64, scale: F64) -> float:
     return total
 
 
-@inlined
+@internal
 def filled(x: F64, at: int, absent: I64, law: F64, known: F64) -> None:
     """Missing covariates from standard normals x[at + n]: absent (., 3): piece, column, n; law (n, 3): location, scale
     and 1 on the log scale.
@@ -40,7 +40,7 @@ def filled(x: F64, at: int, absent: I64, law: F64, known: F64) -> None:
         known[absent[e, 0], absent[e, 1]] = exp(value) if law[n, 2] == 1.0 else value
 
 
-@inlined
+@internal
 def filled_back(g: F64, at: int, absent: I64, law: F64, known: F64, gknown: F64) -> None:
     """Adjoint of `filled`."""
     for e in range(absent.shape[0]):
@@ -48,7 +48,7 @@ def filled_back(g: F64, at: int, absent: I64, law: F64, known: F64, gknown: F64)
         g[at + n] += gknown[w, p] * law[n, 1] * (known[w, p] if law[n, 2] == 1.0 else 1.0)
 
 
-@inlined
+@internal
 def half_normal_prior(x: F64, g: F64, at: int, scale: F64, sd: F64) -> float:
     """Half-normal priors of sds given by their logs, Jacobian included; fills `sd`; constants left out."""
     total = 0.0
@@ -60,7 +60,7 @@ def half_normal_prior(x: F64, g: F64, at: int, scale: F64, sd: F64) -> float:
     return total
 
 
-@inlined
+@internal
 def correlation_root(
     x: F64, g: F64, at: int, shape: F64, row: I64, column: I64, first: I64, C: F64, rest: F64
 ) -> float:
@@ -86,7 +86,7 @@ def correlation_root(
     return total
 
 
-@inlined
+@internal
 def correlation_root_back(
     x: F64, g: F64, at: int, row: I64, column: I64, first: I64, C: F64, rest: F64, gC: F64
 ) -> None:
@@ -105,7 +105,7 @@ def correlation_root_back(
         new = first[k] == 1
 
 
-@inlined
+@internal
 def spread_out(t: F64, L: F64, linked: I64, who: I64, Z: F64, U: F64) -> None:
     """Individual values U (N, P) on the parameters' scales: typical values t (P,) and, for effect j, (L z)_j added to
     parameter who[j]; Z (D, N) the standard normal effects, the first of them those of parameters.
@@ -122,7 +122,7 @@ def spread_out(t: F64, L: F64, linked: I64, who: I64, Z: F64, U: F64) -> None:
                     U[i, p] += L[j, k] * Z[k, i]
 
 
-@inlined
+@internal
 def spread_back(L: F64, linked: I64, who: I64, Z: F64, gU: F64, gt: F64, gZ: F64, gL: F64) -> None:
     """Adjoint of `spread_out`: gU (N, P) -> gt (P,), gZ (D, N), gL (D, D)."""
     N = gU.shape[0]
@@ -140,7 +140,7 @@ def spread_back(L: F64, linked: I64, who: I64, Z: F64, gU: F64, gt: F64, gZ: F64
                 gL[j, k] += s
 
 
-@inlined
+@internal
 def roots(sd: F64, C: F64, late: F64, each: int, L: F64, linked: I64) -> None:
     """Root L (D, D) of all that is a subject's own and where it may differ from 0: effects of parameters sd C, of up to
     `each` occasions (late: their sds, effect after effect), 1 for missing covariates.
@@ -157,7 +157,7 @@ def roots(sd: F64, C: F64, late: F64, each: int, L: F64, linked: I64) -> None:
             L[q + k * each + e, q + k * each + e] = late[k]
 
 
-@inlined
+@internal
 def gathered(at: I64, first: int, g: F64, gZ: F64) -> None:
     """gZ (D, N) from row `first` on, from gradients g (size,) by place."""
     for d in range(first, at.shape[0]):
@@ -165,7 +165,7 @@ def gathered(at: I64, first: int, g: F64, gZ: F64) -> None:
             gZ[d, i] = g[at[d, i]] if at[d, i] >= 0 else 0.0
 
 
-@inlined
+@internal
 def half_cauchy_prior(x: F64, g: F64, at: int, scale: float) -> float:
     """Half-Cauchy prior of a positive number given by its logarithm x[at], Jacobian included."""
     a = 2.0 * (x[at] - log(scale))
@@ -174,7 +174,7 @@ def half_cauchy_prior(x: F64, g: F64, at: int, scale: float) -> float:
     return float(x[at] - log(1.5707963267948966 * scale) - above)
 
 
-@inlined
+@internal
 def shrunk_out(x: F64, g: F64, at: int, which: I64, slab: F64, tail: F64, free: I64, t: F64) -> float:
     """Coefficients with a regularised horseshoe, t = slab z w, w^2 = (tau l)^2/(1 + (tau l)^2); returns the log density
     of tau = e^x[at] and l_k = e^x[at + 1 + k].
@@ -191,7 +191,7 @@ def shrunk_out(x: F64, g: F64, at: int, which: I64, slab: F64, tail: F64, free: 
     return total
 
 
-@inlined
+@internal
 def shrunk_back(x: F64, g: F64, at: int, which: I64, slab: F64, free: I64, gt: F64) -> None:
     """Adjoint of `shrunk_out`; their places in gt are used up."""
     for k in range(which.size):

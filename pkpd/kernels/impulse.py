@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.kernels.elementary import exp
-from pkpd.kernels.intrinsics import inlined
-from pkpd.kernels.modes import grown, grown_twice, modes
+from pkpd.kernels.linking import internal, separate
+from pkpd.kernels.modes import NEAR, grown, grown_twice, modes
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -28,17 +28,45 @@ I64 = NDArray[np.int64]
 ADD, RATE, STEADY, RESET = range(4)
 
 
-@inlined
+@internal
 def decompose(A: F64, starts: I64, parent: I64, rates: F64, V: F64, U: F64) -> None:
     """Modes of every subject, A (N, M, M); a subject whose rates are too near, or none, gets NaN."""
     M = A.shape[1]
     S, Q, W, X = np.empty((M, M)), np.empty((M, M)), np.empty((M, M)), np.empty((M, M))
     for i in range(A.shape[0]):
         if not modes(A, i, starts, parent, S, Q, W, X, rates[i], V[i], U[i]):
-            rates[i, :] = np.nan
+            for m in range(M):
+                rates[i, m] = np.nan
 
 
-@inlined
+@internal
+def cascade(A: F64, rates: F64, V: F64, U: F64) -> None:
+    """`decompose` of lower triangular matrices, where no two states exchange anything."""
+    N, M = rates.shape
+    for i in range(N):
+        apart = True
+        for j in range(M):
+            rates[i, j] = A[i, j, j]
+            apart = apart and abs(A[i, j, j]) < np.inf
+            for k in range(M):
+                V[i, k, j], U[i, k, j] = (1.0, 1.0) if k == j else (0.0, 0.0)
+        for j in range(M - 1, -1, -1):
+            for k in range(j + 1, M):
+                into, back = 0.0, 0.0
+                for m in range(j, k):
+                    into += A[i, k, m] * V[i, m, j]
+                gap, largest = A[i, j, j] - A[i, k, k], max(abs(A[i, j, j]), abs(A[i, k, k]))
+                apart = apart and (into == 0.0 or abs(gap) > NEAR * largest)
+                V[i, k, j] = into / gap if into != 0.0 else 0.0
+                for m in range(j, k):
+                    back -= V[i, k, m] * U[i, m, j]
+                U[i, k, j] = back
+        if not apart:
+            for j in range(M):
+                rates[i, j] = np.nan
+
+
+@internal
 def decompose_back(rates: F64, V: F64, U: F64, grates: F64, gV: F64, gU: F64, gA: F64) -> None:
     """Adjoint of `decompose`: gA = U' G V', G_mm = grates_m, G_jm = (V' gV - gU U')_jm/(l_m - l_j)."""
     N, M = rates.shape
@@ -46,23 +74,25 @@ def decompose_back(rates: F64, V: F64, U: F64, grates: F64, gV: F64, gU: F64, gA
     for i in range(N):
         for j in range(M):
             for m in range(M):
-                if j == m:
-                    G[j, m] = grates[i, m]
-                    continue
                 s = 0.0
                 for k in range(M):
                     s += V[i, k, j] * gV[i, k, m] - gU[i, j, k] * U[i, m, k]
-                G[j, m] = s / (rates[i, m] - rates[i, j])
+                G[j, m] = grates[i, m] if j == m else s / (rates[i, m] - rates[i, j])
+        for j in range(M):  # G V' takes the place of gU
+            for b in range(M):
+                s = 0.0
+                for m in range(M):
+                    s += G[j, m] * V[i, b, m]
+                gU[i, j, b] = s
         for a in range(M):
             for b in range(M):
                 s = 0.0
                 for j in range(M):
-                    for m in range(M):
-                        s += U[i, j, a] * G[j, m] * V[i, b, m]
+                    s += U[i, j, a] * gU[i, j, b]
                 gA[i, a, b] = s
 
 
-@inlined
+@internal
 def _held(rate: float, s: float) -> tuple[float, float]:
     """(e^(l s) - 1)/l and its derivative in l."""
     x = rate * s
@@ -70,7 +100,7 @@ def _held(rate: float, s: float) -> tuple[float, float]:
     return s * first, s * s * (first - grown_twice(x))
 
 
-@inlined
+@internal
 def _periodic(rate: float, row: F64) -> tuple[float, float]:
     """H and T of a periodic bolus row = (amount, interval, duration 0, phase)."""
     keep = exp(rate * row[1])
@@ -78,7 +108,7 @@ def _periodic(rate: float, row: F64) -> tuple[float, float]:
     return value, value * (row[3] + row[1] * keep / (1.0 - keep))
 
 
-@inlined
+@internal
 def histories(
     rates: F64, offsets: I64, since: F64, kind: I64, dose: I64, amount: F64, steady: F64, H: F64, T: F64, R: F64,
 ) -> None:  # fmt: skip
@@ -119,7 +149,7 @@ def histories(
                     R[k, d] = 0.0
 
 
-@inlined
+@internal
 def weighted(
     offsets: I64, dosed: I64, U: F64, share: F64, H: F64, T: F64, R: F64, alpha: F64, beta: F64, rho: F64
 ) -> None:
@@ -137,7 +167,7 @@ def weighted(
                 alpha[k, m], beta[k, m], rho[k, m] = a, b, r
 
 
-@inlined
+@internal
 def weighted_back(
     offsets: I64, dosed: I64, U: F64, share: F64, H: F64, R: F64, galpha: F64, grho: F64, gU: F64, gshare: F64
 ) -> None:
@@ -152,71 +182,106 @@ def weighted_back(
                     gshare[i, d] += s * U[i, m, dosed[d]]
 
 
-@inlined
+@internal
+def exponentials(x: F64) -> None:
+    """e^x in the place of x."""
+    separate()
+    for k in range(x.size):
+        x[k] = exp(x[k])
+
+
+@internal
+def _scaled(x: F64, by: float, out: F64) -> None:
+    separate()
+    for k in range(out.size):
+        out[k] = by * x[k]
+
+
+@internal
+def _added(x: F64, by: float, out: F64) -> None:
+    separate()
+    for k in range(out.size):
+        out[k] += by * x[k]
+
+
+@internal
 def signals(
     runs: I64, since: F64, chosen: I64, rates: F64, V: F64, alpha: F64, rho: F64, flowing: bool, E: F64, s: F64
 ) -> None:  # fmt: skip
-    """States `chosen` of the linear system at points: s (S, points); E (M, points) are the exponentials.
+    """States `chosen` of the linear system at points: s (S, points or more); E (M points,) are the exponentials.
 
     runs (., 4): first point, end, subject and segment of points that stand together (segment -1: no dose yet).
     """
-    M = rates.shape[1]
-    for n in range(runs.shape[0]):
-        lo, hi, i, g = runs[n, 0], runs[n, 1], runs[n, 2], runs[n, 3]
+    separate()
+    M, n = rates.shape[1], since.size
+    for r in range(runs.shape[0]):
+        lo, hi = runs[r, 0], runs[r, 1]
+        for m in range(M):
+            _scaled(since[lo:hi], rates[runs[r, 2], m], E[m * n + lo : m * n + hi])
+    exponentials(E)
+    for r in range(runs.shape[0]):
+        lo, hi, i, g = runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3]
         for c in range(chosen.size):
             for k in range(lo, hi):
                 s[c, k] = 0.0
-        for m in range(M):
-            rate = rates[i, m]
-            for k in range(lo, hi):
-                E[m, k] = exp(rate * since[k])
             if g < 0:
                 continue
-            for c in range(chosen.size):
-                height = V[i, chosen[c], m] * alpha[g, m]
-                for k in range(lo, hi):
-                    s[c, k] += height * E[m, k]
+            for m in range(M):
+                _added(E[m * n + lo : m * n + hi], V[i, chosen[c], m] * alpha[g, m], s[c, lo:hi])
                 if flowing and rho[g, m] != 0.0:
                     height = V[i, chosen[c], m] * rho[g, m]
                     for k in range(lo, hi):
-                        s[c, k] += height * _held(rate, since[k])[0]
+                        s[c, k] += height * _held(rates[i, m], since[k])[0]
 
 
-@inlined
-def _dotted(w: F64, e: F64, t: F64, lo: int, hi: int) -> tuple[float, float]:
-    """Sums of w e and w e t in four strands, the same order everywhere."""
-    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = 0.0
-    k = lo
-    while k + 4 <= hi:
-        x0, x1, x2, x3 = w[k] * e[k], w[k + 1] * e[k + 1], w[k + 2] * e[k + 2], w[k + 3] * e[k + 3]
-        a0, a1, a2, a3 = a0 + x0, a1 + x1, a2 + x2, a3 + x3
-        b0 += x0 * t[k]
-        b1 += x1 * t[k + 1]
-        b2 += x2 * t[k + 2]
-        b3 += x3 * t[k + 3]
-        k += 4
-    while k < hi:
+@internal
+def across(x: F64, at: int) -> float:
+    """Sum of eight numbers from x[at] on, in pairs."""
+    left = (x[at] + x[at + 4]) + (x[at + 1] + x[at + 5])
+    found: float = left + ((x[at + 2] + x[at + 6]) + (x[at + 3] + x[at + 7]))
+    return found
+
+
+@internal
+def _dotted(w: F64, e: F64, t: F64, sums: F64) -> tuple[float, float]:
+    """Sums of w e and w e t in eight strands (sums, scratch), the same order everywhere."""
+    separate()
+    for lane in range(16):
+        sums[lane] = 0.0
+    whole = w.size // 8 * 8
+    for first in range(0, whole, 8):
+        for lane in range(8):
+            at = np.uint64(first + lane)
+            x = w[at] * e[at]
+            sums[lane] += x
+            sums[8 + lane] += x * t[at]
+    flat, tilted = 0.0, 0.0
+    for k in range(whole, w.size):
         x = w[k] * e[k]
-        a0 += x
-        b0 += x * t[k]
-        k += 1
-    return (a0 + a1) + (a2 + a3), (b0 + b1) + (b2 + b3)
+        flat += x
+        tilted += x * t[k]
+    for k in range(2):
+        sums[k] = across(sums, 8 * k)
+    return flat + sums[0], tilted + sums[1]
 
 
-@inlined
+@internal
 def signals_back(
     runs: I64, since: F64, chosen: I64, rates: F64, V: F64, alpha: F64, beta: F64, rho: F64, flowing: bool, E: F64,
     gs: F64, grates: F64, gV: F64, galpha: F64, grho: F64,
 ) -> None:  # fmt: skip
     """Adjoint of `signals`; what the rates change in the amplitudes comes through beta."""
-    for n in range(runs.shape[0]):
-        lo, hi, i, g = runs[n, 0], runs[n, 1], runs[n, 2], runs[n, 3]
+    sums, n = np.empty(16), since.size
+    for r in range(runs.shape[0]):
+        lo, hi, i, g = runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3]
         if g < 0:
             continue
+        t = since[lo:hi]
         for c in range(chosen.size):
+            w = gs[c, lo:hi]
             for m in range(rates.shape[1]):
                 v = V[i, chosen[c], m]
-                flat, tilted = _dotted(gs[c], E[m], since, lo, hi)
+                flat, tilted = _dotted(w, E[m * n + lo : m * n + hi], t, sums)
                 gV[i, chosen[c], m] += flat * alpha[g, m]
                 galpha[g, m] += flat * v
                 grates[i, m] += v * (flat * beta[g, m] + tilted * alpha[g, m])
@@ -231,7 +296,7 @@ def signals_back(
                     grates[i, m] += v * late * rho[g, m]
 
 
-@inlined
+@internal
 def carried(
     offsets: I64, length: F64, a: F64, b: F64, weight: F64, Q: F64, point: F64, still: bool, joined: I64, initial: F64,
     x: F64, keep: F64, whole: F64,
@@ -258,10 +323,8 @@ def carried(
                 part += Q[g, j] * b[at + j]
             keep[at + g] = h * (part - B)
         whole[k] = -h * B
-    for k in range(keep.size):
-        keep[k] = exp(keep[k])
-    for k in range(whole.size):
-        whole[k] = exp(whole[k])
+    exponentials(keep)
+    exponentials(whole)
     for i in range(offsets.size - 1):
         now = x[offsets[i] + i - 1] if joined[i] == 1 else initial[i]
         x[offsets[i] + i] = now
@@ -273,7 +336,7 @@ def carried(
             x[k + i + 1] = now
 
 
-@inlined
+@internal
 def carried_back(
     offsets: I64, length: F64, a: F64, b: F64, weight: F64, Q: F64, point: F64, still: bool, joined: I64, x: F64,
     keep: F64, whole: F64, gx: F64, ga: F64, gb: F64, ginitial: F64,

@@ -6,22 +6,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.kernels.elementary import exp, relative_decay
-from pkpd.kernels.intrinsics import fma, forced, inlined
+from pkpd.kernels.intrinsics import fma, forced
+from pkpd.kernels.linking import internal
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
-_NEAR = 1e-5  # relative distance of two eigenvalues below which the modes are not used
+NEAR = 1e-5  # relative distance of two eigenvalues below which the modes are not used
 
 
-@inlined
+@internal
 def grown(x: float) -> float:
     """(e^x - 1)/x for any x, 1 at 0."""
     r = relative_decay(x if x >= 0.0 else -x)
     return exp(x) * r if x > 0.0 else r
 
 
-@inlined
+@internal
 def grown_twice(x: float) -> float:
     """((e^x - 1)/x - 1)/x for any x, 1/2 at 0."""
     if not (-1.0 <= x <= 1.0):
@@ -57,7 +58,7 @@ def _symmetrised(A: F64, n: int, lo: int, hi: int, parent: I64, scale: F64, S: F
     return True
 
 
-@inlined
+@internal
 def _rotated(S: F64, Q: F64, p: int, q: int, lo: int, hi: int) -> None:
     """One Jacobi rotation: makes S[p, q] zero, turns the columns of Q."""
     off = S[p, q]
@@ -156,7 +157,7 @@ def _joined(starts: I64, N: F64, X: F64, rates: F64) -> bool:
                     gap = rates[j] - rates[i]
                     if total != 0.0:
                         largest = max(abs(rates[i]), abs(rates[j]))
-                        if not (abs(gap) > _NEAR * largest):
+                        if not (abs(gap) > NEAR * largest):
                             return False
                         total /= gap
                     X[i, j] = total

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.kernels.elementary import log
-from pkpd.kernels.intrinsics import inlined
+from pkpd.kernels.linking import internal
 from pkpd.kernels.tails import log_normal_below, log_normal_between
 
 F64 = NDArray[np.float64]
@@ -27,7 +27,7 @@ POSITIVE = 4
 """Added to the kind of a row whose law is that of positive values."""
 
 
-@inlined
+@internal
 def residuals(
     y: F64, f: F64, output: I64, terms: I64, freedom: F64, kind: I64, floor: F64, sd: F64, gf: F64, gs: F64, each: F64
 ) -> float:  # fmt: skip
@@ -48,16 +48,16 @@ def residuals(
         s = np.sqrt(sa * sa + sb * sb * f[r] * f[r]) if a >= 0 and b >= 0 else s
         s = sd[c] if logs else s
         if kind[r] == MEASURED and freedom[o, 0] <= 0.0:  # the usual row, on a short way
-            top = log(y[r]) if logs else 0.0
-            u = (top - log(f[r])) / s if logs else (y[r] - f[r]) / s
+            top, weight = log(y[r]) if logs else 0.0, 1.0 / s
+            u = (top - log(f[r])) * weight if logs else (y[r] - f[r]) * weight
             value = -0.5 * u * u - log(s) - top - _HALF_LOG_2PI
-            slope = (u * u - 1.0) / s
+            slope = (u * u - 1.0) * weight
             if logs:
-                gf[r] = u / (s * f[r])
+                gf[r] = u * weight / f[r]
                 gs[c] += slope
             else:
-                slope /= s
-                gf[r] = u / s + slope * sb * sb * f[r]
+                slope *= weight
+                gf[r] = u * weight + slope * sb * sb * f[r]
                 if a >= 0:
                     gs[a] += slope * sa
                 if b >= 0:
@@ -84,7 +84,7 @@ def residuals(
     return total
 
 
-@inlined
+@internal
 def _row(
     y: float, m: float, s: float, kind: int, floor: float, freedom: float, constant: float, logs: bool
 ) -> tuple[float, float, float]:  # fmt: skip
@@ -115,13 +115,13 @@ def _row(
     return value, gm, gs
 
 
-@inlined
+@internal
 def _scaled(g: float, u: float, s: float) -> tuple[float, float]:
     """Derivatives in m and s from minus that in u; a vanishing one stays so where u is infinite."""
     return (g / s, g * u / s) if g != 0.0 else (0.0, 0.0)
 
 
-@inlined
+@internal
 def _measured(u: float, s: float, freedom: float, constant: float) -> tuple[float, float, float]:
     """Normal, or Student t."""
     if freedom <= 0.0:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from pkpd.kernels.elementary import exp
 from pkpd.kernels.impulse import _held
-from pkpd.kernels.intrinsics import inlined
+from pkpd.kernels.linking import internal
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 
-@inlined
+@internal
 def carry(
     joined: I64, gap: F64, offsets: I64, tau: F64, keeps: I64, rates: F64, V: F64, U: F64, alpha: F64, beta: F64,
     rho: F64, y: F64, c: F64,
@@ -48,7 +48,7 @@ def carry(
                     beta[k, m] += more * tau[k]
 
 
-@inlined
+@internal
 def carry_back(
     joined: I64, gap: F64, offsets: I64, tau: F64, keeps: I64, rates: F64, V: F64, U: F64, alpha: F64, beta: F64,
     rho: F64, y: F64, grates: F64, gV: F64, gU: F64, galpha: F64, grho: F64,

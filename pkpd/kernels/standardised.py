@@ -23,31 +23,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.kernels.elementary import log
-from pkpd.kernels.intrinsics import inlined
+from pkpd.kernels.linking import internal, separate
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 
-@inlined
+@internal
+def _copy(out: F64, a: F64) -> None:
+    separate()
+    for i in range(out.size):
+        out[i] = a[i]
+
+
+@internal
 def _add(out: F64, factor: float, a: F64) -> None:
+    separate()
     for i in range(out.size):
         out[i] += factor * a[i]
 
 
-@inlined
+@internal
 def _subtract(out: F64, a: F64, b: F64) -> None:
+    separate()
     for i in range(out.size):
         out[i] -= a[i] * b[i]
 
 
-@inlined
+@internal
 def _multiply(out: F64, a: F64) -> None:
+    separate()
     for i in range(out.size):
         out[i] *= a[i]
 
 
-@inlined
+@internal
 def _dot(a: F64, b: F64) -> float:
     """Sum of products in four strands, the same order everywhere."""
     s0 = s1 = s2 = s3 = 0.0
@@ -64,7 +74,7 @@ def _dot(a: F64, b: F64) -> float:
     return (s0 + s1) + (s2 + s3)
 
 
-@inlined
+@internal
 def standardised(
     x: F64, at: I64, L: F64, linked: I64, info: F64, lean: F64, slope: F64, A: F64, T: F64, v: F64, H: F64, W: F64,
     Z: F64, z: F64,
@@ -77,7 +87,7 @@ def standardised(
     """
     q, N = Z.shape
     for j in range(q):
-        H[j, :] = lean[j]
+        _copy(H[j], lean[j])
         for k in range(slope.shape[1]):
             _add(H[j], -x[k], slope[j, k])
         for k in range(q):
@@ -123,7 +133,7 @@ def standardised(
     return total
 
 
-@inlined
+@internal
 def standardised_back(
     g: F64, at: I64, L: F64, linked: I64, slope: F64, A: F64, T: F64, v: F64, H: F64, W: F64, Z: F64, gZ: F64, gL: F64
 ) -> None:  # fmt: skip
@@ -143,7 +153,7 @@ def standardised_back(
             if at[j, i] >= 0:
                 g[at[j, i]] = gZ[j, i]
     for j in range(q - 1, -1, -1):
-        B[j, :] = gZ[j]
+        _copy(B[j], gZ[j])
         for k in range(j + 1, q):
             _subtract(B[j], T[k, j], B[k])
         _multiply(B[j], v[j])

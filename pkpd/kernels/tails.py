@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from pkpd.kernels.elementary import exp, log
-from pkpd.kernels.intrinsics import inlined
+from pkpd.kernels.linking import internal
 
 _HALF_LOG_2PI = 0.9189385332046727418
 _SQRT_HALF = 0.7071067811865475244
@@ -28,7 +28,7 @@ _SERIES = np.array(
 )  # fmt: skip
 
 
-@inlined
+@internal
 def scaled_erfc(x: float) -> float:
     """e^(x^2) erfc x for x >= 0."""
     x = 1e150 if x > 1e150 else x
@@ -39,14 +39,14 @@ def scaled_erfc(x: float) -> float:
     return float(_SERIES[0] + t * a - b) / (1.0 + 2.0 * x)
 
 
-@inlined
+@internal
 def log_one_minus(q: float) -> float:
     """log(1 - q) for 0 <= q <= 1 without cancellation (Kahan's quotient)."""
     u = 1.0 - q
     return -q if u == 1.0 else log(u) * (q / (1.0 - u))
 
 
-@inlined
+@internal
 def log_normal_below(z: float) -> tuple[float, float]:
     """log Phi(z) and its derivative phi(z)/Phi(z)."""
     w = scaled_erfc(abs(z) * _SQRT_HALF)
@@ -57,7 +57,7 @@ def log_normal_below(z: float) -> tuple[float, float]:
     return log_one_minus(q), 0.5 * _SQRT_2_OVER_PI * small / (1.0 - q)
 
 
-@inlined
+@internal
 def log_normal_between(a: float, b: float) -> tuple[float, float, float]:
     """log(Phi(b) - Phi(a)) for a < b, and its derivatives in a (negative) and b."""
     if a > 0.0:
@@ -69,14 +69,14 @@ def log_normal_between(a: float, b: float) -> tuple[float, float, float]:
     return value, -exp(-0.5 * a * a - _HALF_LOG_2PI - value), exp(-0.5 * b * b - _HALF_LOG_2PI - value)
 
 
-@inlined
+@internal
 def _log_between_low(a: float, b: float) -> float:
     """The same for b <= 0: log Phi(b) + log(1 - Phi(a)/Phi(b))."""
     low, high = log_normal_below(a)[0], log_normal_below(b)[0]
     return high + log(-_less_one(low - high))
 
 
-@inlined
+@internal
 def _less_one(x: float) -> float:
     """e^x - 1 for x <= 0 without cancellation (Kahan's quotient)."""
     u = exp(x)
