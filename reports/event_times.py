@@ -140,7 +140,7 @@ def _one(protocol: "Protocol", rows: "pd.DataFrame", which: tuple[str, str, str]
     return Curves(
         endpoint=name, events=protocol.endpoints[name].events, strategy=strategy, until=until, incidence=incidence,
         ticks=ticks, arms=tuple(
-            _arm_curve(a, np.linspace(0.0, until, POINTS), drawn[:, a], at_risk[:, a].mean(axis=0),
+            _arm_curve(a, (np.linspace(0.0, until, POINTS), drawn[:, a]), at_risk[:, a].mean(axis=0),
                        (float(subjects[:, a].mean()), float(events[:, a].mean())))
             for a in sorted(codes)
         ),
@@ -165,8 +165,9 @@ def _values(data: tuple[Any, Any, Any], arms: int, at: Array, incidence: bool, *
     return found.at_risk if risk else found.survival
 
 
-def _arm_curve(arm: int, day: Array, values: Array, at_risk: Array, counts: tuple[float, float]) -> ArmCurve:
+def _arm_curve(arm: int, drawn: tuple[Array, Array], at_risk: Array, counts: tuple[float, float]) -> ArmCurve:
     """Mean and middle 95 % over trials; where more than a twentieth of them are not followed so far, nothing."""
+    day, values = drawn
     known = np.isfinite(values).mean(axis=0) >= 0.95
     low, high, mean = (np.full(day.size, np.nan) for _ in range(3))
     if known.any():

@@ -249,9 +249,11 @@ def logrank_groups(
     data = followed(time, event, arm, arms=arms, strata=strata)
     excess, covariance = np.zeros((data.time.shape[0], arms)), np.zeros((data.time.shape[0], arms, arms))
     weights = np.array([[rho, gamma]], np.float64)
-    survival.logrank_all(data.time, data.event, data.arm, data.strata, data.levels, weights, excess, covariance)
     chi, df = np.full(len(excess), np.nan), np.zeros(len(excess), np.int64)
     for r in range(len(excess)):
+        order = survival.by_stratum(np.argsort(data.time[r], kind="stable"), data.strata[r], data.levels)
+        survival.logrank(data.time[r], data.event[r], data.arm[r], data.strata[r], order, weights,
+                         excess[r : r + 1], covariance[r : r + 1, None], np.zeros((1, arms)))  # fmt: skip
         used = np.flatnonzero(covariance[r].diagonal() > 0)[1:]
         df[r] = used.size
         if used.size:

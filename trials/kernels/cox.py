@@ -63,10 +63,11 @@ def inverse(factor: F64, out: F64) -> None:
     unit = np.zeros(n)
     column = np.zeros(n)
     for j in range(n):
-        unit[:] = 0.0
+        unit.fill(0.0)
         unit[j] = 1.0
         solve(factor, unit, column)
-        out[:, j] = column
+        for i in range(n):
+            out[i, j] = column[i]
 
 
 @kernel
@@ -91,38 +92,37 @@ def _add(s1: F64, s2: F64, x: F64, risk: float) -> None:
 
 
 @kernel
-def likelihood(stop: F64, start: F64, event: BOOL, stratum: I64, x: F64, eta: F64, g: F64, orders: I64,
+def likelihood(stop: F64, start: F64, event: BOOL, stratum: I64, x: F64, risks: F64, g: F64, orders: I64,
                efron: bool, score: F64, information: F64) -> float:  # fmt: skip
     """Log partial likelihood; score (K, P) and information (2K - 1, P, P): sums weighted by g^0, g^1, g^2.
 
     orders (2, n): rows by stratum and time downwards, by `stop` and by `start`; start of size 0: all from the start;
-    g: value of the time function for each row. K = 1 ignores g.
+    risks (2, M): exp(x beta) and x beta; g: value of the time function for each row. K = 1 ignores g.
     """
     p, powers, n = x.shape[1], score.shape[0], orders.shape[1]
     s1, s2, d1, d2, mean = np.zeros(p), np.zeros((p, p)), np.zeros(p), np.zeros((p, p)), np.zeros(p)
-    score[:] = 0.0
-    information[:] = 0.0
+    score.fill(0.0)
+    information.fill(0.0)
     total, i, e, s0 = 0.0, 0, 0, 0.0
     while i < n:
         first = orders[0, i]
         if i == 0 or stratum[first] != stratum[orders[0, i - 1]]:
             s0, e = 0.0, i
-            s1[:] = 0.0
-            s2[:] = 0.0
+            s1.fill(0.0)
+            s2.fill(0.0)
         now, own, d0, deaths = stop[first], stratum[first], 0.0, 0
-        d1[:] = 0.0
-        d2[:] = 0.0
+        d1.fill(0.0)
+        d2.fill(0.0)
         weight = g[first] if powers > 1 else 0.0
         while i < n and stop[orders[0, i]] == now and stratum[orders[0, i]] == own:
             row = orders[0, i]
-            risk = exp(eta[row])
-            s0 += risk
-            _add(s1, s2, x[row], risk)
+            s0 += risks[0, row]
+            _add(s1, s2, x[row], risks[0, row])
             if event[row]:
                 deaths += 1
-                d0 += risk
-                _add(d1, d2, x[row], risk)
-                total += eta[row]
+                d0 += risks[0, row]
+                _add(d1, d2, x[row], risks[0, row])
+                total += risks[1, row]
                 for a in range(p):
                     score[0, a] += x[row, a]
                     if powers > 1:
@@ -132,8 +132,8 @@ def likelihood(stop: F64, start: F64, event: BOOL, stratum: I64, x: F64, eta: F6
             continue
         while start.size > 0 and e < n and stratum[orders[1, e]] == own and start[orders[1, e]] >= now:
             row = orders[1, e]
-            s0 -= exp(eta[row])
-            _add(s1, s2, x[row], -exp(eta[row]))
+            s0 -= risks[0, row]
+            _add(s1, s2, x[row], -risks[0, row])
             e += 1
         for tie in range(deaths):
             share = tie / deaths if efron else 0.0
@@ -157,16 +157,17 @@ def likelihood(stop: F64, start: F64, event: BOOL, stratum: I64, x: F64, eta: F6
     return total
 
 
-@inlined
-def predictor(x: F64, beta: F64, eta: F64) -> bool:
-    """eta = x beta; False if a risk would overflow."""
-    for i in range(eta.size):
+@kernel
+def predictor(x: F64, beta: F64, risks: F64) -> bool:
+    """risks (2, M): exp(x beta) and x beta; False if one would overflow."""
+    for i in range(x.shape[0]):
         total = 0.0
         for a in range(beta.size):
             total += x[i, a] * beta[a]
-        eta[i] = total
         if not abs(total) < 200.0:
             return False
+        risks[1, i] = total
+        risks[0, i] = exp(total)
     return True
 
 
@@ -178,10 +179,12 @@ def newton(stop: F64, start: F64, event: BOOL, stratum: I64, x: F64, orders: I64
     tests (5,): log-likelihood at 0 and at the maximum, chi-squares of score, Wald and likelihood ratio.
     """
     p = beta.size
-    eta, none, factor, step = np.zeros(x.shape[0]), np.empty(0), np.zeros((p, p)), np.zeros(p)
+    risks, none, factor, step = np.zeros((2, x.shape[0])), np.empty(0), np.zeros((p, p)), np.zeros(p)
     score, information, new = np.zeros((1, p)), np.zeros((1, p, p)), np.zeros(p)
-    beta[:] = 0.0
-    current = likelihood(stop, start, event, stratum, x, eta, none, orders, efron, score, information)
+    for a in range(p):
+        beta[a] = 0.0
+    predictor(x, beta, risks)
+    current = likelihood(stop, start, event, stratum, x, risks, none, orders, efron, score, information)
     tests[0] = current
     tests[2] = quadratic(information[0], score[0])
     if not cholesky(information[0], factor):
@@ -196,8 +199,8 @@ def newton(stop: F64, start: F64, event: BOOL, stratum: I64, x: F64, orders: I64
         for _ in range(30):
             for a in range(p):
                 new[a] = beta[a] + step[a]
-            if predictor(x, new, eta):
-                found = likelihood(stop, start, event, stratum, x, eta, none, orders, efron, score, information)
+            if predictor(x, new, risks):
+                found = likelihood(stop, start, event, stratum, x, risks, none, orders, efron, score, information)
             if found >= current - 1e-12 * abs(current):
                 break
             found = -np.inf
@@ -206,7 +209,8 @@ def newton(stop: F64, start: F64, event: BOOL, stratum: I64, x: F64, orders: I64
         if found == -np.inf:
             status, used = MONOTONE, iteration
             break
-        beta[:] = new
+        for a in range(p):
+            beta[a] = new[a]
         near = abs(found - current) <= TOLERANCE * abs(found)
         current = found
         if near:
@@ -232,8 +236,9 @@ def arranged(stop: F64, start: F64, stratum: I64, levels: int) -> I64:
     """Rows by stratum and time downwards, (2, n): by `stop`, and by `start` (the same again if size 0)."""
     first = by_stratum(np.argsort(-stop), stratum, levels)
     out = np.empty((2, first.size), dtype=np.int64)
-    out[0] = first
-    out[1] = by_stratum(np.argsort(-start), stratum, levels) if start.size > 0 else first
+    second = by_stratum(np.argsort(-start), stratum, levels) if start.size > 0 else first
+    for i in range(first.size):
+        out[0, i], out[1, i] = first[i], second[i]
     return out
 
 
@@ -256,21 +261,21 @@ def residuals(stop: F64, start: F64, event: BOOL, stratum: I64, x: F64, beta: F6
               out: F64) -> None:  # fmt: skip
     """Score residuals (n, P) at beta: each row's part of the score."""
     n, p = orders.shape[1], x.shape[1]
-    eta = np.zeros(x.shape[0])
-    predictor(x, beta, eta)
-    out[:] = 0.0
+    risks = np.zeros((2, x.shape[0]))
+    predictor(x, beta, risks)
+    out.fill(0.0)
     s1, d1, mean = np.zeros(p), np.zeros(p), np.zeros(p)
     i, e, s0, begin = 0, 0, 0.0, 0
     while i < n:
         own = stratum[orders[0, i]]
         if i == 0 or own != stratum[orders[0, i - 1]]:
             s0, e, begin = 0.0, i, i
-            s1[:] = 0.0
+            s1.fill(0.0)
         now, d0, deaths, tied = stop[orders[0, i]], 0.0, 0, i
-        d1[:] = 0.0
+        d1.fill(0.0)
         while i < n and stop[orders[0, i]] == now and stratum[orders[0, i]] == own:
             row = orders[0, i]
-            risk = exp(eta[row])
+            risk = risks[0, row]
             s0 += risk
             for a in range(p):
                 s1[a] += risk * x[row, a]
@@ -284,9 +289,9 @@ def residuals(stop: F64, start: F64, event: BOOL, stratum: I64, x: F64, beta: F6
             continue
         while start.size > 0 and e < n and stratum[orders[1, e]] == own and start[orders[1, e]] >= now:
             row = orders[1, e]
-            s0 -= exp(eta[row])
+            s0 -= risks[0, row]
             for a in range(p):
-                s1[a] -= exp(eta[row]) * x[row, a]
+                s1[a] -= risks[0, row] * x[row, a]
             e += 1
         for tie in range(deaths):
             share = tie / deaths if efron else 0.0
@@ -298,7 +303,7 @@ def residuals(stop: F64, start: F64, event: BOOL, stratum: I64, x: F64, beta: F6
                 if start.size > 0 and start[row] >= now:
                     continue
                 died = j >= tied and event[row]
-                hazard = exp(eta[row]) / bottom * (1.0 - share if died else 1.0)
+                hazard = risks[0, row] / bottom * (1.0 - share if died else 1.0)
                 for a in range(p):
                     out[row, a] += ((1.0 / deaths if died else 0.0) - hazard) * (x[row, a] - mean[a])
 
@@ -323,7 +328,7 @@ def sandwich(score: F64, cluster: I64, variance: F64, out: F64) -> None:
         for b in range(p):
             for k in range(p):
                 half[a, b] += variance[a, k] * middle[k, b]
-    out[:] = 0.0
+    out.fill(0.0)
     for a in range(p):
         for b in range(p):
             for k in range(p):
@@ -388,31 +393,33 @@ def proportional_all(stop: F64, start: F64, event: BOOL, stratum: I64, levels: i
                      beta: F64, status: I64, chi: F64) -> None:  # fmt: skip
     """chi (R, P + 1): score tests of beta + theta g(t), one covariate at a time and all of them, at the fitted beta."""
     p = x.shape[2]
-    centre, eta, g = np.empty((x.shape[1], p)), np.zeros(x.shape[1]), np.empty(x.shape[1])
+    centre, risks, g = np.empty((x.shape[1], p)), np.zeros((2, x.shape[1])), np.empty(x.shape[1])
     score, information = np.empty((2, p)), np.empty((3, p, p))
-    whole, right = np.zeros((2 * p, 2 * p)), np.zeros(2 * p)
-    part, few = np.zeros((p + 1, p + 1)), np.zeros(p + 1)
     for r in range(stop.shape[0]):
         if status[r] != OK:
             continue
         orders = arranged(stop[r], start[r], stratum[r], levels)
         centred(x[r], stratum[r], centre)
-        predictor(centre, beta[r], eta)
+        predictor(centre, beta[r], risks)
         time_function(stop[r], start[r], event[r], stratum[r], how, g)
-        likelihood(stop[r], start[r], event[r], stratum[r], centre, eta, g, orders, efron, score, information)
-        for a in range(p):
-            right[p + a] = score[1, a]
-            for b in range(p):
-                whole[a, b], whole[a, p + b] = information[0, a, b], information[1, a, b]
-                whole[p + a, b], whole[p + a, p + b] = information[1, a, b], information[2, a, b]
-        chi[r, p] = quadratic(whole, right)
-        part[:p, :p] = whole[:p, :p]
-        for a in range(p):
-            part[:p, p] = whole[:p, p + a]
-            part[p, :p] = whole[p + a, :p]
-            part[p, p] = whole[p + a, p + a]
-            few[p] = right[p + a]
-            chi[r, a] = quadratic(part, few)
+        likelihood(stop[r], start[r], event[r], stratum[r], centre, risks, g, orders, efron, score, information)
+        for a in range(p + 1):
+            chi[r, a] = _added(score, information, 0 if a == p else a, p if a == p else a + 1)
+
+
+@kernel
+def _added(score: F64, information: F64, first: int, last: int) -> float:
+    """Score test of the added effects first ... last - 1, all P fitted ones adjusted for."""
+    p = score.shape[1]
+    whole, right = np.zeros((p + last - first, p + last - first)), np.zeros(p + last - first)
+    for a in range(p + last - first):
+        own = a if a < p else first + a - p
+        if a >= p:
+            right[a] = score[1, own]
+        for b in range(p + last - first):
+            other = b if b < p else first + b - p
+            whole[a, b] = information[(1 if a >= p else 0) + (1 if b >= p else 0), own, other]
+    return quadratic(whole, right)
 
 
 @kernel
@@ -428,9 +435,9 @@ def pieces_all(time: F64, event: BOOL, stratum: I64, x: F64, cuts: F64, most: in
         status, used = NOT_CONVERGED, most
         current = -np.inf
         b, score, information = beta[r], np.zeros(p), np.zeros((p, p))
-        b[:] = 0.0
+        b.fill(0.0)
         step, factor = np.zeros(p), np.zeros((p, p))
-        new = b.copy()
+        new = np.zeros(p)
         for iteration in range(most + 1):
             found = _pieces(time[r], event[r], stratum[r], x[r], cuts, new, score, information, rates[r], counts[r])
             if counts[r, 1] == 0:
@@ -443,7 +450,8 @@ def pieces_all(time: F64, event: BOOL, stratum: I64, x: F64, cuts: F64, most: in
                 continue
             near = found - current <= TOLERANCE * abs(found)
             current = found
-            b[:] = new
+            for a in range(p):
+                b[a] = new[a]
             if p > 0 and not cholesky(information, factor):
                 status, used = (MONOTONE if iteration else NOT_ESTIMABLE), iteration
                 break
@@ -467,15 +475,15 @@ def _pieces(time: F64, event: BOOL, stratum: I64, x: F64, cuts: F64, beta: F64, 
     """Profile log-likelihood at beta with score and information; rates by piece, counts of rows and events."""
     p, j_all = x.shape[1], cuts.size + 1
     s1, s2 = np.zeros(p), np.zeros((p, p))
-    score[:] = 0.0
-    information[:] = 0.0
+    score.fill(0.0)
+    information.fill(0.0)
     total, rows, events = 0.0, 0, 0
     for j in range(j_all):
         low = cuts[j - 1] if j > 0 else 0.0
         high = cuts[j] if j < cuts.size else np.inf
         s0, deaths = 0.0, 0.0
-        s1[:] = 0.0
-        s2[:] = 0.0
+        s1.fill(0.0)
+        s2.fill(0.0)
         for i in range(time.size):
             if stratum[i] < 0:
                 continue

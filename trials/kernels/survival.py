@@ -88,7 +88,7 @@ def logrank(time: F64, event: BOOL, group: I64, stratum: I64, order: I64, weight
     i = 0
     while i < order.size:
         s, end = stratum[order[i]], i
-        at_risk[:] = 0.0
+        at_risk.fill(0.0)
         while end < order.size and stratum[order[end]] == s:
             if group[order[end]] >= 0:
                 at_risk[group[order[end]]] += 1.0
@@ -96,8 +96,8 @@ def logrank(time: F64, event: BOOL, group: I64, stratum: I64, order: I64, weight
         total, survival = at_risk.sum(), 1.0
         while i < end:
             now, deaths = time[order[i]], 0.0
-            died[:] = 0.0
-            gone[:] = 0.0
+            died.fill(0.0)
+            gone.fill(0.0)
             while i < end and time[order[i]] == now:
                 g = group[order[i]]
                 if g >= 0:
@@ -138,9 +138,9 @@ def logrank_pairs(time: F64, event: BOOL, arm: I64, stratum: I64, levels: int, w
         for j in range(k):
             for i in range(group.size):
                 group[i] = 0 if arm[r, i] == 0 else (1 if arm[r, i] == j + 1 else -1)
-            e[:] = 0.0
-            c[:] = 0.0
-            p[:] = 0.0
+            e.fill(0.0)
+            c.fill(0.0)
+            p.fill(0.0)
             logrank(time[r], event[r], group, stratum[r], order, weights, e, c, p)
             for w in range(count):
                 excess[r, j, w], plain[r, j, w] = e[w, 1], p[w, 1]
@@ -149,22 +149,6 @@ def logrank_pairs(time: F64, event: BOOL, arm: I64, stratum: I64, levels: int, w
 
 
 @kernel
-def logrank_all(time: F64, event: BOOL, arm: I64, stratum: I64, levels: int, weights: F64,
-                excess: F64, covariance: F64) -> None:  # fmt: skip
-    """All arms at once with one weight: excess (R, A), covariance (R, A, A)."""
-    arms = excess.shape[1]
-    e, c, p = np.empty((1, arms)), np.empty((1, 1, arms, arms)), np.empty((1, arms))
-    for r in range(time.shape[0]):
-        order = by_stratum(np.argsort(time[r]), stratum[r], levels)
-        e[:] = 0.0
-        c[:] = 0.0
-        p[:] = 0.0
-        logrank(time[r], event[r], arm[r], stratum[r], order, weights, e, c, p)
-        excess[r] = e[0]
-        covariance[r] = c[0, 0]
-
-
-@inlined
 def transformed(survival: float, variance: float, z: float, how: int) -> tuple[float, float]:
     """Interval of S from Greenwood's sum `variance` = Var(log S), on the scale of S, log S or log(-log S)."""
     if survival <= 0.0 or variance != variance:
