@@ -118,17 +118,18 @@ def grouped(t: F64, y: F64) -> Groups:
 
 
 @inlined
-def upper_root(c: F64, tolerance: float, pinned: BOOL, drop: bool) -> bool:
-    """Cholesky factor U of C = U'U in the upper triangle, in place; a column of no size of its own is pinned, or fails.
+def upper_root(c: F64, tolerance: float, pinned: BOOL) -> bool:
+    """Cholesky factor U of C = U'U in the upper triangle, in place; False where a column has no size of its own.
 
-    A pinned column's row is 0 with 1 on the diagonal.
+    With a negative tolerance such a column is pinned instead: its row is 0 with 1 on the diagonal, what stands above it
+    says how it depends on the earlier ones. Columns that are pinned already are passed over.
     """
-    p = c.shape[0]
+    p, drop = c.shape[0], tolerance < 0.0
     before = np.empty(p)
     for j in range(p):
         before[j] = c[j, j]
     for j in range(p):
-        if pinned[j] or not c[j, j] > tolerance * before[j]:
+        if pinned[j] or not c[j, j] > abs(tolerance) * before[j]:
             if not (drop or pinned[j]):
                 return False
             pinned[j] = True
@@ -180,7 +181,7 @@ def _pattern_inverse(sigma: F64, mask: int, out: F64) -> float:
         for b in range(n):
             part[a, b] = sigma[seen[a], seen[b]]
     out[:] = 0.0
-    if not upper_root(part, _SINGULAR, free, False):
+    if not upper_root(part, _SINGULAR, free):
         return np.nan
     inverse_root(part, free, z)
     total = 0.0
@@ -243,7 +244,7 @@ def evaluate(sigma: F64, groups: Groups, crossed: int, pinned: BOOL, inverses: F
             count += sizes[g] * ((masks[g] >> u) & 1)
             for v in range(sigma.shape[0]):
                 square += inverses[g, u, v] * yy[g, u, v]
-    if not upper_root(c, 1e-14, pinned, False):
+    if not upper_root(c, 1e-14, pinned):
         return -np.inf
     inverse_root(c, pinned, z)
     beta[:] = 0.0

@@ -42,7 +42,7 @@ OK, NOT_ESTIMABLE, NOT_CONVERGED, COVARIANCE_UNKNOWN = 0, 1, 5, 6
 _ALIASED = 1e-9  # of a column's sum of squares, after the elimination of the earlier columns
 _CLOSE = 1e-11  # gain of restricted log-likelihood that a further step promises
 _ROUNDING = 1e-9  # by which a step may lower it
-_ITERATIONS, _HALVINGS = 200, 25
+_ITERATIONS, _HALVINGS, _PATIENCE = 200, 25, 10
 
 
 @inlined
@@ -55,7 +55,7 @@ def _aliased(groups: Groups, crossed: int, pinned: BOOL, estimable: BOOL) -> Non
         for v in range(visits):
             seen[v, v] = 1.0 if (masks[g] >> v) & 1 else 0.0
         add_normal(seen, tt[g], ty[g], crossed, c, right)
-    upper_root(c, _ALIASED, pinned, True)
+    upper_root(c, -_ALIASED, pinned)
     weight = np.zeros(p)
     for j in range(p):
         estimable[j] = not pinned[j]
@@ -162,22 +162,22 @@ def _slope(groups: Groups, inverses: F64, moments: Moments, out: F64) -> None:
 
 
 @inlined
-def _uphill(slope: F64, average: F64, basis: F64, step: F64) -> float:
-    """Gain that a step of Sigma (V, V) promises by average information, made definite by a ridge where it is not."""
+def _uphill(slope: F64, twice: F64, basis: F64, step: F64) -> float:
+    """Gain that a step of Sigma (V, V) promises by an information (twice), made definite by a ridge where it is not."""
     q, s = basis.shape
     element, score, theta = pairs(slope.shape[0]), np.zeros(s), np.zeros(s)
     for k in range(q):
         a, b = element[k, 0], element[k, 1]
         for i in range(s):
             score[i] += basis[k, i] * slope[a, b] * (1.0 if a == b else 2.0)
-    information, upper = _reduced(average, basis), np.empty((s, s))  # twice the average information
+    information, upper = _reduced(twice, basis), np.empty((s, s))
     free, root, ridge, definite = np.zeros(s, np.bool_), np.empty((s, s)), 0.0, False
     while not definite and ridge < 1e6:
         for i in range(s):
             free[i] = False
             for j in range(s):
                 upper[i, j] = 0.5 * information[i, j] * (1.0 + ridge if i == j else 1.0)
-        definite = upper_root(upper, 1e-13, free, False)
+        definite = upper_root(upper, 1e-13, free)
         ridge = 1e-8 if ridge == 0.0 else 10.0 * ridge
     if not definite:
         return np.inf
@@ -225,11 +225,13 @@ def maximised(groups: Groups, crossed: int, pinned: BOOL, basis: F64, fitted: F6
 
     It starts from the covariances of least-squares residuals, drawn to the diagonal until positive definite. A step
     that leaves the positive definite matrices or lowers the likelihood is halved; where no part of it helps and the
-    covariance is unstructured, a step of the EM algorithm is taken, which always helps. basis (q, s): elements of Sigma
+    covariance is unstructured, a step of the EM algorithm is taken, which always helps. After ten steps the observed
+    information takes the average one's place where it is positive definite. basis (q, s): elements of Sigma
     by structure parameters; fitted (q, q): projection on its span.
     """
     inverses, z, beta = work
     visits, q = sigma.shape[0], basis.shape[0]
+    total, twice = np.empty((q, q)), average
     slope, step, trial = np.empty((visits, visits)), np.empty((visits, visits)), np.eye(visits)
     value, refused, unstructured, started = -np.inf, 0, basis.shape[1] == q, False
     for n in range(_ITERATIONS):
@@ -258,7 +260,10 @@ def maximised(groups: Groups, crossed: int, pinned: BOOL, basis: F64, fitted: F6
         explained(groups, crossed, inverses, z, moments[2])
         curvature(crossed, inverses, moments[0], moments[1], z, average)
         _slope(groups, inverses, moments, slope)
-        gain = _uphill(slope, average, basis, step)
+        if n >= _PATIENCE:  # average information is slow where it is far from the observed one
+            traces(groups, crossed, inverses, moments[2], z, total)
+            twice = total if _observed(average, total, basis) else average
+        gain = _uphill(slope, twice, basis, step)
         if gain < _CLOSE:
             return OK, value, n
         if gain == np.inf:
@@ -266,6 +271,15 @@ def maximised(groups: Groups, crossed: int, pinned: BOOL, basis: F64, fitted: F6
             _expected_step(sigma, slope, groups[1], step)
         _moved(sigma, 1.0, step, trial)
     return NOT_CONVERGED, value, _ITERATIONS
+
+
+@inlined
+def _observed(average: F64, total: F64, basis: F64) -> bool:
+    """Twice the observed information into `total` (traces before); whether it is positive definite."""
+    for k in range(total.shape[0]):
+        for j in range(total.shape[0]):
+            total[k, j] = 2.0 * average[k, j] - total[k, j]
+    return upper_root(_reduced(total, basis), 1e-10, np.zeros(basis.shape[1], np.bool_))
 
 
 @inlined
@@ -288,7 +302,7 @@ def _uncertainty(groups: Groups, crossed: int, basis: F64, observed: bool, avera
         for j in range(q):
             total[k, j] = average[k, j] - 0.5 * total[k, j] if observed else 0.5 * total[k, j]
     upper, free, root = _reduced(total, basis), np.zeros(s, np.bool_), np.empty((s, s))
-    if not upper_root(upper, 1e-13, free, False):
+    if not upper_root(upper, 1e-13, free):
         return False
     inverse_root(upper, free, root)
     column = np.empty(q)
