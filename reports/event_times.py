@@ -1,4 +1,5 @@
-"""Times to an event, recurrent events and hierarchies of a run: curves by arm and what each analysis found.
+"""What the main tables do not show: times to events, recurrences, hierarchies (curves by arm), responders, dose
+responses, ratios and ranks; what each analysis found.
 
 `timed(record, arms)` is read by `reports.gather`; sections and figures see only the plain nouns.
 """
@@ -23,9 +24,15 @@ Range = tuple[float, float]
 
 POINTS, TICKS = 121, 6
 KINDS = ("time_to_event", "recurrences", "hierarchy")
-RATIOS = ("hazard_ratio", "rmst_ratio", "rate_ratio", "win_ratio", "win_odds")
-TRUE_DIFFERENCES = ("rmst_difference", "survival_difference", "incidence_difference")
-TRUE_RATIOS = ("rmst_ratio", "rate_ratio")
+RATIOS = (
+    "hazard_ratio", "rmst_ratio", "rate_ratio", "win_ratio", "win_odds", "risk_ratio", "odds_ratio",
+    "common_odds_ratio",
+)  # fmt: skip
+TRUE_DIFFERENCES = (
+    "rmst_difference", "survival_difference", "incidence_difference", "risk_difference", "dose_response",
+)  # fmt: skip
+TRUE_TOGETHER = ("hazard_ratio", "win_ratio", "win_odds", "net_benefit")
+TRUE_RATIOS = ("rmst_ratio", "rate_ratio", "risk_ratio")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,25 +89,34 @@ class Compared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timed:
-    """Everything of a run that is about when events happen."""
+    """Curves of the events of a run, and every analysis that the main tables do not show."""
 
     curves: tuple[Curves, ...]
     compared: tuple[Compared, ...]
 
 
 def timed(record: "RunRecord") -> Timed | None:
-    """None where no endpoint is a time, a recurrence or a hierarchy."""
+    """None where the main tables show every analysis."""
     protocol = record.protocol
     asked = [
         (key, name) for key, estimand in protocol.estimands.items() for name in estimand.endpoint
-        if protocol.endpoints[name].as_ in KINDS
+        if _further(protocol.endpoints[name].as_, estimand.summary)
     ]  # fmt: skip
     if not asked or record.outcomes.empty:
         return None
     compared = [
         _compared(record, (key, name), arm) for key, name in asked for arm in protocol.estimands[key].compare
     ]  # fmt: skip
-    return Timed(curves=tuple(_curves(record, asked)), compared=tuple(compared))
+    return Timed(
+        curves=tuple(_curves(record, [w for w in asked if protocol.endpoints[w[1]].as_ in KINDS])),
+        compared=tuple(compared),
+    )
+
+
+def _further(kind: str, summary: str) -> bool:
+    """Whether an analysis is none of the main tables': mean differences of outputs, risk differences of events."""
+    shown = {"incidence": "risk_difference", "value": "mean_difference", "change_from_baseline": "mean_difference"}
+    return shown.get(kind) != summary
 
 
 def _strategy(protocol: "Protocol", key: str) -> str:
@@ -224,16 +240,18 @@ def _median(values: Array) -> float:
 
 def _failures(status: NDArray[np.int8]) -> tuple[tuple[str, int], ...]:
     """Words and numbers of the trials without an estimate."""
-    from trials.analysis.survival_data import SurvivalStatus
+    from trials.analysis.statuses import advice
 
     codes, numbers = np.unique(status[status != 0], return_counts=True)
-    return tuple((SurvivalStatus(int(c)).advice, int(k)) for c, k in zip(codes, numbers, strict=True))
+    return tuple((advice(int(c)), int(k)) for c, k in zip(codes, numbers, strict=True))
 
 
 def _truth(record: "RunRecord", which: tuple[str, str], arm: str, replicates: NDArray[Any]) -> Array | None:
     """True value of the estimand in each trial (R,), NaN where it was not computed; None where there is none."""
     estimand, truth = record.protocol.estimands[which[0]], record.truth
-    if estimand.summary not in (*TRUE_DIFFERENCES, *TRUE_RATIOS) or truth.empty:
+    kind = record.protocol.endpoints[which[1]].as_
+    known = (*TRUE_DIFFERENCES, *TRUE_RATIOS, *(TRUE_TOGETHER if kind in KINDS else ()))
+    if estimand.summary not in known or truth.empty:
         return None
     rows = truth[(truth["analysis"] == which[0]) & (truth["endpoint"] == which[1])]
     if rows.empty:
@@ -241,5 +259,5 @@ def _truth(record: "RunRecord", which: tuple[str, str], arm: str, replicates: ND
     by_arm = rows.pivot(index="replicate", columns="arm", values="mean").reindex(replicates)
     one, zero = (by_arm[a].to_numpy(np.float64) for a in (arm, estimand.against))
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.asarray(one - zero if estimand.summary in TRUE_DIFFERENCES else one / zero)
+        found = np.asarray(one - zero if estimand.summary in (*TRUE_DIFFERENCES, "net_benefit") else one / zero)
     return found if np.isfinite(found).any() else None

@@ -68,7 +68,9 @@ class Endpoint:
     as: its kind, a name of `trials.kinds.KINDS`: `value`, `change_from_baseline` (outputs), `incidence`,
     `time_to_event`, `recurrences`, `hierarchy` (events; of a hierarchy the first is the worst), ...; at: visit of an
     output, or up to which events are looked at (left out: the last); at_least: lowest grade that counts
-    as an event. The kind says which of these it takes.
+    as an event. A `responder` reaches `threshold` or more (`responds: at_least`, or `at_most`) of the output, of its
+    `change` from baseline (absolute) or of that over the baseline (relative); unseen: what a subject not seen at the
+    visit is, a `non_responder` or left out (`observed_cases`). The kind says which of these it takes.
 
     >>> Endpoint(event=("nausea",), as_="incidence").events
     ('nausea',)
@@ -80,6 +82,10 @@ class Endpoint:
     event: Names | None = None
     at: str | None = None
     at_least: Annotated[int, Field(ge=1, le=5)] = 1
+    threshold: Real | None = None
+    responds: Literal["at_least", "at_most"] = "at_least"
+    change: Literal["none", "absolute", "relative"] = "none"
+    unseen: Literal["non_responder", "observed_cases"] = "non_responder"
 
     @property
     def events(self) -> tuple[str, ...]:
@@ -105,11 +111,18 @@ class Estimand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """How missing values of an output are handled: multiple imputation (at random) or complete cases."""
+    """How missing values of an output are handled: multiple imputation or complete cases.
+
+    assume: what holds for treated subjects after the last visit seen: `at_random`, or with the means of the control arm
+    `jump_to_reference` (from then on), `copy_reference` (always), `copy_increments` (steps from the own last mean);
+    delta: added to their imputed values, in the output's unit.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     method: Literal["multiple_imputation", "complete_case"] = "complete_case"
     imputations: Annotated[int, Field(ge=2, le=1000)] = 20
+    assume: Literal["at_random", "jump_to_reference", "copy_reference", "copy_increments"] = "at_random"
+    delta: Real = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +134,9 @@ class Analysis:
     adjust: covariates of the ANCOVA, `baseline`, the stratification factors and, if wanted, `prognosis`; alpha and
     side: of the test; level: of the interval of a risk difference; stratified: by the allocation's strata (times to an
     event); rho, gamma: of Fleming-Harrington weights S^rho (1 - S)^gamma; df, covariance: of `mmrm`.
+    MCP-Mod: shapes: candidates with the guesses of their parameters (`emax: [25]`, `linear: []`; DoseFinding's),
+    doses: by arm, where not the one dose of its regimen; effect: over the control, of the target dose; select: average
+    of all shapes by AIC, or the best.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -136,3 +152,7 @@ class Analysis:
     stratified: bool = True
     rho: Annotated[Real, Field(ge=0, le=10)] = 0.0
     gamma: Annotated[Real, Field(ge=0, le=10)] = 0.0
+    shapes: Mapping[str, tuple[Real, ...]] = field(default_factory=dict)
+    doses: Mapping[str, Annotated[Real, Field(ge=0)]] = field(default_factory=dict)
+    effect: Real | None = None
+    select: Literal["average", "best"] = "average"

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trials.event_times import true_number, true_time
+from trials.event_times import true_hazards, true_number, true_time, true_wins
 
 if TYPE_CHECKING:
     from trials.estimand import Endpoint, Estimand
     from trials.observed import Floats, Observed
     from trials.protocol import Protocol
 
-__all__ = ["KINDS", "Kind", "Lived", "incidence", "values_at"]
+__all__ = ["KINDS", "Kind", "Lived", "incidence", "responders", "values_at"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,7 @@ class Lived:
     ended: Floats
     times: Floats
     occurrences: Mapping[str, Floats] = field(default_factory=dict)
+    failed: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,8 @@ class Kind:
     of: what it is a variable of, an `output` or an `event` of the model; events: kind those must have in the model,
     None: any; needs, takes: fields of the endpoint's text that it must have and may have; strategies: for intercurrent
     events; true: (protocol, endpoint, estimand, lived) -> (R, N) the value whose mean in an arm goes into the truth
-    table, None where a mean says nothing.
+    table, None where a mean says nothing; jointly: (protocol, endpoint, estimand, lived by arm) -> {arm: (R,)} where
+    the truth is of the arms together (a ratio of hazards: 1 for control), None for other summaries.
     """
 
     of: Literal["output", "event"]
@@ -55,6 +57,7 @@ class Kind:
     strategies: tuple[str, ...] = ("treatment_policy",)
     events: str | None = None
     true: Callable[[Protocol, Endpoint, Estimand, Lived], NDArray[Any]] | None = None
+    jointly: Callable[[Protocol, Endpoint, Estimand, Mapping[str, Lived]], dict[str, Floats] | None] | None = None
 
 
 def values_at(protocol: Protocol, endpoint: Endpoint, outputs: Mapping[str, Floats]) -> Floats:
@@ -75,6 +78,20 @@ def incidence(endpoint: Endpoint, estimand: Estimand | None, trial: Observed | L
     return found
 
 
+def responders(protocol: Protocol, endpoint: Endpoint, estimand: Estimand | None, trial: Observed | Lived) -> Floats:
+    """1 or 0 for each subject, (R, N), NaN where it is left out; `composite`: who stopped treatment did not respond."""
+    found, visit = trial.outputs[str(endpoint.output)], protocol.visit_names.index(str(endpoint.at))
+    value, start, limit = found[:, :, visit], found[:, :, 0], float(endpoint.threshold or 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        measure = {"none": value, "absolute": value - start, "relative": (value - start) / start}[endpoint.change]
+        reached = measure >= limit if endpoint.responds == "at_least" else measure <= limit
+    absent = 0.0 if endpoint.unseen == "non_responder" else np.nan
+    made: Floats = np.where(np.isfinite(measure), reached.astype(np.float64), absent)
+    if estimand is not None and "composite" in estimand.strategies.values():
+        made = np.where(trial.stop <= trial.times[:, :, visit], 0.0, made)
+    return made
+
+
 def _true_output(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, lived: Lived) -> NDArray[Any]:
     return values_at(protocol, endpoint, lived.outputs)
 
@@ -83,9 +100,20 @@ def _true_incidence(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, 
     return incidence(endpoint, estimand, lived)
 
 
+def _true_responder(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, lived: Lived) -> NDArray[Any]:
+    return responders(protocol, endpoint, estimand, lived)
+
+
 KINDS: Final[dict[str, Kind]] = {
     "value": Kind(of="output", needs=("at",), true=_true_output),
     "change_from_baseline": Kind(of="output", needs=("at",), true=_true_output),
+    "responder": Kind(
+        of="output",
+        needs=("at", "threshold"),
+        takes=("responds", "change", "unseen"),
+        strategies=("treatment_policy", "composite"),
+        true=_true_responder,
+    ),
     "incidence": Kind(
         of="event", takes=("at_least",), strategies=("treatment_policy", "while_on_treatment"), true=_true_incidence
     ),
@@ -94,9 +122,11 @@ KINDS: Final[dict[str, Kind]] = {
         takes=("at_least", "at"),
         strategies=("treatment_policy", "while_on_treatment", "composite", "hypothetical"),
         true=true_time,
+        jointly=true_hazards,
     ),
     "hierarchy": Kind(
-        of="event", takes=("at_least", "at"), strategies=("treatment_policy", "while_on_treatment", "hypothetical")
+        of="event", takes=("at_least", "at"), strategies=("treatment_policy", "while_on_treatment", "hypothetical"),
+        jointly=true_wins,
     ),
     "recurrences": Kind(
         of="event",

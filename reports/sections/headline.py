@@ -60,6 +60,8 @@ def _harm_only(study: Study, harms: tuple[Risk, ...]) -> tuple[str, ...]:
     """The answer of a protocol that compares no output."""
     worst = max(harms, key=lambda r: r.difference.value if r.difference else 0.0, default=None)
     if worst is None or worst.difference is None:
+        if study.timed is not None:
+            return ("The protocol compares no means and no risks of adverse events: see its further analyses.",)
         return ("The protocol compares neither an output nor an adverse event.",)
     value = rounding.with_mcse(100 * worst.difference.value, 100 * worst.difference.mcse)
     limits = rounding.interval(100 * worst.one[1], 100 * worst.one[2], 0)

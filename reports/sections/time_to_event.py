@@ -10,7 +10,7 @@ from reports.tables import Block, Plots, Section, Table, Text, columns
 
 
 def time_to_event(study: Study) -> Section:
-    """Every endpoint that is a time, a recurrence or a hierarchy."""
+    """Every analysis that the tables of mean and risk differences do not show, with the curves of its events."""
     found = study.timed
     if found is None:
         raise LookupError("the protocol has no time to an event")
@@ -19,7 +19,7 @@ def time_to_event(study: Study) -> Section:
     if any(c.bias is not None for c in found.compared):
         blocks.append(_truths(study, found))
     blocks += [Text(text=text, tone="warning") for text in _failures(study, found)]
-    return Section(key="times", title="Times to events", blocks=tuple(blocks))
+    return Section(key="times", title="Times to events" if found.curves else "Further analyses", blocks=tuple(blocks))
 
 
 def _figure(study: Study, curves: Curves, number: int) -> Plots:
@@ -52,7 +52,7 @@ def _term(study: Study, event: str) -> str:
 
 def _table(study: Study, found: Timed) -> Table:
     return Table(
-        caption="What one trial would report of times to events, and how often it rejects.",
+        caption="What one trial would report in these analyses, and how often it rejects.",
         columns=columns(
             "Analysis", "Arm", "Summary", "Estimate|mean", "Interval|median limits", "Estimates|95 % of trials",
             "Rejects|share of trials", text=3,

@@ -18,8 +18,8 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranks:
     """Rank test against control, arrays (R, k): standard normal `z` and its `p`; `win` = P(treated > control) + half
-    P(equal), with `se` and the interval `lower`, `upper` on the logit scale (not the test's inverse); `reject` by `p`.
-    Without an answer (`status`) NaN. `n` (R, A).
+    P(equal), with `se` and the interval `lower`, `upper` on the logit scale (not the test's inverse), where `win` is
+    0 or 1 Newcombe's (Stat Med 2006;25:559, method 5); `reject` by `p`. Without an answer (`status`) NaN. `n` (R, A).
     """
 
     z: Floats
@@ -92,11 +92,34 @@ def wilcoxon(
         half = _quantile(alpha, side) * se / (win * (1.0 - win))
         ends = [1.0 / (1.0 + np.exp(-(logit + sign * half))) for sign in (-1, 1)]
     p = normal_p(z, side)
-    none = np.isnan(se) | ~(se > 0)
+    none = np.isnan(se)
+    ends = [
+        np.where(se > 0, end, bound) for end, bound in zip(ends, _newcombe(win, n, _quantile(alpha, side)), strict=True)
+    ]
     return Ranks(
         z=z, p=p, reject=p <= alpha, win=np.where(np.isnan(se), np.nan, win), se=se,
         lower=np.where(none, np.nan, ends[0]), upper=np.where(none, np.nan, ends[1]), n=n, status=status,
     )  # fmt: skip
+
+
+def _newcombe(win: Floats, n: NDArray[np.int64], z: float) -> tuple[Floats, Floats]:
+    """Limits where (win - theta)^2 = z^2 V(theta), V of exponential distributions: finite for win 0 and 1."""
+    one, zero = n[:, 1:].astype(np.float64), n[:, :1].astype(np.float64)
+    extra = 0.5 * (one + zero) - 1.0
+    found = []
+    for far in (0.0, 1.0):
+        low, high = np.minimum(win, far), np.maximum(win, far)
+        for _ in range(60):
+            theta = 0.5 * (low + high)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                spread = (
+                    theta * (1 - theta) * (1 + extra * ((1 - theta) / (2 - theta) + theta / (1 + theta))) / (one * zero)
+                )
+            outside = (win - theta) ** 2 > z * z * spread
+            towards = outside == (far == 0.0)
+            low, high = np.where(towards, theta, low), np.where(towards, high, theta)
+        found.append(0.5 * (low + high))
+    return found[0], found[1]
 
 
 def _quantile(alpha: float, side: str) -> float:

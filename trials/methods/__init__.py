@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from trials.methods import binary, continuous, survival
+from trials.methods import binary, continuous, counts, dose_response, ordinal, survival
 from trials.methods.method import Method, Question, Table
 
 __all__ = ["METHODS", "Method", "Question", "Table", "offered", "summaries"]
 
-METHODS: Final[dict[str, Method]] = {**continuous.METHODS, **binary.METHODS, **survival.METHODS}
+METHODS: Final[dict[str, Method]] = {
+    **continuous.METHODS, **binary.METHODS, **counts.METHODS, **ordinal.METHODS, **dose_response.METHODS,
+    **survival.METHODS,
+}  # fmt: skip
 
 
 def summaries(kind: str | None = None) -> tuple[str, ...]:
