@@ -8,7 +8,8 @@ the second takes those who stopped to be like those who did not). Times are days
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from trials.protocol import Protocol
 
 __all__ = [
-    "EventTimes", "ends_with_treatment", "event_times", "horizon", "occurrences", "true_number", "true_time",
+    "EventTimes", "ends_with_treatment", "event_times", "horizon", "occurrences", "true_hazards",
+    "true_number", "true_time", "true_wins",
 ]  # fmt: skip
 
 HOURS_PER_DAY = 24.0
@@ -91,27 +93,96 @@ def occurrences(
 def true_time(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, lived: Lived) -> NDArray[np.float64]:
     """The value of each subject whose mean in an arm is true: restricted time [d], freedom from the event, the event.
 
-    NaN where no mean is: follow-up that ends with treatment (somebody stopped), and a time or survival in the presence
-    of a terminal event that is not part of the endpoint. Summaries without a mean of their own (ratios of hazards) get
-    the risk of the event up to the horizon.
+    NaN where no mean is: follow-up that ends with treatment (somebody stopped), a time or survival in the presence of a
+    terminal event that is not part of the endpoint, a subject whose simulation failed.
     """
     until = horizon(protocol, endpoint)
     first = _first(endpoint, estimand, lived) / HOURS_PER_DAY
-    if ends_with_treatment(estimand) and (lived.stop < until * HOURS_PER_DAY).any():
+    if _stopped(protocol, endpoint, estimand, lived):
         return np.full(first.shape, np.nan)
     ended = lived.ended / HOURS_PER_DAY
     happened = (first <= until) & (first <= ended)
-    if estimand.summary not in ("rmst_difference", "rmst_ratio", "survival_difference"):
-        return happened.astype(np.float64)
+    if estimand.summary == "incidence_difference":
+        return _known(happened.astype(np.float64), lived)
     if (~happened & (ended <= until)).any():
         return np.full(first.shape, np.nan)
     free = estimand.summary == "survival_difference"
-    return np.where(first > until, 1.0, 0.0) if free else np.minimum(first, until)
+    return _known(np.where(first > until, 1.0, 0.0) if free else np.minimum(first, until), lived)
+
+
+def _known(value: Floats, lived: Lived) -> NDArray[np.float64]:
+    """NaN for a subject whose simulation failed."""
+    return value if lived.failed is None else np.where(lived.failed, np.nan, value)
+
+
+def _stopped(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, lived: Lived) -> bool:
+    """Whether somebody's follow-up ends with treatment."""
+    until = horizon(protocol, endpoint) * HOURS_PER_DAY
+    return ends_with_treatment(estimand) and bool((lived.stop < until).any())
 
 
 def true_number(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, lived: Lived) -> NDArray[np.float64]:
-    """Number of occurrences of each subject up to the horizon, until its end of follow-up (or of treatment)."""
+    """Number of occurrences of each subject up to the horizon, until its end of follow-up (or of treatment).
+
+    NaN for a summary of which it is not the truth, and for a subject whose simulation failed.
+    """
     end = np.minimum(lived.ended, horizon(protocol, endpoint) * HOURS_PER_DAY)
     end = np.minimum(end, lived.stop) if ends_with_treatment(estimand) else end
+    if estimand.summary != "rate_ratio":
+        return np.full(end.shape, np.nan)
     found = [(lived.occurrences[name] <= end[:, :, None]).sum(axis=2) for name in endpoint.events]
-    return np.sum(found, axis=0).astype(np.float64)
+    return _known(np.sum(found, axis=0).astype(np.float64), lived)
+
+
+def _whole(
+    protocol: Protocol, endpoint: Endpoint, estimand: Estimand, lived: Mapping[str, Lived]
+) -> tuple[Floats, NDArray[np.bool_], NDArray[np.int64]]:
+    """Times, events and arm codes (R, A N) of every subject under every arm of an estimand, followed to the horizon."""
+    until, parts = horizon(protocol, endpoint), []
+    for code, arm in enumerate((estimand.against, *estimand.compare)):
+        own = lived[arm]
+        first, last = _first(endpoint, estimand, own) / HOURS_PER_DAY, np.minimum(own.ended / HOURS_PER_DAY, until)
+        lost = np.zeros(first.shape, np.bool_) if own.failed is None else own.failed
+        lost = lost | _stopped(protocol, endpoint, estimand, own)
+        parts.append((np.minimum(first, last), first <= last, np.where(lost, -1, code)))
+    time, event, codes = (np.concatenate([part[k] for part in parts], axis=1) for k in range(3))
+    return time, event, codes
+
+
+def true_hazards(
+    protocol: Protocol, endpoint: Endpoint, estimand: Estimand, lived: Mapping[str, Lived]
+) -> dict[str, Floats] | None:
+    """{arm: (R,)} hazard relative to control: Cox's ratio in all subjects under every arm, nobody lost; not stratified.
+
+    Where hazards are not proportional it is the average that follow-up to the horizon gives. NaN as for `true_time`.
+    """
+    from pkpd.kernels.elementary import exp_array
+    from trials.analysis.cox import cox_arms
+
+    if estimand.summary != "hazard_ratio":
+        return None
+    found = exp_array(cox_arms(*_whole(protocol, endpoint, estimand, lived), arms=1 + len(estimand.compare)).estimate)
+    ones = np.where(np.isnan(found[:, 0]), np.nan, 1.0)
+    return {estimand.against: ones, **{arm: found[:, k].copy() for k, arm in enumerate(estimand.compare)}}
+
+
+def true_wins(
+    protocol: Protocol, endpoint: Endpoint, estimand: Estimand, lived: Mapping[str, Lived]
+) -> dict[str, Floats] | None:
+    """{arm: (R,)} win ratio, odds (1 for control) or net benefit (0) of every subject under an arm against every
+    subject under control, followed to the horizon: the horizon is part of the question.
+    """
+    from trials.analysis import win_ratio
+
+    whole = [
+        _whole(protocol, replace(endpoint, event=(name,)), estimand, lived) for name in endpoint.events
+    ]  # fmt: skip
+    levels = [win_ratio.timed(time, event) for time, event, _ in whole]
+    found = win_ratio.wins(levels, whole[0][2], arms=1 + len(estimand.compare))
+    won, lost = found.won, found.lost
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shown = {
+            "win_ratio": won / lost, "win_odds": (1 + won - lost) / (1 - won + lost), "net_benefit": won - lost
+        }[estimand.summary]  # fmt: skip
+    own = np.where(np.isnan(shown[:, 0]), np.nan, 0.0 if estimand.summary == "net_benefit" else 1.0)
+    return {estimand.against: own, **{arm: shown[:, k].copy() for k, arm in enumerate(estimand.compare)}}

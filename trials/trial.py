@@ -7,7 +7,7 @@ under every arm: the true value of an estimand, never part of an analysis.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -247,22 +247,24 @@ def potential(setting: Setting, trial: Trial) -> dict[str, Any]:
     protocol, shape = setting.protocol, trial.shape
     asked = [
         (key, name) for key, estimand in protocol.estimands.items() for name in estimand.endpoint
-        if KINDS[protocol.endpoints[name].as_].true is not None
+        if KINDS[protocol.endpoints[name].as_].true or KINDS[protocol.endpoints[name].as_].jointly
     ]  # fmt: skip
     compared = [protocol.estimands[key] for key, _ in asked]
     arms = {arm for estimand in compared for arm in (*estimand.compare, estimand.against)}
     parts: list[tuple[str, str, str, Floats]] = []
+    every: dict[str, Lived] = {}
     for code, arm in enumerate(protocol.arm_names):
         if arm not in arms:
             continue
         course = follow(setting, trial.people.in_arm(code))
-        lived = _lived(setting, course, trial.people.times, shape)
+        every[arm] = lived = _lived(setting, course, trial.people.times, shape)
         for key, name in asked:
             endpoint = protocol.endpoints[name]
             true = KINDS[endpoint.as_].true
-            assert true is not None
-            value = true(protocol, endpoint, protocol.estimands[key], lived)
-            parts.append((key, name, arm, _mean(value.astype(np.float64), course, shape)))
+            if true is not None:
+                value = true(protocol, endpoint, protocol.estimands[key], lived)
+                parts.append((key, name, arm, _mean(value.astype(np.float64), course, shape)))
+    parts = _joint(protocol, asked, every, parts)
     labels = {
         column: [part[place] for part in parts for _ in range(shape[0])]
         for place, column in enumerate(("analysis", "endpoint", "arm"))
@@ -272,6 +274,23 @@ def potential(setting: Setting, trial: Trial) -> dict[str, Any]:
         "replicate": np.tile(trial.cohort.replicate, len(parts)), **labels,
         "mean": np.concatenate(means) if means else np.empty(0),
     }  # fmt: skip
+
+
+def _joint(
+    protocol: Protocol,
+    asked: list[tuple[str, str]],
+    every: Mapping[str, Lived],
+    parts: list[tuple[str, str, str, Floats]],
+) -> list[tuple[str, str, str, Floats]]:
+    """The truth table with those estimands whose truth is of all arms together in place of their means."""
+    for key, name in asked:
+        endpoint = protocol.endpoints[name]
+        jointly = KINDS[endpoint.as_].jointly
+        found = jointly(protocol, endpoint, protocol.estimands[key], every) if jointly else None
+        if found is not None:
+            kept = [part for part in parts if part[:2] != (key, name)]
+            parts = kept + [(key, name, arm, value) for arm, value in found.items()]
+    return parts
 
 
 def _mean(value: Floats, course: Course, shape: tuple[int, int]) -> Floats:
@@ -295,6 +314,7 @@ def _lived(setting: Setting, course: Course, times: Floats, shape: tuple[int, in
         grade={name: value.reshape(shape) for name, value in course.grade.items()},
         stop=course.stop.reshape(shape), ended=course.ended.reshape(shape), times=times.reshape(*shape, -1),
         occurrences={name: course.latent.crossings[name].reshape(*shape, -1) for name in _recurrent(setting)},
+        failed=course.status.reshape(shape) != 0,
     )  # fmt: skip
 
 
