@@ -54,8 +54,10 @@ class Finding:
         return f"{where}: {self.field} {self.value:g} {self.problem}. Remedy: {self.remedy}"
 
 
-def require_sane(model: Model, records: Records) -> tuple[Finding, ...]:
+def require_sane(model: Model, records: Records, predicted: Floats | None = None) -> tuple[Finding, ...]:
     """What deserves a look. Errors: InputError for the first finding that makes a fit wrong, saying how many there are.
+
+    predicted: `typical_predictions` where they are known already.
 
     >>> from pkpd.model.library import data_path, load
     >>> from pkpd.model.records import Records
@@ -63,7 +65,7 @@ def require_sane(model: Model, records: Records) -> tuple[Finding, ...]:
     >>> [f.problem for f in require_sane(model, Records.read(data_path("theophylline.csv"), model))][0]
     'is there before any dose can have an effect, where the model has nothing'
     """
-    found = screened(model, records)
+    found = screened(model, records, predicted)
     stops = [f for f in found if f.stops]
     if stops:
         first, more = stops[0], f" ({len(stops)} such records)" if len(stops) > 1 else ""
@@ -72,11 +74,11 @@ def require_sane(model: Model, records: Records) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def screened(model: Model, records: Records) -> list[Finding]:
-    """Every finding, those that stop a fit first."""
-    predicted = typical_predictions(model, records)
+def screened(model: Model, records: Records, predicted: Floats | None = None) -> list[Finding]:
+    """Every finding, those that stop a fit first; predicted as `require_sane` takes it."""
+    known = typical_predictions(model, records) if predicted is None else predicted
     checks = (_negative, _study_off, _subject_off, _early, _repeated, _late_doses)
-    found = [f for check in checks for f in check(model, records, predicted)]
+    found = [f for check in checks for f in check(model, records, known)]
     return sorted(found, key=lambda f: not f.stops)
 
 

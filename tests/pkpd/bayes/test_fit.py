@@ -193,6 +193,22 @@ def test_settings_are_checked():
         Settings(seed=1, target_accept=1.0)
 
 
+def test_a_fit_is_screened_by_its_own_predictions(theophylline, model, records):
+    """The density at typical values against the engine: the same levels, exactly nothing before a dose arrives."""
+    from pkpd.bayes.density import density
+    from pkpd.bayes.design import design
+    from pkpd.bayes.plan import plan
+    from pkpd.bayes.sampling import typical
+    from pkpd.screening import typical_predictions
+
+    found = typical(density(plan(model, "CP"), design(model, records)), records)
+    expected = typical_predictions(model, records)
+    assert np.allclose(found, expected, rtol=1e-9, atol=0.0)
+    assert np.array_equal(found == 0.0, expected == 0.0)
+    assert (found == 0.0).any()
+    assert sum("before any dose" in remark for remark in theophylline.diagnostics["remarks"]) == 3
+
+
 def test_a_sampler_that_cannot_start_is_one_sentence(model, records):
     """Every initial point fails: RunFailed (exit 3) with advice, no panic, no crash of the interpreter."""
     from pkpd.bayes.density import density
