@@ -15,7 +15,7 @@ import pytest
 from pkpd.ground.errors import InputError
 from trials.analysis import cox, recurrent, survival, win_ratio
 from trials.endpoints import analyse, time_columns
-from trials.event_times import event_times, true_number, true_time
+from trials.event_times import event_times, true_hazards, true_number, true_time, true_wins
 from trials.kinds import Lived
 from trials.observed import Observed
 from trials.protocol import Protocol
@@ -262,3 +262,36 @@ def test_the_report_gathers_curves_and_analyses() -> None:
     assert isinstance(picture, Markup)
     assert "At risk" in picture
     assert f">{curves.arms[0].at_risk[1]:.0f}<" in picture
+
+
+def test_truths_of_arms_together() -> None:
+    """The hazard ratio of everybody under both arms; wins of three subjects counted by hand."""
+    protocol, rng = parsed(), np.random.default_rng(3)
+    none, drug = (rng.exponential(days, (2, 50)) for days in (60.0, 90.0))
+
+    def lived(death: np.ndarray, stop: float = np.inf) -> Lived:
+        never = np.full(death.shape, np.inf)
+        return Lived(
+            outputs={}, onset={"death": death * DAY, "rash": never},
+            grade={"death": np.ones(death.shape, np.int8), "rash": np.zeros(death.shape, np.int8)},
+            stop=np.full(death.shape, stop * DAY), ended=death * DAY, times=np.zeros((*death.shape, 3)),
+        )  # fmt: skip
+
+    asked = protocol.endpoints["os"], protocol.estimands["logrank"]
+    found = true_hazards(protocol, *asked, {"none": lived(none), "drug": lived(drug)})
+    assert found is not None
+    both = np.concatenate([none, drug], axis=1)
+    arm = np.repeat([[0, 1]], 50, axis=1) * np.ones((2, 1), int)
+    fit = cox.cox_arms(np.minimum(both, 100), both <= 100, arm, arms=2)
+    np.testing.assert_allclose(found["drug"], np.exp(fit.estimate[:, 0]))
+    assert found["none"].tolist() == [1, 1]
+    hypothetical = protocol.estimands["cox"]
+    lost = true_hazards(protocol, protocol.endpoints["os"], hypothetical, {"none": lived(none, 5), "drug": lived(drug)})
+    assert lost is not None
+    assert np.isnan(lost["drug"]).all()
+    assert true_hazards(protocol, asked[0], protocol.estimands["rmst"], {}) is None
+    few = {"none": lived(np.array([[10.0, 50.0, 300.0]])), "drug": lived(np.array([[20.0, 200.0, 300.0]]))}
+    order = protocol.endpoints["order"], protocol.estimands["wins"]
+    odds = true_wins(protocol, *order, few)
+    assert odds is not None  # wins 1 + 2 + 2, losses 2, ties 2 of 9 pairs
+    assert odds["drug"][0] == pytest.approx((5 + 1) / (2 + 1))
