@@ -93,8 +93,9 @@ def _truths(study: Study, found: Timed) -> Block:
         for c in known if c.bias is not None and c.coverage is not None
     )  # fmt: skip
     note = (
-        "Against the value with every subject of the trial followed under both arms. Ratios of hazards and of wins, "
-        "and follow-up that ends with treatment, have no such value here."
+        "Against the value with every subject of the trial followed under both arms, nobody lost: of a hazard ratio "
+        "the Cox ratio of them all, which follow-up averages where hazards are not proportional. None where "
+        "follow-up ends with treatment."
     )
     return Table(
         caption="Estimates against true values.",

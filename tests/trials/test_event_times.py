@@ -295,3 +295,25 @@ def test_truths_of_arms_together() -> None:
     odds = true_wins(protocol, *order, few)
     assert odds is not None  # wins 1 + 2 + 2, losses 2, ties 2 of 9 pairs
     assert odds["drug"][0] == pytest.approx((5 + 1) / (2 + 1))
+
+
+@pytest.mark.slow
+def test_the_example_runs_and_reports(tmp_path: Path) -> None:
+    """`vtrial run` of the example with 8 trials: every analysis has a row, true values and figures."""
+    from reports.html import write
+    from trials.dispatch import Mode
+    from trials.run import run
+
+    folder = ROOT / "examples/ovarian_survival"
+    (tmp_path / "model.yaml").write_text((folder / "model.yaml").read_text())
+    (tmp_path / "protocol.yaml").write_text(
+        (folder / "protocol.yaml").read_text().replace("replicates: 100", "replicates: 8")
+    )
+    record = run(tmp_path / "protocol.yaml", tmp_path / "out", mode=Mode(kind="serial"))
+    assert set(record.analyses["analysis"]) == set(record.protocol.estimands)
+    assert set(record.truth["analysis"]) == set(record.protocol.estimands)
+    assert record.truth["mean"].notna().all()
+    page = write(record, tmp_path / "out").read_text()
+    assert "Times to events" in page
+    assert page.count("At risk") == 4
+    assert "Estimates against true values" in page
