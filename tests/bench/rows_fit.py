@@ -110,17 +110,17 @@ def apart() -> Measured:
 
 
 COLD = """
-import json, time
+import json, sys, time
 from pkpd.bayes import fit
-from pkpd.model.library import data_path, load
+from pkpd.model.library import load
 from pkpd.model.records import Records
-model = load("theophylline")
-found = fit(model, Records.read(data_path("theophylline.csv"), model), seed=1)
+model = load(sys.argv[1])
+found = fit(model, Records.read(sys.argv[2], model), seed=1)
 print(json.dumps({"cpu": time.process_time(), "stages": found.seconds}))
 """
 
 
-def cold(folder: Path) -> dict:
+def cold(folder: Path, name: str, data: Path) -> dict:
     """A fit in a new process with every cache under `folder`: CPU seconds of the process, wall seconds of the stages."""
     kept = folder / "cache"
     kept.mkdir(mode=0o700, exist_ok=True)
@@ -128,19 +128,22 @@ def cold(folder: Path) -> dict:
         "VTRIAL_CACHE": str(kept), "PYTENSOR_FLAGS": f"base_compiledir={folder}/pytensor", "NUMBA_CACHE_DIR": f"{folder}/numba",
     }  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-c", COLD], capture_output=True, text=True, check=True, env=os.environ | places
-    )
+        [sys.executable, "-c", COLD, name, str(data)], capture_output=True, text=True, check=True,
+        env=os.environ | places,
+    )  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])
 
 
 @cache
 def first_and_second() -> tuple[dict, dict, dict]:
     """On empty caches; with compiled code but no fit; with the fit."""
+    from pkpd.model.library import data_path
+
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        first = cold(folder)
+        folder, given = Path(name), ("theophylline", data_path("theophylline.csv"))
+        first = cold(folder, *given)
         shutil.rmtree(folder / "cache")
-        return first, cold(folder), cold(folder)
+        return first, cold(folder, *given), cold(folder, *given)
 
 
 def spent(found: dict) -> Measured:
@@ -274,6 +277,12 @@ def warfarin_limits() -> Measured:
 def warfarin_speed() -> Measured:
     each = [d["min_ess_bulk"] / d["seconds"]["sample.cpu"] for d in warfarin()]
     return Measured(min(each), f"by seed {', '.join(f'{x:.0f}' for x in each)}")
+
+
+@row("fit.warfarin.cpu_cold", unit="CPU s", bar="<= 35")
+def warfarin_cold() -> Measured:
+    with tempfile.TemporaryDirectory() as name:
+        return spent(cold(Path(name), "warfarin_pca", DATA / "warfarin.csv"))
 
 
 @row("fit.phenobarbital.nlme", unit="standard errors", bar="<= 1")
