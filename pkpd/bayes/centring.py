@@ -24,13 +24,31 @@ from pkpd.bayes.plan import base_value, between
 from pkpd.ground.streams import Purpose, normals
 from pkpd.model.parts import inside
 
-__all__ = ["Choice", "Look", "chosen", "frame_of", "look", "starting_point"]
+__all__ = [
+    "Choice",
+    "Given",
+    "Look",
+    "chosen",
+    "frame_of",
+    "given_at",
+    "look",
+    "pull_of",
+    "seen_at",
+    "spreads",
+    "starting_point",
+    "told_at",
+    "without_negative",
+]
 
 Floats = NDArray[np.float64]
+Told = tuple[Floats, Floats, Floats, Floats]
+"""pull, info, slope and share of `Look`."""
 ROUNDS = 6
 UNFINISHED = 0.1
 """Gradient by population sd from which a subject whose last step failed is tried again."""
 LEAST_VARIANCE = 1e-4
+LITTLE = 0.01
+"""Step in a log residual error."""
 ASKED = 100.0
 """Information, over that of the population, of an effect that the user wants centred: its prior moves it by 1 %."""
 
@@ -40,8 +58,9 @@ class Look:
     """population (p,): the first quantities of the sampled vector; individual (N, D): what is each subject's own
     (values on the parameters' scales, effects of occasions, standardised missing covariates); pull (N, D), info
     (N, D, D): gradient and minus curvature of the log density of each subject's rows there; slope (N, D, typical):
-    minus its derivative by typical values; spread (N, D, D): covariance of what is each subject's own; remaining:
-    share of each effect's variance that the data leave, (subjects,) or (occasions,) by name; failed: it got nowhere.
+    minus its derivative by typical values; share (N, D, errors): of each residual error in what the rows say; spread
+    (N, D, D): covariance of what is each subject's own; remaining: share of each effect's variance that the data leave,
+    (subjects,) or (occasions,) by name; failed: it got nowhere.
     """
 
     population: Floats
@@ -49,6 +68,7 @@ class Look:
     pull: Floats
     info: Floats
     slope: Floats
+    share: Floats
     spread: Floats
     remaining: dict[str, Floats]
     failed: bool
@@ -80,22 +100,30 @@ def look(density: Density) -> Look:
     D, n = layout.at.shape
     plain = density.framed(Frame.none(D, layout.sizes[0], n))
     population, u = _first(layout)
-    good = bool(np.isfinite(plain(_given(plain, population).point(u))[0]))
+    good = bool(np.isfinite(plain(given_at(plain, population).point(u))[0]))
     for k in range(ROUNDS if good else 0):
-        u, covariance = _individuals(_given(plain, population), u, steps=8 if k == 0 else 2)
+        u, covariance = _individuals(given_at(plain, population), u, steps=8 if k == 0 else 2)
         population = _population(layout, population, u, covariance)
-        population = _fixed(_given(plain, population), u)
-    found = _told(_given(plain, population), u) if good else None
+        population = _fixed(given_at(plain, population), u)
+    found = told_at(given_at(plain, population), u) if good else None
     if found is None or not all(np.isfinite(a).all() for a in found):
         population, u = _first(layout)
-        found, good = (np.zeros((n, D)), np.zeros((n, D, D)), np.zeros((n, D, layout.sizes[0]))), False
-    pull, info, slope = found
-    given = _given(plain, population)
-    spread = _spreads(info, given.root)
+        found, good = _nothing(layout), False
+    return seen_at(given_at(plain, population), u, found, failed=not good)
+
+
+def _nothing(layout: Layout) -> Told:
+    (D, n), (n_t, _, _, n_e) = layout.at.shape, layout.sizes
+    return np.zeros((n, D)), np.zeros((n, D, D)), np.zeros((n, D, n_t)), np.zeros((n, D, n_e))
+
+
+def seen_at(given: Given, u: Floats, told: Told, *, failed: bool) -> Look:
+    """The look at a point of which `told_at` has told."""
+    spread = spreads(told[1], given.root)
     left = np.einsum("njj->nj", spread) / np.diag(given.root @ given.root.T)
     return Look(
-        population=population, individual=u, pull=pull, info=info, slope=slope, spread=spread,
-        remaining=_by_name(layout, left), failed=not good,
+        population=given.population, individual=u, pull=told[0], info=told[1], slope=told[2], share=told[3],
+        spread=spread, remaining=_by_name(given.layout, left), failed=failed,
     )  # fmt: skip
 
 
@@ -145,6 +173,7 @@ def frame_of(layout: Layout, seen: Look, asked: Mapping[str, bool] | None = None
     return Frame(
         info=np.ascontiguousarray(np.moveaxis(info, 0, -1)), lean=np.ascontiguousarray(lean.T),
         slope=np.ascontiguousarray(np.moveaxis(slope, 0, -1)),
+        share=np.ascontiguousarray(np.moveaxis(seen.share, 0, -1)), seen=seen.population[layout.errors].copy(),
     )  # fmt: skip
 
 
@@ -158,10 +187,14 @@ def _rows(layout: Layout, name: str) -> range:
 
 
 def starting_point(density: Density, seen: Look, seed: int) -> Floats:
-    """A chain's first point: the quick look's population, moved by chance, and coordinates drawn at random."""
+    """A chain's first point: the look's population, moved by chance, and coordinates drawn at random; all of it by
+    chance where the population's quantities are turned, about standard normal.
+    """
     layout = density.layout
     n_t, q, _, _ = layout.sizes
     moved = normals(seed % 2**63, Purpose.FIT, subject=np.arange(layout.size), replicate=0)
+    if layout.turn.root.size:
+        return moved
     sd = np.exp(seen.population[n_t : n_t + q])
     width = np.full(layout.population, 0.2)
     for k, name in enumerate(layout.plan.typical):
@@ -173,7 +206,7 @@ def starting_point(density: Density, seen: Look, seed: int) -> Floats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Given:
+class Given:
     """A density without a frame at one population: m (D,) typical values of the parameters with effects, 0 for the rest
     of what is a subject's own, root (D, D) of its covariance and the inverse.
     """
@@ -196,13 +229,13 @@ class _Given:
         return x
 
 
-def _given(density: Density, population: Floats) -> _Given:
+def given_at(density: Density, population: Floats) -> Given:
     m, root = _hierarchy(density.layout, population)
-    return _Given(density=density, population=population, m=m, root=root, inverse=np.linalg.inv(root))
+    return Given(density=density, population=population, m=m, root=root, inverse=np.linalg.inv(root))
 
 
 def _hierarchy(layout: Layout, population: Floats) -> tuple[Floats, Floats]:
-    """m (D,) and root (D, D) of `_Given`."""
+    """m (D,) and root (D, D) of `Given`."""
     typical = dict(zip(layout.plan.typical, population, strict=False))
     m = np.zeros(len(layout.at))
     m[: len(layout.plan.spread)] = [typical.get(n, base_value(layout.plan.model, n)) for n in layout.plan.spread]
@@ -234,7 +267,7 @@ def _spread(model: Any, name: str) -> float:
     return max(float(found.typical), 0.01) if found is not None else 0.3
 
 
-def _individuals(given: _Given, u: Floats, *, steps: int) -> tuple[Floats, Floats]:
+def _individuals(given: Given, u: Floats, *, steps: int) -> tuple[Floats, Floats]:
     """Damped Newton steps of every subject's values at once, u (N, D); covariances (N, D, D) at the end.
 
     Steps are of standard normal effects; each subject has its own damping (Levenberg & Marquardt) and keeps a step only
@@ -259,10 +292,10 @@ def _individuals(given: _Given, u: Floats, *, steps: int) -> tuple[Floats, Float
         u = np.where(better[:, None], u + step, u)
         value = np.where(better, new, value)
         damping = np.clip(np.where(better, 0.2 * damping, 10.0 * damping), 1e-6, 1e6)
-    return u, _spreads(_information(given, u)[1], root)
+    return u, spreads(_information(given, u)[1], root)
 
 
-def _by_subject(given: _Given, u: Floats) -> Floats:
+def _by_subject(given: Given, u: Floats) -> Floats:
     """Log density of each subject's rows and effects, (N,), constants left out; -inf where a prediction failed."""
     rows = given.density.by_row(given.point(u))
     rows = np.where(np.isfinite(rows), rows, -np.inf)
@@ -272,21 +305,21 @@ def _by_subject(given: _Given, u: Floats) -> Floats:
     return np.asarray(found - 0.5 * (z * z).sum(axis=0))
 
 
-def _pull(given: _Given, u: Floats) -> Floats:
+def pull_of(given: Given, u: Floats) -> Floats:
     """Gradient (N, D) of the log density of each subject's rows by its values."""
     x, at = given.point(u), given.layout.at
     total = np.where(at >= 0, (given.density(x)[1] + x)[at], 0.0)  # without the effects' own -z
     return np.asarray((given.inverse.T @ total).T)
 
 
-def _information(given: _Given, u: Floats) -> tuple[Floats, Floats]:
+def _information(given: Given, u: Floats) -> tuple[Floats, Floats]:
     """(`pull`, minus its derivative by u, symmetric, by central differences) of every subject: (N, D), (N, D, D)."""
     made = np.empty((*u.shape, u.shape[1]))
     for j in range(u.shape[1]):
         h = np.zeros(u.shape[1])
         h[j] = 1e-4 * max(float(np.sqrt(given.root[j] @ given.root[j])), 0.01)
-        made[:, :, j] = (_pull(given, u - h) - _pull(given, u + h)) / (2.0 * h[j])
-    return _pull(given, u), np.nan_to_num(0.5 * (made + made.transpose(0, 2, 1)))
+        made[:, :, j] = (pull_of(given, u - h) - pull_of(given, u + h)) / (2.0 * h[j])
+    return pull_of(given, u), np.nan_to_num(0.5 * (made + made.transpose(0, 2, 1)))
 
 
 def _precision(info: Floats, root: Floats) -> Floats:
@@ -295,14 +328,14 @@ def _precision(info: Floats, root: Floats) -> Floats:
     return np.asarray(np.einsum("nij,nj,nkj->nik", vectors, 1.0 + np.maximum(values, 0.0), vectors))
 
 
-def _spreads(info: Floats, root: Floats) -> Floats:
+def spreads(info: Floats, root: Floats) -> Floats:
     """Covariances (N, D, D) of each subject's values given the population."""
     inverse = np.linalg.inv(_precision(info, root)) if len(root) else info
     return np.asarray(np.einsum("ij,njk,lk->nil", root, inverse, root))
 
 
-def _told(given: _Given, u: Floats) -> tuple[Floats, Floats, Floats]:
-    """pull, info and slope of `Look` at the end.
+def told_at(given: Given, u: Floats) -> Told:
+    """pull, info, slope and share of `Look` at the end.
 
     pull is what holds u against the population, the gradient where u is a mode; where it is none the coordinates still
     stay about u.
@@ -310,17 +343,32 @@ def _told(given: _Given, u: Floats) -> tuple[Floats, Floats, Floats]:
     plan, back = given.layout.plan, given.inverse
     slope = np.zeros((*u.shape, given.layout.sizes[0]))
     if not u.shape[1]:
-        return u, np.zeros((len(u), 0, 0)), slope
+        return u, np.zeros((len(u), 0, 0)), slope, np.zeros((len(u), 0, given.layout.sizes[3]))
     here, info = _information(given, u)
     for k, name in enumerate(plan.typical):
         if name not in plan.spread:
             near = given.population.copy()
             near[k] += 1e-4 * min(plan.typical[name].scale, 1.0)
-            slope[:, :, k] = (here - _pull(replace(given, population=near), u)) / (near[k] - given.population[k])
-    return (u - given.m) @ back.T @ back, _without_negative(given, info), slope
+            slope[:, :, k] = (here - pull_of(replace(given, population=near), u)) / (near[k] - given.population[k])
+    return (u - given.m) @ back.T @ back, without_negative(given, info), slope, _shares(given, u, info)
 
 
-def _without_negative(given: _Given, info: Floats) -> Floats:
+def _shares(given: Given, u: Floats, info: Floats) -> Floats:
+    """(N, D, errors): of each residual error in the variance of the rows that tell of a value, by how its information
+    falls with the error's logarithm.
+    """
+    first, own = given.layout.errors.start, np.einsum("njj->nj", info)
+    made = np.zeros((*u.shape, given.layout.sizes[3]))
+    for k in range(made.shape[2]):
+        near = given.population.copy()
+        near[first + k] += LITTLE
+        there = np.einsum("njj->nj", _information(replace(given, population=near), u)[1])
+        falls = np.log(np.where((own > 0.0) & (there > 0.0), there / np.where(own > 0.0, own, 1.0), 1.0))
+        made[:, :, k] = np.clip(-0.5 * falls / LITTLE, 0.0, 1.0)
+    return made / np.maximum(made.sum(axis=2, keepdims=True), 1.0)
+
+
+def without_negative(given: Given, info: Floats) -> Floats:
     back = given.inverse
     known = np.einsum("ji,njk,kl->nil", back, _precision(info, given.root) - np.eye(len(back)), back)
     return np.asarray(0.5 * (known + known.swapaxes(1, 2)))
@@ -369,7 +417,7 @@ def _partials(layout: Layout, omega: Floats) -> Floats:
     return np.asarray(made)
 
 
-def _fixed(given: _Given, u: Floats) -> Floats:
+def _fixed(given: Given, u: Floats) -> Floats:
     """A Newton step, one by one, of what has no random effect: other typical values and residual errors."""
     n_t, q, n_p, n_e = given.layout.sizes
     own = [k for k, n in enumerate(given.layout.plan.typical) if n not in given.layout.plan.spread]
@@ -386,7 +434,7 @@ def _fixed(given: _Given, u: Floats) -> Floats:
     return x
 
 
-def _integrated(given: _Given, u: Floats) -> float:
+def _integrated(given: Given, u: Floats) -> float:
     """Log density with the individuals integrated out about u, constants left out: log p - sum log det(precision)/2.
 
     Without the second term residual errors come out too small.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pkpd.bayes.density_source import Argument, Mapping, density_text, mapping
 from pkpd.bayes.design import Design
-from pkpd.bayes.frame import Frame
+from pkpd.bayes.frame import Frame, Turn
 from pkpd.bayes.layout import Layout, columns_of
 from pkpd.bayes.plan import Plan, base_value
 from pkpd.engine.graph import Graph
@@ -42,6 +42,9 @@ COMMON = (
     Argument("slots", "int64", 1), Argument("most_occasions", "int64", 1), Argument("between_who", "int64", 1),
     Argument("between_scale", "float64", 1), Argument("shrunk", "int64", 1), Argument("slab", "float64", 1),
     Argument("tail", "float64", 1), Argument("absent", "int64", 2), Argument("absent_law", "float64", 2),
+    Argument("eta_share", "float64", 3), Argument("error_seen", "float64", 1), Argument("pop_middle", "float64", 1),
+    Argument("pop_root", "float64", 2), Argument("fold", "float64", 1), Argument("fold_at", "int64", 1),
+    Argument("fold_row", "int64", 1),
 )  # fmt: skip
 PLACE = {a.name: k for k, a in enumerate(COMMON)}
 
@@ -89,11 +92,20 @@ class Density:
 
     def framed(self, frame: Frame) -> Density:
         """The same law with what is each subject's own in other coordinates: the same machine code."""
-        made = self._with("eta_info", np.array(frame.info, order="C"))._with(
-            "eta_lean", np.array(frame.lean, order="C")
-        )
-        made = made._with("eta_slope", np.array(frame.slope, order="C"))
+        made = self
+        for name, own in (
+            ("eta_info", frame.info), ("eta_lean", frame.lean), ("eta_slope", frame.slope),
+            ("eta_share", frame.share), ("error_seen", frame.seen),
+        ):  # fmt: skip
+            made = made._with(name, np.array(own, order="C"))
         return replace(made, layout=replace(self.layout, frame=frame))
+
+    def turned(self, turn: Turn) -> Density:
+        """The same law of population quantities in other coordinates; `layout.plain` gives those it reads."""
+        made = self._with("pop_middle", np.array(turn.middle))._with("pop_root", np.array(turn.root, order="C"))
+        value = float(np.linalg.slogdet(turn.root)[1]) if turn.root.size else 0.0
+        made = made._with("fold", np.array(turn.fold))._with("constant", np.array([_constant(self.layout) + value]))
+        return replace(made, layout=replace(self.layout, turn=turn))
 
     def with_data(self, dv: Floats) -> Density:
         """The same study with other observed values (rows,): the same machine code."""
@@ -162,6 +174,8 @@ def _common(layout: Layout, design: Design) -> tuple[NDArray[Any], ...]:
         np.asarray([list(plan.typical).index(n) for n in plan.shrunk], np.int64),
         np.asarray([p.scale for p in plan.shrunk.values()], np.float64),
         np.asarray([p.tail for p in plan.shrunk.values()][:1], np.float64), absent.at, absent.law,
+        layout.frame.share, layout.frame.seen, np.empty(0), np.empty((0, 0)), np.empty(0),
+        layout.scales, layout.spread_rows,
     )  # fmt: skip
 
 

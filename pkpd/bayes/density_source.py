@@ -40,6 +40,7 @@ from pkpd.kernels.pieces import carry, carry_back
 from pkpd.kernels.pointers import address
 from pkpd.kernels.special import cos, digamma, factorial, lgamma, sin, trigamma
 from pkpd.kernels.standardised import standardised, standardised_back
+from pkpd.kernels.turned import turned, turned_back, unfolded, unfolded_back
 
 options = dict(error_model="numpy", nogil=True, fastmath=False)
 inline = internal
@@ -50,15 +51,18 @@ DENSITY = """
 def entry(size, x_, g_, value_, data_):
     wide()
     d = carray(data_, ({header},), np.int64)
-    x, g, value = carray(x_, (size,)), carray(g_, (size,)), carray(value_, (1,))
+    x, g, value = np.empty(size), carray(g_, (size,)), carray(value_, (1,))
     {arguments}
     g[:] = 0.0
+    turned(carray(x_, (size,)), pop_middle, pop_root, x)
     n_t, q, n_p, n_e, P = location.size, who.size, pair_shape.size, error_scale.size, base.size
     D_, people = eta_lean.shape
     n_o, seen_, pieces_ = between_who.size, slots.size, piece_subject.size
     sd, sigma, sd_o = np.empty(q), np.empty(n_e), np.empty(n_o)
     C, rest = np.empty((q, q)), np.empty(n_p)
-    total = constant[0] + normal_prior(x, g, 0, location, scale)
+    total, fold_v = constant[0], np.empty(fold.size)
+    total += unfolded(x, fold, fold_at, fold_row, pair_row, pair_column, n_t + q, eta_at, fold_v)
+    total += normal_prior(x, g, 0, location, scale)
     total += half_normal_prior(x, g, n_t, spread_scale, sd)
     total += correlation_root(x, g, n_t + q, pair_shape, pair_row, pair_column, pair_first, C, rest)
     total += half_normal_prior(x, g, n_t + q + n_p, error_scale, sigma)
@@ -77,9 +81,11 @@ def entry(size, x_, g_, value_, data_):
         linked[pair_row[k], pair_column[k]] = 1
     eta_a, eta_t = np.empty((D_, D_, people)), np.empty((D_, D_, people))
     eta_v, eta_h, eta_w = np.empty((D_, people)), np.empty((D_, people)), np.empty((D_, people))
+    eta_s, error_at = np.empty((D_, people)), n_t + q + n_p
     Z, U, z_ = np.empty((D_, people)), np.empty((people, P)), np.zeros(x.size)
     total += standardised(
-        x, eta_at, L, linked, eta_info, eta_lean, eta_slope, eta_a, eta_t, eta_v, eta_h, eta_w, Z, z_,
+        x, eta_at, L, linked, eta_info, eta_lean, eta_slope, eta_share, error_seen, error_at, eta_s, eta_a, eta_t,
+        eta_v, eta_h, eta_w, Z, z_,
     )
     spread_out(t, L, linked, who, Z, U)
     c = covariates.shape[1]
@@ -125,7 +131,10 @@ def entry(size, x_, g_, value_, data_):
     filled_back(gz_, far_, absent, absent_law, known_, gcov)
     spread_back(L, linked, who, Z, gU, gt, gZ, gL)
     gathered(eta_at, q, gz_, gZ)
-    standardised_back(g, eta_at, L, linked, eta_slope, eta_a, eta_t, eta_v, eta_h, eta_w, Z, gZ, gL)
+    standardised_back(
+        g, eta_at, L, linked, x, eta_slope, eta_share, error_seen, error_at, eta_s, eta_a, eta_t, eta_v, eta_h, eta_w,
+        Z, gZ, gL,
+    )
     for k in range(n_o):
         for e in range(most_occasions.size):
             d_ = q + k * most_occasions.size + e
@@ -141,6 +150,8 @@ def entry(size, x_, g_, value_, data_):
     correlation_root_back(x, g, n_t + q, pair_row, pair_column, pair_first, C, rest, gC)
     for k in range(n_e):
         g[n_t + q + n_p + k] += gs[k] * sigma[k]
+    unfolded_back(g, fold, fold_at, fold_row, pair_row, pair_column, n_t + q, eta_at, fold_v)
+    turned_back(g, pop_root)
     value[0] = total
     if not np.isfinite(total):
         return 4

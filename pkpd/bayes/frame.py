@@ -5,13 +5,13 @@ The same lines as `kernels.standardised`, for many draws at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Frame"]
+__all__ = ["Frame", "Turn"]
 
 Floats = NDArray[np.float64]
 
@@ -19,12 +19,16 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
     """log p(rows of i | u) about (lean - slope t + info m)'u - u' info u / 2, u the individual values, m their typical
-    values, t all free typical values: info (q, q, N), lean (q, N), slope (q, typical, N). All 0: non-centred.
+    values, t all free typical values: info (q, q, N), lean (q, N), slope (q, typical, N). All 0: non-centred. Said at
+    the residual errors exp(seen), seen (errors,); share (q, errors, N): of each in what is said of an effect. Empty: it
+    does not follow the errors.
     """
 
     info: Floats
     lean: Floats
     slope: Floats
+    share: Floats = field(default_factory=lambda: np.empty((0, 0, 0)))
+    seen: Floats = field(default_factory=lambda: np.empty(0))
 
     @classmethod
     def none(cls, effects: int, typical: int, subjects: int) -> Frame:
@@ -38,11 +42,11 @@ class Frame:
             slope=np.zeros((effects, typical, subjects)),
         )  # fmt: skip
 
-    def effects(self, y: Floats, typical: Floats, root: Floats) -> Floats:
-        """Standard normal effects (..., q, N) of coordinates y (..., q, N), typical values (..., typical) and the root
-        (..., q, q) of the effects' covariance.
+    def effects(self, y: Floats, typical: Floats, root: Floats, error: Floats) -> Floats:
+        """Standard normal effects (..., q, N) of coordinates y (..., q, N), typical values (..., typical), the root
+        (..., q, q) of the effects' covariance and log residual errors (..., errors).
         """
-        T, w = self._factored(typical, root)
+        T, w = self._factored(typical, root, error)
         q, z = len(self.lean), w + y
         for j in range(q - 1, -1, -1):
             for k in range(j + 1, q):
@@ -50,20 +54,34 @@ class Frame:
             z[..., j, :] /= T[j, j]
         return z
 
-    def coordinates(self, z: Floats, typical: Floats, root: Floats) -> Floats:
-        """The coordinates (q, N) of standard normal effects z (q, N): the inverse of `effects`."""
-        T, w = self._factored(typical, root)
-        q = len(self.lean)
-        return np.stack([sum((T[k, j] * z[k] for k in range(j, q)), -w[j]) for j in range(q)]) if q else np.copy(z)
+    def coordinates(self, z: Floats, typical: Floats, root: Floats, error: Floats) -> Floats:
+        """The coordinates (..., q, N) of standard normal effects z (..., q, N): the inverse of `effects`."""
+        T, w = self._factored(typical, root, error)
+        made = -w
+        for j in range(len(self.lean)):
+            for k in range(j, len(self.lean)):
+                made[..., j, :] += T[k, j] * z[..., k, :]
+        return made
 
-    def _factored(self, typical: Floats, root: Floats) -> tuple[dict[tuple[int, int], Any], Floats]:
-        """T with T T' = 1 + L' info L, entry by entry (..., N), and w = T^-1 L' (lean - slope t)."""
+    def scale(self, error: Floats) -> Floats:
+        """s (..., q, N): the roots of how much more precise the rows are at log errors (..., errors) than seen."""
+        if not self.share.size:
+            return np.ones(1)
+        wider = np.exp(2.0 * (error - self.seen)) - 1.0
+        return np.asarray(1.0 / np.sqrt(np.maximum(1.0 + np.einsum("jkn,...k->...jn", self.share, wider), 1e-12)))
+
+    def _factored(self, typical: Floats, root: Floats, error: Floats) -> tuple[dict[tuple[int, int], Any], Floats]:
+        """T with T T' = 1 + L' s info s L, entry by entry (..., N), and w = T^-1 L' s^2 (lean - slope t)."""
         q = len(self.lean)
         L = root[..., None]
         linked = np.any(root.reshape(-1, q, q) != 0.0, axis=0)
-        h = self.lean - np.einsum("jkn,...k->...jn", self.slope, typical)
+        s = np.broadcast_to(self.scale(error), (*error.shape[:-1], *self.lean.shape))
+        h = s**2 * (self.lean - np.einsum("jkn,...k->...jn", self.slope, typical))
         A = {
-            (j, k): sum((L[..., m, k, :] * self.info[j, m] for m in range(k, q) if linked[m, k]), np.float64(0.0))
+            (j, k): s[..., j, :]
+            * sum(
+                (L[..., m, k, :] * self.info[j, m] * s[..., m, :] for m in range(k, q) if linked[m, k]), np.float64(0.0)
+            )
             for j in range(q) for k in range(q)
         }  # fmt: skip
         w = np.zeros_like(h)
@@ -78,3 +96,14 @@ class Frame:
             w[..., j, :] -= sum((T[j, k] * w[..., k, :] for k in range(j)), np.float64(0.0))
             w[..., j, :] /= T[j, j]
         return T, w
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """Population quantities as middle + root y, middle (p,), root (p, p), then sds as fold sinh|v|, fold
+    (sds,), 0: a logarithm (`kernels.turned`); y is what is sampled. Empty: as they are.
+    """
+
+    middle: Floats = field(default_factory=lambda: np.empty(0))
+    root: Floats = field(default_factory=lambda: np.empty((0, 0)))
+    fold: Floats = field(default_factory=lambda: np.empty(0))

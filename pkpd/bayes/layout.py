@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pkpd.bayes.frame import Frame
+from pkpd.bayes.frame import Frame, Turn
 from pkpd.bayes.hierarchy import beta_shape, correlation_factor, covariances, pairs
 from pkpd.bayes.plan import (
     Plan,
@@ -40,7 +40,7 @@ class Layout:
 
     at (D, subjects): places of what is each subject's own (`columns_of`); frame: its coordinates, see
     `kernels.standardised`; occasions: of all subjects, where there are effects between them, slots: their subjects;
-    absent: missing covariates.
+    absent: missing covariates; turn: what is sampled in place of population quantities (`plain` undoes it).
     """
 
     plan: Plan
@@ -50,6 +50,7 @@ class Layout:
     occasions: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     slots: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64), compare=False)
+    turn: Turn = field(default_factory=Turn, compare=False)
 
     @property
     def block_pairs(self) -> tuple[tuple[tuple[str, ...], float, int, int], ...]:
@@ -71,9 +72,62 @@ class Layout:
         return int(self.effects.stop) + len(self.plan.between) * len(self.occasions) + len(self.absent)
 
     @property
+    def errors(self) -> slice:
+        """Places of the log residual sds."""
+        first = sum(self.sizes[:3])
+        return slice(first, first + self.sizes[3])
+
+    @property
     def effects(self) -> slice:
         """Places of the subjects' random effects, effect after effect."""
         return slice(self.population, self.population + len(self.plan.spread) * self.subjects)
+
+    @property
+    def scales(self) -> NDArray[np.int64]:
+        """Places of the log sds: between subjects, between occasions, of residual errors."""
+        n_t, q, n_p, n_e = self.sizes
+        late = n_t + q + n_p + n_e + np.arange(len(self.plan.between))
+        return np.concatenate([n_t + np.arange(q), late, n_t + q + n_p + np.arange(n_e)])
+
+    @property
+    def spread_rows(self) -> NDArray[np.int64]:
+        """Which of `scales` each row of `at` belongs to, -1: none."""
+        q, each, late = len(self.plan.spread), self.most_occasions, len(self.plan.between)
+        rows = np.concatenate([np.arange(q), q + np.repeat(np.arange(late), each)])
+        return np.concatenate([rows, np.full(len(self.at) - len(rows), -1)]).astype(np.int64)
+
+    def plain(self, y: Floats) -> Floats:
+        """Vectors (..., size) of the law from those that are sampled."""
+        x, turn, p = np.array(y), self.turn, len(self.turn.middle)
+        x[..., :p] = turn.middle + np.einsum("jk,...k->...j", turn.root, y[..., :p])
+        if not turn.fold.size:
+            return x
+        v = x[..., self.scales]
+        logs = np.log(np.where(turn.fold > 0.0, turn.fold, 1.0)) + np.log(np.sinh(np.abs(v)))
+        x[..., self.scales] = np.where(turn.fold > 0.0, logs, v)
+        return self._signed(x, v)
+
+    def sampled(self, x: Floats) -> Floats:
+        """What is sampled (..., size), with no sd below 0, of vectors of the law."""
+        y, turn, p = np.array(x), self.turn, len(self.turn.middle)
+        if turn.fold.size:
+            log_sd = x[..., self.scales]
+            unfolded = np.arcsinh(np.exp(log_sd) / np.where(turn.fold > 0.0, turn.fold, 1.0))
+            y[..., self.scales] = np.where(turn.fold > 0.0, unfolded, log_sd)
+        if p:
+            y[..., :p] = np.einsum("jk,...k->...j", np.linalg.inv(turn.root), y[..., :p] - turn.middle)
+        return y
+
+    def _signed(self, x: Floats, v: Floats) -> Floats:
+        """x with the signs of correlations and coordinates that go with sds below 0."""
+        sign = np.where((self.turn.fold > 0.0) & (v < 0.0), -1.0, 1.0)
+        n_t, q, n_p, _ = self.sizes
+        _, row, column, _ = self.shapes()
+        x[..., n_t + q : n_t + q + n_p] *= sign[..., row] * sign[..., column]
+        for d, k in enumerate(self.spread_rows):
+            if k >= 0:
+                x[..., self.at[d][self.at[d] >= 0]] *= sign[..., k, None]
+        return x
 
     def named(self, x: Floats) -> dict[str, Floats]:
         """Draws (..., size) -> quantities by name, those of `population_model`: (...) each, `z_*` (..., subjects)."""
@@ -111,7 +165,8 @@ class Layout:
         here = self.at >= 0
         y = np.where(here, x[..., self.at], 0.0)
         z = np.zeros_like(x)
-        z[..., self.at[here]] = self.frame.effects(y, x[..., : self.sizes[0]], self.roots(found))[..., here]
+        typical, error = x[..., : self.sizes[0]], x[..., self.errors]
+        z[..., self.at[here]] = self.frame.effects(y, typical, self.roots(found), error)[..., here]
         own = z[..., self.effects].reshape(*x.shape[:-1], len(self.plan.spread), self.subjects)
         made = {f"z_{name}": own[..., k, :] for k, name in enumerate(self.plan.spread)}
         size, at = len(self.occasions), self.effects.stop

@@ -14,6 +14,11 @@ Bayesian Statistics 7, with the degree a function of omega). The law is the same
 
     log density of y = -z'z/2 - sum log T_jj.
 
+What the rows say grows with the precision of their errors. Where a subject has about as many rows as effects, the
+length of all y together would tell the residual error, and coordinates made at one error bind it; so I and h follow it:
+s I s and s^2 h, 1/s_j^2 = 1 + sum_k share_jk ((error_k / error_k at the look)^2 - 1), share_jk: of error k in the
+variance of the rows that tell of effect j.
+
 Arrays have the subjects last, loops over subjects are innermost.
 """
 
@@ -22,7 +27,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pkpd.kernels.elementary import log
+from pkpd.kernels.elementary import exp, log
 from pkpd.kernels.linking import internal, separate
 
 F64 = NDArray[np.float64]
@@ -58,6 +63,13 @@ def _multiply(out: F64, a: F64) -> None:
 
 
 @internal
+def _add_product(out: F64, factor: float, a: F64, b: F64) -> None:
+    separate()
+    for i in range(out.size):
+        out[i] += factor * a[i] * b[i]
+
+
+@internal
 def _dot(a: F64, b: F64) -> float:
     """Sum of products in four strands, the same order everywhere."""
     s0 = s1 = s2 = s3 = 0.0
@@ -76,25 +88,34 @@ def _dot(a: F64, b: F64) -> float:
 
 @internal
 def standardised(
-    x: F64, at: I64, L: F64, linked: I64, info: F64, lean: F64, slope: F64, A: F64, T: F64, v: F64, H: F64, W: F64,
-    Z: F64, z: F64,
+    x: F64, at: I64, L: F64, linked: I64, info: F64, lean: F64, slope: F64, share: F64, seen: F64, error_at: int,
+    S: F64, A: F64, T: F64, v: F64, H: F64, W: F64, Z: F64, z: F64,
 ) -> float:  # fmt: skip
     """Effects Z (q, N) of the coordinates x, and their log density, constants left out.
 
     x: typical values first; at (q, N): place of each coordinate in x and of its effect in z, -1 where a subject has
     fewer; L (q, q) lower; linked (q, q): 1 where L may differ from 0; info (q, q, N), lean (q, N), slope (q, typical,
-    N): what the look found. Filled besides: A = info L, T, v = 1/diag T (q, N), H = h, W = T^-1 L'h.
+    N): what the look found; share (q, errors, N), seen (errors,): its log sds, those now from x[error_at]. Filled
+    besides: S = s (q, N), A = s info s L, T, v = 1/diag T (q, N), H = s^2 h, W = T^-1 L'h.
     """
     q, N = Z.shape
     for j in range(q):
         _copy(H[j], lean[j])
         for k in range(slope.shape[1]):
             _add(H[j], -x[k], slope[j, k])
+        S[j, :] = 1.0
+        for k in range(seen.size):
+            _add(S[j], exp(2.0 * (x[error_at + k] - seen[k])) - 1.0, share[j, k])
+        for i in range(N):
+            S[j, i] = 1.0 / np.sqrt(max(S[j, i], 1e-12))
+            H[j, i] *= S[j, i] * S[j, i]
+    for j in range(q):
         for k in range(q):
             A[j, k, :] = 0.0
             for m in range(k, q):
                 if linked[m, k] == 1:
-                    _add(A[j, k], L[m, k], info[j, m])
+                    _add_product(A[j, k], L[m, k], info[j, m], S[m])
+            _multiply(A[j, k], S[j])
     for j in range(q):
         W[j, :] = 0.0
         for k in range(j + 1):
@@ -134,10 +155,29 @@ def standardised(
 
 
 @internal
+def _factor_back(F: F64, T: F64, v: F64) -> None:
+    """Adjoint of the Cholesky factor T in place, last column first (Smith 1995)."""
+    q = T.shape[0]
+    for k in range(q - 1, -1, -1):
+        for j in range(q - 1, k - 1, -1):
+            if j == k:
+                for i in range(v.shape[1]):
+                    F[k, k, i] *= 0.5 * v[k, i]
+            else:
+                _multiply(F[j, k], v[k])
+                _subtract(F[k, k], F[j, k], T[j, k])
+            for m in range(k):
+                _subtract(F[j, m], F[j, k], T[k, m])
+                _subtract(F[k, m], F[j, k], T[j, m])
+
+
+@internal
 def standardised_back(
-    g: F64, at: I64, L: F64, linked: I64, slope: F64, A: F64, T: F64, v: F64, H: F64, W: F64, Z: F64, gZ: F64, gL: F64
+    g: F64, at: I64, L: F64, linked: I64, x: F64, slope: F64, share: F64, seen: F64, error_at: int, S: F64, A: F64,
+    T: F64, v: F64, H: F64, W: F64, Z: F64, gZ: F64, gL: F64,
 ) -> None:  # fmt: skip
-    """Adjoint of `standardised` and of its log density: gZ (q, N), used up -> g of typical values and coordinates, gL.
+    """Adjoint of `standardised` and of its log density: gZ (q, N), used up -> g of typical values, errors and
+    coordinates, gL.
 
     With s = T^-1 gz and r = T'^-1 s: dz = T'^-1 (dy + dw - dT' z), dw = T^-1 (d(L'h) - dT w).
     """
@@ -163,28 +203,27 @@ def standardised_back(
                 F[j, k, i] = -Z[j, i] * gZ[k, i] - B[j, i] * W[k, i]
         for i in range(N):
             F[j, j, i] -= v[j, i]
-    for k in range(q - 1, -1, -1):  # adjoint of the Cholesky factor, last column first (Smith 1995)
-        for j in range(q - 1, k - 1, -1):
-            if j == k:
-                for i in range(N):
-                    F[k, k, i] *= 0.5 * v[k, i]
-            else:
-                _multiply(F[j, k], v[k])
-                _subtract(F[k, k], F[j, k], T[j, k])
-            for m in range(k):
-                _subtract(F[j, m], F[j, k], T[k, m])
-                _subtract(F[k, m], F[j, k], T[j, m])
+    _factor_back(F, T, v)
+    R, ones, grown = np.empty(N), np.ones(N), np.empty((q, N))  # the last: adjoint of log s
+    grown[:, :] = 0.0
     for j in range(q):
         for m in range(j, q):
             if linked[m, j] == 1:
-                s = _dot(H[m], B[j])
+                R[:] = 0.0
                 for k in range(q):
-                    s += _dot(A[m, k], F[k, j] if k >= j else F[j, k]) * (2.0 if k == j else 1.0)
-                gL[m, j] += s
+                    _add_product(R, 2.0 if k == j else 1.0, A[m, k], F[max(j, k), min(j, k)])
+                gL[m, j] += _dot(H[m], B[j]) + _dot(R, ones)
+                _add(grown[m], L[m, j], R)
     for j in range(q):
-        W[j, :] = 0.0  # now the adjoint of h
+        W[j, :] = 0.0  # now the adjoint of s^2 h
         for k in range(j + 1):
             if linked[j, k] == 1:
                 _add(W[j], L[j, k], B[k])
+        for i in range(N):
+            grown[j, i] += 2.0 * H[j, i] * W[j, i]
+            W[j, i] *= S[j, i] * S[j, i]
+            grown[j, i] *= S[j, i] * S[j, i]
         for k in range(slope.shape[1]):
             g[k] -= _dot(slope[j, k], W[j])
+        for k in range(seen.size):
+            g[error_at + k] -= exp(2.0 * (x[error_at + k] - seen[k])) * _dot(share[j, k], grown[j])

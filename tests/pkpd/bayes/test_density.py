@@ -10,7 +10,7 @@ import pytest
 from pkpd.bayes.centring import chosen, frame_of, look, starting_point
 from pkpd.bayes.density import Density, density
 from pkpd.bayes.design import Path, design, measured_outputs
-from pkpd.bayes.frame import Frame
+from pkpd.bayes.frame import Frame, Turn
 from pkpd.bayes.plan import plan
 from pkpd.engine.build import compiled
 from pkpd.engine.solve import solve
@@ -98,7 +98,12 @@ def framed(made: Density, form: str) -> Density:
     rng = np.random.default_rng(5)
     root = rng.normal(size=(n, q, q)) * (1.0 if form == "some" else np.linspace(0.0, 30.0, q))
     info = np.moveaxis(np.einsum("nij,nkj->nik", root.swapaxes(1, 2), root.swapaxes(1, 2)), 0, -1)
-    return made.framed(Frame(info=info.copy(), lean=3.0 * rng.normal(size=(q, n)), slope=rng.normal(size=(q, n_t, n))))
+    lean, slope = 3.0 * rng.normal(size=(q, n)), rng.normal(size=(q, n_t, n))
+    if form == "all":
+        return made.framed(Frame(info=info.copy(), lean=lean, slope=slope))
+    e = made.layout.sizes[3]
+    share, seen = rng.uniform(size=(q, e, n)) / e, rng.normal(size=e) - 1.0
+    return made.framed(Frame(info=info.copy(), lean=lean, slope=slope, share=share, seen=seen))
 
 
 def built(text: str, data: str = DATA, path: Path = "auto", **given) -> tuple[Density, Records, Model]:
@@ -131,7 +136,7 @@ def reframed(old: Density, new: Density, x: np.ndarray) -> np.ndarray:
     """The same subjects in the form of another density."""
     named, layout = old.layout.named(x), new.layout
     z = np.stack([named[f"z_{n}"] for n in layout.plan.spread])
-    y = layout.frame.coordinates(z, x[: layout.sizes[0]], layout.root(named))
+    y = layout.frame.coordinates(z, x[: layout.sizes[0]], layout.root(named), x[layout.errors])
     return np.concatenate([x[: layout.population], y.ravel()])
 
 
@@ -148,7 +153,7 @@ def test_gradient_is_the_central_difference(pkpd):
 
 
 def test_a_frame_changes_the_coordinates_only(pkpd):
-    """log p(y) = log p(z) + log det dz/dy, dz/dy = T'^-1 with T T' = 1 + L' info L, for every subject."""
+    """log p(y) = log p(z) + log det dz/dy, dz/dy = T'^-1 with T T' = 1 + L' s info s L, for every subject."""
     made = framed(pkpd[0], "none")
     x = somewhere(made)
     value = made(x)[0]
@@ -156,7 +161,8 @@ def test_a_frame_changes_the_coordinates_only(pkpd):
     for form in FORMS:
         own = framed(made, form)
         y = reframed(made, own, x)
-        info = np.moveaxis(own.layout.frame.info, -1, 0)
+        s = own.layout.frame.scale(x[own.layout.errors])
+        info = np.moveaxis(s * own.layout.frame.info * s[..., None, :] if s.ndim > 1 else own.layout.frame.info, -1, 0)
         known = np.linalg.slogdet(np.eye(len(root)) + root.T @ info @ root)[1].sum()
         assert own(y)[0] == pytest.approx(value - 0.5 * known, rel=1e-12)
         for name, z in own.layout.named(y).items():
@@ -165,16 +171,59 @@ def test_a_frame_changes_the_coordinates_only(pkpd):
         np.testing.assert_allclose(many["z_CL"][0, 0], own.layout.named(y)["z_CL"], rtol=1e-12, atol=1e-14)
 
 
+def turned(made: Density) -> Density:
+    """Its population quantities by a linear map, every sd but the first unfolded."""
+    rng, p = np.random.default_rng(3), made.layout.population
+    fold = 0.2 * (np.arange(len(made.layout.scales)) > 0)
+    return made.turned(Turn(middle=0.3 * rng.normal(size=p), root=0.2 * rng.normal(size=(p, p)) + np.eye(p), fold=fold))
+
+
+def test_what_is_sampled_in_place_of_population_quantities_has_the_same_law(pkpd):
+    """log p(y) = log p(x) + log det A + sum log dx/dv for v = m + A y and log sds x = log(c sinh|v|): dx/dv = coth|v|."""
+    made = framed(pkpd[0], "some")
+    own, x = turned(made), somewhere(made)
+    y = own.layout.sampled(x)
+    turn = own.layout.turn
+    np.testing.assert_allclose(own.layout.plain(np.stack([y, y]))[1], x, rtol=1e-9, atol=1e-9)
+    v = np.arcsinh(np.exp(x[own.layout.scales[1:]]) / turn.fold[1:])
+    jacobian = np.linalg.slogdet(turn.root)[1] - np.log(np.tanh(v)).sum()
+    assert own(y)[0] == pytest.approx(made(x)[0] + jacobian, rel=1e-12)
+
+
+def test_a_spread_may_pass_through_zero(pkpd):
+    """With sds below 0 vector and density are those of their mirror image, and the density is smooth across 0."""
+    own = turned(framed(pkpd[0], "some"))
+    layout, p = own.layout, own.layout.population
+    y = layout.sampled(somewhere(own))
+    v = layout.turn.middle + layout.turn.root @ y[:p]
+    for value in (-0.4, -1e-3, 1e-3):  # of the third sd
+        v[layout.scales[2]] = value
+        y[:p] = np.linalg.solve(layout.turn.root, v - layout.turn.middle)
+        x = layout.plain(y)
+        assert x[layout.scales[2]] == pytest.approx(np.log(0.2 * np.sinh(abs(value))))
+        mirrored = layout.sampled(x)
+        assert (layout.turn.middle + layout.turn.root @ mirrored[:p])[layout.scales[2]] == pytest.approx(abs(value))
+        assert own(mirrored)[0] == pytest.approx(own(y)[0], rel=1e-10)
+        exact = own(y)[1]
+        for k in range(len(y)):
+            h = 1e-4 * np.eye(len(y))[k]  # steps on both sides of 0
+            difference = (8 * (own(y + h)[0] - own(y - h)[0]) - own(y + 2 * h)[0] + own(y - 2 * h)[0]) / 12e-4
+            assert exact[k] == pytest.approx(difference, rel=1e-5, abs=1e-4), (value, k)
+
+
 def test_in_a_normal_hierarchy_a_frame_leaves_standard_normal_coordinates():
     """With rows normal about u the coordinates are standard normal given any population: the density of y is a normal's
     whatever omega. Witness: u | rows ~ N((y/s^2 + m/omega^2) v, v), v = 1/(1/s^2 + 1/omega^2).
     """
     s, m, y = 0.3, 1.2, 2.0
-    frame = Frame(info=np.full((1, 1, 1), 1 / s**2), lean=np.full((1, 1), y / s**2), slope=np.full((1, 1, 1), 1 / s**2))
+    one = np.full((1, 1, 1), 1 / 0.2**2)  # made at another error: it follows
+    frame = Frame(
+        info=one, lean=y * one[0], slope=one, share=np.ones((1, 1, 1)), seen=np.log([0.2])
+    )  # fmt: skip
     for omega in (1e-3, 0.3, 50.0):
         v = 1 / (1 / s**2 + 1 / omega**2)
         for e in (-2.0, 0.0, 2.0):
-            z = frame.effects(np.full((1, 1), e), np.array([m]), np.array([[omega]]))[0, 0]
+            z = frame.effects(np.full((1, 1), e), np.array([m]), np.array([[omega]]), np.log([s]))[0, 0]
             assert m + omega * z == pytest.approx(v * (y / s**2 + m / omega**2) + np.sqrt(v) * e, rel=1e-9)
 
 
@@ -309,7 +358,10 @@ def test_coordinates_of_the_look_are_standard_normal_at_its_end(model, records):
     z = np.linalg.solve(root, (seen.individual - m).T)
     for asked, most in ((None, 0.1), ({"V": True, "KA": False}, np.inf), ({"V": False}, np.inf)):
         own = made.framed(frame_of(made.layout, seen, asked))
-        y = own.layout.frame.coordinates(z, seen.population[: made.layout.sizes[0]], root)
+        population = seen.population
+        y = own.layout.frame.coordinates(
+            z, population[: made.layout.sizes[0]], root, population[made.layout.errors]
+        )  # fmt: skip
         assert np.abs(y).max() < most
         assert np.isfinite(own(starting_point(own, seen, 3))[0])
     assert not own.layout.frame.info[list(made.layout.plan.spread).index("V")].any()

@@ -193,7 +193,7 @@ def reframed(made: Density, x: np.ndarray) -> tuple[Density, np.ndarray]:
     lean, slope = rng.normal(size=(D, n)) * here, rng.normal(size=(D, n_t, n)) * here[:, None, :]
     own = made.framed(Frame(info=info, lean=lean, slope=slope))
     out, z = x.copy(), np.where(here, x[layout.at], 0.0)
-    y = own.layout.frame.coordinates(z, x[:n_t], layout.roots(named))
+    y = own.layout.frame.coordinates(z, x[:n_t], layout.roots(named), x[layout.errors])
     assert not y[~here].any()
     out[layout.at[here]] = y[here]
     return own, out

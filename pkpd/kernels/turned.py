@@ -1,0 +1,89 @@
+r"""From the vector that is sampled to that of the law: population quantities straightened, sds that may be 0 unfolded.
+
+First a linear map of the population quantities. Then each sd that is unfolded, sd = c sinh|v|: about 0 as |v|, far from
+it as e^|v|. Its logarithm would have a long flat tail where the sd is as good as 0, in which a sampler
+loses its way. v may pass through 0: (v, correlations r with the effect, its coordinates y) and (-v, -r, -y) are one,
+and the density is smooth there, since an effect is v times a standard normal; of residual errors it knows the squares.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pkpd.kernels.elementary import exp, log, tanh
+from pkpd.kernels.linking import internal
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+
+@internal
+def turned(y: F64, middle: F64, root: F64, x: F64) -> None:
+    """x = y but for its first root.shape[0] quantities, middle + root y."""
+    p = root.shape[0]
+    x[:] = y
+    for j in range(p):
+        x[j] = middle[j]
+        for k in range(p):
+            x[j] += root[j, k] * y[k]
+
+
+@internal
+def turned_back(g: F64, root: F64) -> None:
+    """Adjoint of `turned`, in place."""
+    p = root.shape[0]
+    own = g[:p].copy()
+    g[:p] = 0.0
+    for j in range(p):
+        for k in range(p):
+            g[k] += root[j, k] * own[j]
+
+
+@internal
+def unfolded(
+    x: F64, fold: F64, fold_at: I64, fold_row: I64, row: I64, column: I64, pair_at: int, at: I64, v: F64
+) -> float:
+    """Log sds in place of v at x[fold_at], signs of correlations and coordinates; log of the Jacobian.
+
+    fold: c of each sd, 0: it stays a logarithm; fold_row (D,): which sd is that of each row of `at` (D, N), -1: none;
+    row, column: effects of the correlations from x[pair_at]; v: filled with what was there.
+    """
+    total = 0.0
+    for k in range(fold.size):
+        v[k] = x[fold_at[k]]
+        if fold[k] > 0.0:
+            a = np.abs(v[k])
+            small = log(tanh(a))
+            x[fold_at[k]] = log(fold[k]) + small + log(0.5 * (exp(a) + exp(-a)))
+            total -= small
+    _signed(x, fold, fold_row, row, column, pair_at, at, v)
+    return total
+
+
+@internal
+def _signed(g: F64, fold: F64, fold_row: I64, row: I64, column: I64, pair_at: int, at: I64, v: F64) -> None:
+    if fold.size == 0:
+        return
+    for e in range(row.size):
+        for k in (row[e], column[e]):
+            if fold[k] > 0.0 and v[k] < 0.0:
+                g[pair_at + e] = -g[pair_at + e]
+    for d in range(at.shape[0]):
+        k = fold_row[d]
+        if k >= 0 and fold[k] > 0.0 and v[k] < 0.0:
+            for i in range(at.shape[1]):
+                if at[d, i] >= 0:
+                    g[at[d, i]] = -g[at[d, i]]
+
+
+@internal
+def unfolded_back(
+    g: F64, fold: F64, fold_at: I64, fold_row: I64, row: I64, column: I64, pair_at: int, at: I64, v: F64
+) -> None:
+    """Adjoint of `unfolded` and of its log Jacobian, in place."""
+    for k in range(fold.size):
+        if fold[k] > 0.0:
+            t = tanh(v[k])
+            g[fold_at[k]] = g[fold_at[k]] / t + t - 1.0 / t
+    _signed(g, fold, fold_row, row, column, pair_at, at, v)
