@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache as once
 from importlib.metadata import version
@@ -27,7 +27,6 @@ from pkpd.ground.streams import Purpose, key
 from pkpd.ground.text import nearest
 from pkpd.model.spec import Model
 from pkpd.posterior import Posterior, read, write
-from pkpd.screening import Finding, require_sane
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Fit", "Settings", "fit"]
 
 PACKAGES = ("numba", "numpy", "nutpie", "pymc", "pytensor")
-NOTICED = 5
 DIAGNOSTICS, POSTERIOR, TREE = "diagnostics.json", "posterior.parquet", "tree.zarr"
 
 
@@ -102,8 +100,8 @@ def fit(
     centred: random effects to sample as individual values (True) or not (False) whatever the data say; the others are
     decided by a quick look at the data, told in the diagnostics. blq: values beyond a limit of quantification by method
     `m3` or `m4`, or `discard`ed (`bayes.censoring`).
-    `on_stage` hears "build", "import", "compile", "look", "sample", "diagnose". A fit over its limits is returned and
-    marked (`posterior.sound` is False); whoever uses it asks `require_sound`. Errors: InputError (model or
+    `on_stage` hears "build", "import", "compile", "screen", "look", "sample", "diagnose". A fit over its limits is
+    returned and marked (`posterior.sound` is False); whoever uses it asks `require_sound`. Errors: InputError (model or
     data), RunFailed (the sampler could not start).
     """
     settings = Settings(
@@ -189,14 +187,12 @@ def _put(made: Path, place: Path) -> None:
 
 def _made(model: Model, records: Records, how: tuple[Settings, int, Callable[[str], None]], folder: Path) -> Fit:
     """Look at the data, sample, diagnose, write the three files into `folder`."""
-    notices = _noticed(require_sane(model, records))
     from pkpd.bayes.sampling import sampled  # pymc is imported here, with the first fit
 
     settings, cores, on_stage = how
     draws, tree, diagnostics, seconds = sampled(
         model, records, settings=settings, seed=_sampler_seed(settings.seed), cores=cores, on_stage=on_stage
     )
-    diagnostics = {**diagnostics, "remarks": [*diagnostics["remarks"], *notices]}
     posterior = Posterior(draws=draws, model=model, diagnostics=diagnostics, data=records.digest)
     start = time.perf_counter()
     write(posterior, folder / POSTERIOR)
@@ -205,12 +201,6 @@ def _made(model: Model, records: Records, how: tuple[Settings, int, Callable[[st
     about = {"diagnostics": diagnostics, "settings": asdict(settings), "seconds": seconds}
     store.write_atomic(folder / DIAGNOSTICS, json.dumps(about, indent=1, sort_keys=True).encode())
     return Fit(posterior=posterior, tree_path=folder / TREE, diagnostics=diagnostics, reused=False, seconds=seconds)
-
-
-def _noticed(found: Sequence[Finding]) -> list[str]:
-    """What deserves a look in the data, as remarks; the first few by name."""
-    more = [f"and {len(found) - NOTICED} more records of the data that deserve a look"] if len(found) > NOTICED else []
-    return [f"The data: {finding}" for finding in found[:NOTICED]] + more
 
 
 def _write_tree(tree: xr.DataTree, path: Path) -> None:

@@ -30,10 +30,12 @@ from pkpd.bayes.plan import (
     spread_label,
     typical_label,
 )
+from pkpd.ground.errors import InputError
 from pkpd.kernels.observations import MEASURED, POSITIVE
 from pkpd.model.equations import evaluate, show
 from pkpd.model.spec import Model
 from pkpd.model.variability import PopulationDraws
+from pkpd.screening import Finding, require_sane
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -41,10 +43,13 @@ if TYPE_CHECKING:
     from pkpd.bayes.fit import Settings
     from pkpd.model.records import Records
 
-__all__ = ["etas", "population_draws", "sampled"]
+__all__ = ["etas", "population_draws", "sampled", "typical"]
 
 Floats = NDArray[np.float64]
 Stages = Callable[[str], None]
+NOTICED = 5
+CANCELS = 1e-10
+"""Share of the largest prediction below which there may be nothing but rounding."""
 
 
 def sampled(
@@ -53,15 +58,14 @@ def sampled(
     """Population draws, the full tree, diagnostics as plain data, seconds by stage (`import.cpu` ...: CPU seconds)."""
     seconds: dict[str, float] = {}
     with _stage("build", seconds, on_stage):
-        used = limited(model, records, settings.blq)
-        how = plan(model, measured_outputs(model, used))
-        made = design(model, used, blq=settings.blq)
-        plain = density(how, made)
+        how, made, plain = _built(model, records, settings)
     with _stage("import", seconds, on_stage), _quiet():
         from pkpd.bayes.nuts import draw
         from pkpd.bayes.pilot import piloted
     with _stage("compile", seconds, on_stage), _quiet():
         _ = plain.module
+    with _stage("screen", seconds, on_stage):
+        notices = _noticed(require_sane(model, records, typical(plain, records)))
     with _stage("look", seconds, on_stage):
         seen = look(plain)
     with _stage("sample", seconds, on_stage), _quiet():
@@ -74,8 +78,44 @@ def sampled(
         draws = population_draws(how, tree["posterior"])
         found = diagnose(_chains(how, tree), how.priors, _shrinkage(how, tree["posterior"])).to_dict()
         found |= _method(how, made, choices, seen, blq=settings.blq)
-        found["remarks"] = [*found["remarks"], *_told(made, len(records.time))]
+        found["remarks"] = [*found["remarks"], *_told(made, len(records.time)), *notices]
     return draws, tree, found, seconds
+
+
+def _built(model: Model, records: Records, settings: Settings) -> tuple[Plan, Design, Density]:
+    """Plan, design and density. Where the data cannot be taken, what is wrong with them by themselves is said first."""
+    try:
+        used = limited(model, records, settings.blq)
+        how = plan(model, measured_outputs(model, used))
+        made = design(model, used, blq=settings.blq)
+    except InputError:
+        require_sane(model, records)
+        raise
+    return how, made, density(how, made)
+
+
+def typical(plain: Density, records: Records) -> Floats | None:
+    """`screening.typical_predictions` by the density; None where rows were left out of it.
+
+    It has no exact zero where nothing has arrived yet, but what is left of numbers that cancel.
+    """
+    how, x = plain.layout.plan, np.zeros(plain.layout.size)  # 0: no effects, covariates that are missing in the middle
+    x[: len(how.typical)] = [0.0 if n in how.shrunk else base_value(how.model, n) for n in how.typical]
+    found = plain.predictions(x)
+    if len(found) != len(records.dv):
+        return None
+    top = np.zeros(int(records.output.max()) + 1)
+    np.maximum.at(top, records.output, np.where(np.isfinite(found), np.abs(found), 0.0))
+    first = np.full(len(records), np.inf)
+    np.minimum.at(first, np.repeat(np.arange(len(records)), np.diff(records.doses.offsets)), records.doses.time)
+    nothing = (np.abs(found) < CANCELS * top[records.output]) & (records.time <= first[records.subject])
+    return np.where(nothing, 0.0, np.where(np.abs(found) < CANCELS * top[records.output], np.abs(found), found))
+
+
+def _noticed(found: Sequence[Finding]) -> list[str]:
+    """What deserves a look in the data, as remarks; the first few by name."""
+    more = [f"and {len(found) - NOTICED} more records of the data that deserve a look"] if len(found) > NOTICED else []
+    return [f"The data: {finding}" for finding in found[:NOTICED]] + more
 
 
 def _method(how: Plan, made: Design, choices: tuple[Choice, ...], seen: Look, *, blq: str) -> dict[str, Any]:
