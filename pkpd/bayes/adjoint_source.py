@@ -1,6 +1,6 @@
 """Source text of a solver with its discrete adjoint: predictions of the data's rows, and the way back.
 
-Forward: Tsit5 in eight lanes, step sizes by the error of the states alone, every accepted step kept. Linear
+Forward: Tsit5 in sixteen lanes, step sizes by the error of the states alone, every accepted step kept. Linear
 compartments go by their modes, z(s) = (z + r/l) e^(l s) - r/l, exact whatever the step. Back: the same steps in
 reverse, each the exact adjoint of its six stages (Hager 2000, Numer Math 87:247; step sizes held),
 
@@ -109,7 +109,7 @@ class _Form:
         return found | {n: f"c{k}" for k, n in enumerate(self.constants)}
 
     def at(self, block: str, k: int) -> str:
-        return f"W[{8 * (self.rows[block] + k)} + lane]"
+        return f"W[{self.rows[block] + k} * LANES + lane]"
 
     def loads(self, roots: Sequence[int], *, rates: bool = True) -> list[str]:
         """Statements that load the constants which the roots need, and the modes' rates."""
@@ -253,7 +253,7 @@ def _function(head: str, lines: Sequence[str], how: str = "inline") -> str:
 
 def _lanes(head: str, lines: Sequence[str]) -> str:
     """A function that does the same for every lane."""
-    return _function(head, ["wide()", "for lane in range(8):", *(f"    {line}" for line in lines)], "forced")
+    return _function(head, ["wide()", "for lane in range(LANES):", *(f"    {line}" for line in lines)], "forced")
 
 
 def _modes(form: _Form, rates: Places) -> str:
@@ -266,17 +266,17 @@ def _modes(form: _Form, rates: Places) -> str:
     store = [f"gl[i, {k}] = {form.at('GC', at + k)}" for k in range(M)]
     store += [f"gV[i, {a}, {b}] = {form.at('GC', v + e)}" for e, (a, b) in enumerate(form.lower)]
     store += [f"gU[i, {a}, {b}] = {form.at('GC', u + e)}" for e, (a, b) in enumerate(form.lower)]
-    give, took = [f"if state >= {M}:", "    W[(block + state) * 8 + lane] += amount"], [
-        "total = 0.0", f"if state >= {M}:", "    total = W[(block + state) * 8 + lane]"
+    give, took = [f"if state >= {M}:", "    W[(block + state) * LANES + lane] += amount"], [
+        "total = 0.0", f"if state >= {M}:", "    total = W[(block + state) * LANES + lane]"
     ]  # fmt: skip
     for s in range(M):
         give.append(f"if state == {s}:")
         took.append(f"if state == {s}:")
         for e, (k, b) in enumerate(form.lower):
             if b == s:
-                give.append(f"    W[(block + {k}) * 8 + lane] += {form.at('C', u + e)} * amount")
-                took.append(f"    total += {form.at('C', u + e)} * W[(block + {k}) * 8 + lane]")
-                took.append(f"    {form.at('GC', u + e)} += amount * W[(block + {k}) * 8 + lane]")
+                give.append(f"    W[(block + {k}) * LANES + lane] += {form.at('C', u + e)} * amount")
+                took.append(f"    total += {form.at('C', u + e)} * W[(block + {k}) * LANES + lane]")
+                took.append(f"    {form.at('GC', u + e)} += amount * W[(block + {k}) * LANES + lane]")
     fill = [f"A[i, {a}, {b}] = own[i, ODE_RATES + {e}]" for e, (a, b) in enumerate(rates)]
     back = [f"gown[ODE_RATES + {e}] = gA[i, {a}, {b}]" for e, (a, b) in enumerate(rates)]
     return (
@@ -328,7 +328,7 @@ def _outputs(form: _Form) -> str:
 def _rows(form: _Form) -> list[str]:
     n = range(len(form.states))
     rates = [f"r{j} = {form.at('R', j)}" for j in n if form.flowing]
-    return ["t = W[lane]", "h = W[8 + lane]", *(f"y{j} = {form.at('Y', j)}" for j in n), *rates]
+    return ["t = W[lane]", "h = W[LANES + lane]", *(f"y{j} = {form.at('Y', j)}" for j in n), *rates]
 
 
 def _begun(form: _Form) -> list[str]:
@@ -384,8 +384,8 @@ def _restart(form: _Form) -> str:
     for j in form.own:
         body += [f"s{j} = 1.0 / (atol + rtol * abs(y{j}))", f"d0 += abs(y{j}) * s{j}", f"d1 += abs(k1_{j}) * s{j}"]
     body += ["fastest = 1e-300", *(f"fastest = greatest(fastest, -c{form.rate + k})" for k in range(form.modes))]
-    body += ["first = least(0.01 * (d0 + 1e-6) / d1, 0.1 / fastest)", "new = W[40 + lane] == 1.0"]
-    body += ["W[72 + lane] = first if new else W[72 + lane]"]
+    body += ["first = least(0.01 * (d0 + 1e-6) / d1, 0.1 / fastest)", "new = W[5 * LANES + lane] == 1.0"]
+    body += ["W[9 * LANES + lane] = first if new else W[9 * LANES + lane]"]
     body += [f"{form.at('K1', j)} = k1_{j} if new else {form.at('K1', j)}" for j in form.own]
     return _lanes("ode_restart(W, rtol, atol)", body)
 
@@ -400,30 +400,30 @@ def _step(form: _Form) -> str:
     for j in form.own:
         body += [f"a{j} = abs(y{j})", f"b{j} = abs(u7_{j})", f"s{j} = atol + rtol * (a{j} if a{j} > b{j} else b{j})"]
         body += [f"e{j} = h * ({_combined(tsit5.ERROR, 'k', j)}) / s{j}", f"total = fma(e{j}, e{j}, total)"]
-    body.append(f"W[16 + lane] = np.sqrt(total * {1.0 / len(form.own)!r})")
+    body.append(f"W[2 * LANES + lane] = np.sqrt(total * {1.0 / len(form.own)!r})")
     body += [f"{form.at('YN', j)} = u7_{j}" for j in range(len(form.states))]
     return _lanes("ode_step(W, rtol, atol)", [*body, *(f"{form.at('K7', j)} = k7_{j}" for j in form.own)])
 
 
 def _commit(form: _Form) -> str:
     """Accepted lanes move on; a step cut at a stop does not shorten those after it."""
-    body = ["accepted = W[32 + lane] == 1.0"]
+    body = ["accepted = W[4 * LANES + lane] == 1.0"]
     moves = [("Y", "YN", j) for j in range(len(form.states))] + [("K1", "K7", j) for j in form.own]
     body += [f"{form.at(old, j)} = {form.at(new, j)} if accepted else {form.at(old, j)}" for old, new, j in moves]
     body += [
-        "there = W[56 + lane] if accepted else 0.0",
-        "moved = W[48 + lane] if there == 1.0 else W[lane] + W[8 + lane]",
+        "there = W[7 * LANES + lane] if accepted else 0.0",
+        "moved = W[6 * LANES + lane] if there == 1.0 else W[lane] + W[LANES + lane]",
         "t = moved if accepted else W[lane]",
-        "h = W[64 + lane]",
-        "wanted = W[72 + lane]",
+        "h = W[8 * LANES + lane]",
+        "wanted = W[9 * LANES + lane]",
         "h = wanted if (there == 1.0 and wanted > h) else h",
-        "rest = W[48 + lane] - t",
+        "rest = W[6 * LANES + lane] - t",
         "W[lane] = t",
-        "W[72 + lane] = h",
-        "W[104 + lane] = there",
-        "W[56 + lane] = 0.0 if h < rest else 1.0",
+        "W[9 * LANES + lane] = h",
+        "W[13 * LANES + lane] = there",
+        "W[7 * LANES + lane] = 0.0 if h < rest else 1.0",
         "half = 0.5 * rest if (h > 0.5 * rest and h < rest) else h",
-        "W[8 + lane] = half if half < rest else rest",
+        "W[LANES + lane] = half if half < rest else rest",
     ]
     return _lanes("ode_commit(W)", body)
 

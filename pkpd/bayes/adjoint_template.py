@@ -6,7 +6,7 @@ __all__ = ["DRIVER", "IMPORTS"]
 
 IMPORTS = """
 from pkpd.kernels.intrinsics import fma, wide
-from pkpd.kernels.lanes import control, set_step
+from pkpd.kernels.lanes import LANES, control, set_step
 
 forced = njit(**options, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
 """
@@ -45,7 +45,7 @@ def ode_dose(lo, count, d, at0, given, state, length, rate, share, lag, scale, a
 def ode_load(W, lane, i, own, l, V, U):
     """The constants of a lane's subject."""
     for k in range(ODE_NF):
-        W[(ODE_C + k) * 8 + lane] = own[i, k]
+        W[(ODE_C + k) * LANES + lane] = own[i, k]
     ode_load_modes(W, lane, i, l, V, U)
     ode_hoist(W, lane)
 
@@ -55,16 +55,16 @@ def ode_keep(W, I, lane, what, step, rec, tag, used):
     """Remember where the lane stands, and what happens next there."""
     rec[used, 0], rec[used, 1] = W[lane], step
     for j in range(ODE_NS):
-        rec[used, 2 + j] = W[(ODE_Y + j) * 8 + lane]
-    tag[used, 0], tag[used, 1] = I[32 + lane], what
-    I[32 + lane] = used
+        rec[used, 2 + j] = W[(ODE_Y + j) * LANES + lane]
+    tag[used, 0], tag[used, 1] = I[4 * LANES + lane], what
+    I[4 * LANES + lane] = used
     return used + 1
 
 
 @inline
 def ode_arrive(W, I, lane, s_offsets, s_time, s_row, output, a_first, a_time, a_what, a_amount, f, rec, tag, used):
     """Everything that is due at the lane's time: rows before doses of the same time; then the next stop."""
-    i, s, a = I[lane], I[8 + lane], I[16 + lane]
+    i, s, a = I[lane], I[LANES + lane], I[2 * LANES + lane]
     while s < s_offsets[i + 1]:
         ts = s_time[s]
         ta = a_time[a] if a < a_first[i + 1] else np.inf
@@ -76,12 +76,12 @@ def ode_arrive(W, I, lane, s_offsets, s_time, s_row, output, a_first, a_time, a_
             used = ode_keep(W, I, lane, a, 0.0, rec, tag, used)
             block = ODE_Y if a_what[a, 0] == 0 else ODE_R
             ode_give(W, lane, block, a_what[a, 1], a_amount[a])
-            W[40 + lane], W[24 + lane] = 1.0, 1e-4
+            W[5 * LANES + lane], W[3 * LANES + lane] = 1.0, 1e-4
             a += 1
         else:
-            W[48 + lane] = min(ts, ta)
+            W[6 * LANES + lane] = min(ts, ta)
             break
-    I[8 + lane], I[16 + lane] = s, a
+    I[LANES + lane], I[2 * LANES + lane] = s, a
     return used
 
 
@@ -113,11 +113,11 @@ def ode_solved(X, base, place, offsets, time, given, state, slot, length, rate, 
     rtol, atol, max_steps = settings[0], settings[1], settings[2]
     f, failed, last = np.empty(rows), np.zeros(n, np.int64), np.full(n, -1)
     flow = np.zeros((n, ODE_NS))
-    W, I = np.ones(ODE_END * 8), np.full(48, -1)
+    W, I = np.ones(ODE_END * LANES), np.full(6 * LANES, -1)
     for j in range(ODE_NS * 7 + ODE_NC):
-        for lane in range(8):
-            W[(ODE_Y + j) * 8 + lane] = 0.0
-    spare = rows + a_first[n] + 8
+        for lane in range(LANES):
+            W[(ODE_Y + j) * LANES + lane] = 0.0
+    spare = rows + a_first[n] + LANES
     cap, used, nxt = spare + 48 * n + 64, 0, 0
     rec, tag = np.empty((cap, ODE_NS + 2)), np.empty((cap, 2), np.int64)
     while True:
@@ -126,57 +126,58 @@ def ode_solved(X, base, place, offsets, time, given, state, slot, length, rate, 
             more[:used], links[:used] = rec[:used], tag[:used]
             rec, tag, cap = more, links, 2 * cap
         busy, fresh = False, False
-        for lane in range(8):
+        for lane in range(LANES):
             while True:
                 if I[lane] < 0:
                     if nxt >= n:
-                        W[8 + lane], W[40 + lane] = 0.0, 0.0
+                        W[LANES + lane], W[5 * LANES + lane] = 0.0, 0.0
                         break
                     i = nxt
                     nxt += 1
-                    I[lane], I[8 + lane], I[16 + lane], I[24 + lane], I[32 + lane] = i, s_offsets[i], a_first[i], 0, -1
-                    W[lane], W[24 + lane], W[40 + lane], W[104 + lane] = start[i], 1e-4, 1.0, 1.0
+                    I[lane], I[LANES + lane], I[2 * LANES + lane] = i, s_offsets[i], a_first[i]
+                    I[3 * LANES + lane], I[4 * LANES + lane] = 0, -1
+                    W[lane], W[3 * LANES + lane], W[5 * LANES + lane], W[13 * LANES + lane] = start[i], 1e-4, 1.0, 1.0
                     ode_load(W, lane, i, own, l, V, U)
                     for j in range(ODE_NS):
-                        W[(ODE_Y + j) * 8 + lane] = own[i, ODE_NF + j - ODE_NM] if j >= ODE_NM else 0.0
-                        W[(ODE_R + j) * 8 + lane] = 0.0
+                        W[(ODE_Y + j) * LANES + lane] = own[i, ODE_NF + j - ODE_NM] if j >= ODE_NM else 0.0
+                        W[(ODE_R + j) * LANES + lane] = 0.0
                 i = I[lane]
-                if W[104 + lane] == 1.0:
-                    W[104 + lane] = 0.0
+                if W[13 * LANES + lane] == 1.0:
+                    W[13 * LANES + lane] = 0.0
                     used = ode_arrive(W, I, lane, s_offsets, s_time, s_row, output, a_first, a_time, a_what, a_amount,
                                       f, rec, tag, used)
-                    if I[8 + lane] < s_offsets[i + 1]:
-                        set_step(W, lane, W[72 + lane])
-                if I[8 + lane] >= s_offsets[i + 1] or failed[i] != 0:
-                    last[i] = I[32 + lane] if failed[i] == 0 else -1
+                    if I[LANES + lane] < s_offsets[i + 1]:
+                        set_step(W, lane, W[9 * LANES + lane])
+                if I[LANES + lane] >= s_offsets[i + 1] or failed[i] != 0:
+                    last[i] = I[4 * LANES + lane] if failed[i] == 0 else -1
                     for s in range(s_offsets[i], s_offsets[i + 1]):
                         f[s_row[s]] = np.nan if failed[i] != 0 else f[s_row[s]]
                     for j in range(ODE_NS):
-                        flow[i, j] = W[(ODE_R + j) * 8 + lane]
+                        flow[i, j] = W[(ODE_R + j) * LANES + lane]
                     I[lane] = -1
                     continue
-                busy, fresh = True, fresh or W[40 + lane] == 1.0
+                busy, fresh = True, fresh or W[5 * LANES + lane] == 1.0
                 break
         if not busy:
             break
         if fresh:
             ode_restart(W, rtol, atol)
-            for lane in range(8):
-                if W[40 + lane] == 1.0:
-                    W[40 + lane] = 0.0
-                    h = W[72 + lane]
-                    set_step(W, lane, h if h < np.inf else W[48 + lane] - W[lane])
+            for lane in range(LANES):
+                if W[5 * LANES + lane] == 1.0:
+                    W[5 * LANES + lane] = 0.0
+                    h = W[9 * LANES + lane]
+                    set_step(W, lane, h if h < np.inf else W[6 * LANES + lane] - W[lane])
         ode_step(W, rtol, atol)
         control(W, 0.14, 0.08, 0.9)
-        for lane in range(8):
-            if I[lane] >= 0 and W[32 + lane] == 1.0:
-                used = ode_keep(W, I, lane, -1, W[8 + lane], rec, tag, used)
+        for lane in range(LANES):
+            if I[lane] >= 0 and W[4 * LANES + lane] == 1.0:
+                used = ode_keep(W, I, lane, -1, W[LANES + lane], rec, tag, used)
         ode_commit(W)
-        for lane in range(8):
+        for lane in range(LANES):
             if I[lane] >= 0:
-                I[24 + lane] += 1
-                small = W[32 + lane] == 0.0 and not (W[64 + lane] > 1e-15 * max(abs(W[lane]), 1e-3))
-                if small or I[24 + lane] >= max_steps:
+                I[3 * LANES + lane] += 1
+                small = W[4 * LANES + lane] == 0.0 and not (W[8 * LANES + lane] > 1e-15 * max(abs(W[lane]), 1e-3))
+                if small or I[3 * LANES + lane] >= max_steps:
                     failed[I[lane]] = 1
     return f, failed, last, flow, own, l, V, U, a_first, a_time, a_what, a_amount, rec, tag
 
@@ -196,7 +197,7 @@ def ode_undone(W, lane, kind, state, amount, d, turn, before, after):
         ode_give(W, lane, ODE_Y, state, amount)
         ode_slope(W, lane, after)
         for j in range(ODE_NS):
-            turn[d, 2] += W[(ODE_L + j) * 8 + lane] * (before[j] - after[j])
+            turn[d, 2] += W[(ODE_L + j) * LANES + lane] * (before[j] - after[j])
 
 
 @inline
@@ -219,37 +220,37 @@ def ode_dosed(gown, own, at, given, length, rate, turn):
 def ode_pulled(gf, gX, failed, last, flow, own, l, V, U, a_first, a_time, a_what, a_amount, rec, tag, offsets, given,
                slot, length, rate, s_row, output):
     n, nxt = gX.shape[0], 0
-    W, I = np.zeros(ODE_END * 8), np.full(16, -1)
+    W, I = np.zeros(ODE_END * LANES), np.full(2 * LANES, -1)
     turn, gown = np.zeros((given.size, 4)), np.zeros((n, ODE_ROOTS))
     gl, gV, gU, gA = np.zeros(l.shape), np.zeros(V.shape), np.zeros(V.shape), np.zeros(V.shape)
     before, after = np.empty(ODE_NS), np.empty(ODE_NS)
     while True:
         busy = False
-        for lane in range(8):
-            W[8 + lane] = 0.0
+        for lane in range(LANES):
+            W[LANES + lane] = 0.0
             while True:
                 if I[lane] < 0:
                     while nxt < n and failed[nxt] != 0:
                         nxt += 1
                     if nxt >= n:
                         break
-                    I[lane], I[8 + lane] = nxt, last[nxt]
+                    I[lane], I[LANES + lane] = nxt, last[nxt]
                     nxt += 1
                     for j in range(ODE_NS):
-                        W[(ODE_L + j) * 8 + lane], W[(ODE_GR + j) * 8 + lane] = 0.0, 0.0
-                        W[(ODE_R + j) * 8 + lane] = flow[I[lane], j]
+                        W[(ODE_L + j) * LANES + lane], W[(ODE_GR + j) * LANES + lane] = 0.0, 0.0
+                        W[(ODE_R + j) * LANES + lane] = flow[I[lane], j]
                     for k in range(ODE_NC):
-                        W[(ODE_GC + k) * 8 + lane] = 0.0
+                        W[(ODE_GC + k) * LANES + lane] = 0.0
                     ode_load(W, lane, I[lane], own, l, V, U)
-                i, at = I[lane], I[8 + lane]
+                i, at = I[lane], I[LANES + lane]
                 if at >= 0:
                     what = tag[at, 1]
-                    I[8 + lane] = tag[at, 0]
+                    I[LANES + lane] = tag[at, 0]
                     W[lane] = rec[at, 0]
                     for j in range(ODE_NS):
-                        W[(ODE_Y + j) * 8 + lane] = rec[at, 2 + j]
+                        W[(ODE_Y + j) * LANES + lane] = rec[at, 2 + j]
                     if what == -1:
-                        W[8 + lane] = rec[at, 1]
+                        W[LANES + lane] = rec[at, 1]
                         busy = True
                         break
                     if what >= 0:
@@ -260,9 +261,9 @@ def ode_pulled(gf, gX, failed, last, flow, own, l, V, U, a_first, a_time, a_what
                         ode_output_back(W, lane, output[r], gf[r])
                     continue
                 for k in range(ODE_NF):
-                    gown[i, k] = W[(ODE_GC + k) * 8 + lane]
+                    gown[i, k] = W[(ODE_GC + k) * LANES + lane]
                 for j in range(ODE_NM, ODE_NS):
-                    gown[i, ODE_NF + j - ODE_NM] = W[(ODE_L + j) * 8 + lane]
+                    gown[i, ODE_NF + j - ODE_NM] = W[(ODE_L + j) * LANES + lane]
                 for d in range(offsets[i], offsets[i + 1]):
                     ode_dosed(gown[i], own[i], ODE_DOSING + 3 * slot[d], given[d], length[d], rate[d], turn[d])
                 ode_kept(W, lane, i, gl, gV, gU)

@@ -1,4 +1,4 @@
-"""Dynamics -> Python source of its eight-lane solver."""
+"""Dynamics -> Python source of its solver in lanes."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _initial(plan: Plan) -> str:
 
 def _switch(plan: Plan) -> str:
     """Turn a compartment on (1) or off (0)."""
-    return function("switch(W, lane, state, on)", ["W[(M + state) * 8 + lane] = on"] if plan.needs.switches else [])
+    return function("switch(W, lane, state, on)", ["W[(M + state) * LANES + lane] = on"] if plan.needs.switches else [])
 
 
 def _output_lines(plan: Plan, which: Sequence[int], time: str, store: str) -> list[str]:
@@ -129,7 +129,7 @@ def _outputs(plan: Plan, method: Method) -> str:
     modes = Modes(plan)
     before, moved = modes.dense(seen(plan, some))
     roots = [plan.outputs[k] for k in some] + list(modes.nodes if before else ())
-    head = ["t = W[lane]", "h = W[8 + lane]", *load_fixed(plan, roots), *before]
+    head = ["t = W[lane]", "h = W[LANES + lane]", *load_fixed(plan, roots), *before]
     coefficients = [line for k in dense_rows(plan) for line in _coefficients(k, method)]
     dense = [f"y{k} = {_polynomial(k)}" for k in dense_rows(plan)] + moved
     inside = [*head, *coefficients, *dense, *_output_lines(plan, some, "fma(theta, h, t)", "out[{}]")]
@@ -144,11 +144,11 @@ def _outputs(plan: Plan, method: Method) -> str:
         *head,
         "per_h = 1.0 / h",
         *coefficients,
-        "i, j = I[lane], I[16 + lane]",
+        "i, j = I[lane], I[2 * LANES + lane]",
         f"while j < times.shape[1] and ({pending}):",
     ]
-    samples += [*(f"    {line}" for line in loop), "I[16 + lane] = j"]
-    samples.append("W[112 + lane] = times[i, j] if j < times.shape[1] else np.inf")
+    samples += [*(f"    {line}" for line in loop), "I[2 * LANES + lane] = j"]
+    samples.append("W[14 * LANES + lane] = times[i, j] if j < times.shape[1] else np.inf")
     return (
         function("outputs_now(W, lane, out)", now)
         + function("dense_outputs(W, lane, theta, out)", inside)
@@ -162,7 +162,7 @@ def _points(plan: Plan, method: Method) -> str:
     before, moved = Modes(plan).dense(known)
     stepped = [k for k in dense_rows(plan) if k in known]
     roots = [plan.outputs[k] for k in plan.watched] + list(Modes(plan).nodes if before else ())
-    body = ["t = W[lane]", "h = W[8 + lane]", *load_fixed(plan, roots), *before]
+    body = ["t = W[lane]", "h = W[LANES + lane]", *load_fixed(plan, roots), *before]
     body += [line for k in stepped for line in _coefficients(k, method)]
     for point in range(5):
         body += [f"theta = {point / 4}", *(f"y{k} = {_polynomial(k)}" for k in stepped), *moved]
@@ -187,7 +187,7 @@ def _polynomial(k: int) -> str:
 
 
 def _restart(plan: Plan) -> str:
-    """First slope and first step of lanes flagged new; the other lanes keep theirs."""
+    """First slope and first step of one lane: lanes come to their stops one by one."""
     n, modes = range(len(plan.states)), Modes(plan)
     roots = (*plan.derivative, *modes.nodes)
     body = [*loads(plan, [("Y", "y"), ("R", "r")], roots), f"t1 = {moment(plan, 0.0)}"]
@@ -195,10 +195,9 @@ def _restart(plan: Plan) -> str:
     body += ["d0 = 0.0", "d1 = 0.0"]
     for j in plan.own:
         body += [f"s{j} = 1.0 / (atol + rtol * abs(y{j}))", f"d0 += abs(y{j}) * s{j}", f"d1 += abs(k1_{j}) * s{j}"]
-    body += ["first = 0.01 * (d0 + 1e-6) / d1", *_second_slope(plan, modes)]
-    body += ["new = W[40 + lane] == 1.0", "W[8 + lane] = first if new else h"]
-    body += [f"{at('K1', j)} = k1_{j} if new else {at('K1', j)}" for j in n]
-    return lane_loop("restart(W, rtol, atol)", body)
+    body += ["first = 0.01 * (d0 + 1e-6) / d1", *_second_slope(plan, modes), "W[LANES + lane] = first"]
+    body += [f"{at('K1', j)} = k1_{j}" for j in n]
+    return function("restart(W, lane, rtol, atol)", body)
 
 
 def _second_slope(plan: Plan, modes: Modes) -> list[str]:
@@ -235,20 +234,20 @@ def _tangent(plan: Plan) -> str:
 
 def _commit(plan: Plan, method: Method) -> str:
     """Accepted lanes move on; every lane gets its next step, cut at its next stop; the last two before it are equal."""
-    body = ["accepted = W[32 + lane] == 1.0"]
+    body = ["accepted = W[4 * LANES + lane] == 1.0"]
     for j in range(len(plan.states)):
         for old, new in (("Y", "YN"), ("K1", "K7")) if method == "tsit5" else (("Y", "YN"),):
             body.append(f"{at(old, j)} = {at(new, j)} if accepted else {at(old, j)}")
     body += [
-        "there = W[56 + lane] if accepted else 0.0",
-        "moved = W[48 + lane] if there == 1.0 else W[lane] + W[8 + lane]",
+        "there = W[7 * LANES + lane] if accepted else 0.0",
+        "moved = W[6 * LANES + lane] if there == 1.0 else W[lane] + W[LANES + lane]",
         "t = moved if accepted else W[lane]",
-        "rest = W[48 + lane] - t",
-        "h = W[64 + lane]",
+        "rest = W[6 * LANES + lane] - t",
+        "h = W[8 * LANES + lane]",
         "W[lane] = t",
-        "W[104 + lane] = there",
-        "W[56 + lane] = 0.0 if h < rest else 1.0",
+        "W[13 * LANES + lane] = there",
+        "W[7 * LANES + lane] = 0.0 if h < rest else 1.0",
         "h = 0.5 * rest if (h > 0.5 * rest and h < rest) else h",
-        "W[8 + lane] = h if h < rest else rest",
+        "W[LANES + lane] = h if h < rest else rest",
     ]
     return lane_loop("commit(W)", body, "forced")

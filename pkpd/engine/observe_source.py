@@ -100,9 +100,10 @@ def observe(X, base, columns, offsets, time, given, state, length, rate, times, 
     run(P, first, when[:total].copy(), kind[:total].copy(), target[:total].copy(), amount[:total].copy(),
         np.empty((0, 4)), np.empty(0, np.int32), np.empty((0, P.shape[1])), start, times.copy(), False,
         np.empty(0, np.int64), none, none, np.empty(0), settings[0], settings[1], np.int64(settings[2]), none, none,
-        values, np.empty((n, 0, 7, 0)), status, np.ones(ROWS * 8), np.zeros(64, np.int64), np.empty(NO), np.empty(9),
-        np.empty(5), np.zeros((8, 5, NS)), np.zeros((8, 8), np.int64), np.ones((8, 8)), np.ones((8, NS), np.bool_),
-        np.zeros((8, m, m)), np.zeros((2, m, m)), np.zeros((2, PLACE.shape[0] + 1, m)), np.zeros(NS))
+        values, np.empty((n, 0, 7, 0)), status, np.ones(ROWS * LANES), np.zeros(9 * LANES, np.int64), np.empty(NO),
+        np.empty(9), np.empty(5), np.zeros((LANES, 5, NS)), np.zeros((LANES, 8), np.int64), np.ones((LANES, 8)),
+        np.ones((LANES, NS), np.bool_), np.zeros((LANES, m, m)), np.zeros((2, m, m)),
+        np.zeros((2, PLACE.shape[0] + 1, m)), np.zeros(NS))
     prediction, gradient = np.empty(rows), np.zeros((rows, K))
     for r in range(rows):
         i, j, o = subject[r], column[r], output[r]

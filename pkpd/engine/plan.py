@@ -203,12 +203,12 @@ def function(head: str, body: Sequence[str], how: str = "inline") -> str:
 
 def at(row: int | str, offset: int = 0) -> str:
     """A place of the workspace in this lane."""
-    return f"W[({row} + {offset}) * 8 + lane]"
+    return f"W[({row} + {offset}) * LANES + lane]"
 
 
 def lane_loop(head: str, body: Sequence[str], how: str = "inline") -> str:
     """Text of a function that does the same for every lane."""
-    return function(head, ["wide()", "for lane in range(8):", *(f"    {line}" for line in body)], how)
+    return function(head, ["wide()", "for lane in range(LANES):", *(f"    {line}" for line in body)], how)
 
 
 def fixed_given(plan: Plan) -> dict[int, str]:
@@ -224,7 +224,7 @@ def load_fixed(plan: Plan, roots: Sequence[int]) -> list[str]:
 
 def loads(plan: Plan, rows: Sequence[tuple[str, str]], roots: Sequence[int]) -> list[str]:
     """Statements that load time, step, rows of every state into locals, and the constants of the roots."""
-    lines = ["t = W[lane]", "h = W[8 + lane]"]
+    lines = ["t = W[lane]", "h = W[LANES + lane]"]
     rows = [*rows, ("M", "m")] if plan.needs.switches else rows
     for row, local in rows:
         lines += [f"{local}{j} = {at(row, j)}" for j in (plan.fed if row == "R" else range(len(plan.states)))]

@@ -1,4 +1,4 @@
-"""Text of a Rodas5P step for eight lanes: exact derivatives, sparse LU without pivoting for the model's pattern.
+"""Text of a Rodas5P step for all lanes: exact derivatives, sparse LU without pivoting for the model's pattern.
 
 Pivots of I/(gamma h) - J are positive where J has non-positive real parts on its diagonal blocks, and the step shrinks
 where they are not; a pivot of zero gives an error that is not a number, and the step is repeated with a smaller h.
@@ -163,7 +163,7 @@ def _end(plan: Plan) -> list[str]:
         lines += [f"u9_{s} = u8_{s}" for s in plan.split.states]
     for g, group in enumerate(plan.groups):
         lines += error_lines(g, {j: (f"k8_{j}", f"u9_{j}") for j in group})
-    lines.append(f"W[16 + lane] = {norm([len(group) for group in plan.groups])}")
+    lines.append(f"W[2 * LANES + lane] = {norm([len(group) for group in plan.groups])}")
     lines += [f"{at('YN', j)} = u9_{j}" for j in plan.own]
     for j in dense_rows(plan):
         lines += [f"h{m}_{j} = {combined(row, j)}" for m, row in enumerate(method.H, start=1)]

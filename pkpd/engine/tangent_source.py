@@ -104,7 +104,7 @@ def _column(k: int, which: int) -> int:
 
 
 def _row(block: str, k: int) -> str:
-    return f"W[({block} + {k}) * 8 + lane]"
+    return f"W[({block} + {k}) * LANES + lane]"
 
 
 def _function(head: str, body: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Text of a Tsit5 step for eight lanes."""
+"""Text of a Tsit5 step for all lanes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def tsit5_step(plan: Plan) -> str:
         body += slopes(plan, [f"u{stage}_{j}" for j in range(len(plan.states))], f"t{stage}", stage)
     for g, group in enumerate(plan.groups):
         body += error_lines(g, {j: (f"h * ({combined(tsit5.ERROR, j)})", f"u7_{j}") for j in group})
-    body += [f"W[16 + lane] = {norm([len(group) for group in plan.groups])}"]
+    body += [f"W[2 * LANES + lane] = {norm([len(group) for group in plan.groups])}"]
     for j in own:
         body += [f"{at('YN', j)} = u7_{j}", f"{at('K7', j)} = k7_{j}"]
     for j in dense_rows(plan):

@@ -109,22 +109,27 @@ def walk(
 ) -> int:  # fmt: skip
     """Modes of subject n and their inputs just after each action time: knot (K,), Z and R (K, m); knot 0 is the start.
 
-    decay (m,) is scratch. Returns how many knots.
+    decay (4, m) is scratch: e^(l dt) and, once asked for, (e^(l dt) - 1)/(l dt) of the last two lengths dt that differ,
+    since infusions come as on, off, on, off. Returns how many knots.
     """
     m = rates.size
     _begun(U, b, y0, n, Z, R, 0)
     knot[0] = start[n]
-    k, last_dt = 0, -1.0
+    k, row_of, recent, other = 0, 0, -1.0, -1.0
     for row in range(offsets[n], offsets[n + 1]):
         if k == 0 or time[row] > knot[k]:
             dt = max(time[row] - knot[k], 0.0)
-            if dt != last_dt:
-                last_dt = dt
-                for i in range(m):
-                    decay[i] = exp(rates[i] * dt)
+            if dt != recent:
+                recent, other, row_of = other, recent, 1 - row_of
+                if dt != recent:
+                    recent = dt
+                    for i in range(m):
+                        decay[row_of, i], decay[row_of + 2, i] = exp(rates[i] * dt), np.nan
             for i in range(m):
                 rho = R[k, i]
-                Z[k + 1, i] = Z[k, i] * decay[i] + (rho * dt * grown(rates[i] * dt) if rho != 0.0 else 0.0)
+                if rho != 0.0 and decay[row_of + 2, i] != decay[row_of + 2, i]:
+                    decay[row_of + 2, i] = grown(rates[i] * dt)
+                Z[k + 1, i] = Z[k, i] * decay[row_of, i] + (rho * dt * decay[row_of + 2, i] if rho != 0.0 else 0.0)
                 R[k + 1, i] = rho
             k += 1
             knot[k] = time[row]
@@ -300,7 +305,7 @@ def linear_outputs(
     """
     m, q, size = b.shape[1], constant.shape[1], times.shape[1]
     count = longest_of(offsets) + 2
-    rates, decay, mixed = np.empty(m), np.empty(m), np.empty((q, m))
+    rates, decay, mixed = np.empty(m), np.empty((4, m)), np.empty((q, m))
     V, U, S, Q, N, X = (
         np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m))
     )  # fmt: skip

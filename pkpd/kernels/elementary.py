@@ -141,16 +141,14 @@ def _exp2_of(t: float) -> float:
 
 @forced
 def power(x: float, y: float) -> float:
-    """x^y with the conventions of C's pow; error about |y log2 x| ulp; results below 2^-1021 are 0.
+    """x^y with the conventions of C's pow; error about |y log2 x| ulp; x and results below 2^-1022 are 0.
 
     2^(y log2 |x|), what is special about x and y beside the chain of operations that leads there, not in it.
     """
-    magnitude = x if x >= 0.0 else -x
-    small = magnitude < _TINY
-    bits = bits_of(magnitude * _TWO54 if small else magnitude)
+    magnitude = abs(x)
+    bits = bits_of(magnitude)
     offset = bits - _SQRT_HALF_BITS
     e = float_of((offset >> 52) + _SHIFT_BITS) - _SHIFT
-    e = e - 54.0 if small else e
     f = float_of(bits - (offset & _EXPONENT_MASK)) - 1.0
     s = f / (2.0 + f)
     z = s * s
@@ -162,7 +160,9 @@ def power(x: float, y: float) -> float:
     g = 1e25 if y > 1e25 else (-1e25 if y < -1e25 else y)  # infinity times 0 would be no number
     v = fma(g * s, fma(fma(a3, w, a2), w * w, fma(a1, w, a0)), g * e)
     v = v if magnitude < np.inf else y * magnitude
-    v = y * -np.inf if magnitude == 0.0 else v
+    v = y * -np.inf if magnitude < _TINY else v
+    v = 1024.0 if v > 1024.0 else v  # 2^1024 is infinity, 2^-1023 zero below, by the bits of the exponent
+    v = -1023.0 if v < -1023.0 else v
     shifted = v + _SHIFT
     t = v - (shifted - _SHIFT)
     half = 0.5 * y  # `and`, `or` would be branches, and loops that use the function would not vectorise
@@ -170,10 +170,7 @@ def power(x: float, y: float) -> float:
     sign = -1.0 if odd else 1.0
     sign = sign if y == np.floor(y) else np.nan
     sign = sign if x < 0.0 else 1.0
-    scale = float_of((bits_of(shifted) << 52) + _ONE_BITS) * sign
-    value = _exp2_of(t) * scale
-    value = 0.0 * sign if v < -1021.0 else value
-    value = np.inf * sign if v >= 1023.5 else value
+    value = _exp2_of(t) * (float_of((bits_of(shifted) << 52) + _ONE_BITS) * sign)
     return 1.0 if (y == 0.0) | (x == 1.0) else value
 
 

@@ -7,6 +7,7 @@ in scalar, AVX2 and AVX-512 code.
 from __future__ import annotations
 
 import hashlib
+import platform
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,9 @@ from numba.extending import intrinsic
 # fastmath is said aloud: left out, numba inherits it from whoever compiles first (PyTensor has it on), and the
 # tainted machine code would go to the disk cache under our name
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "fastmath": False}
+
+
+_X86 = platform.machine().lower() in {"x86_64", "amd64"}
 
 
 def kernel[F: Callable[..., Any]](function: F) -> F:
@@ -102,6 +106,59 @@ def _float_of(typingctx: Any, bits: Any) -> Any:
     return types.float64(types.int64), codegen
 
 
+_FLUSH = 0x8040  # MXCSR: denormal results (bit 15) and operands (bit 6) are zero
+
+
+def _mxcsr(builder: ir.IRBuilder, what: str, cell: Any) -> None:
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer])
+    name = f"llvm.x86.sse.{what}mxcsr"
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    builder.call(function, [builder.bitcast(cell, pointer)])
+
+
+@intrinsic
+def _flushed(typingctx: Any) -> Any:
+    """From here on, in this thread, what is smaller than 2^-1022 is zero; returns what to give :func:`unflushed`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        word = ir.IntType(32)
+        if not _X86:
+            return ir.Constant(word, 0)
+        cell = builder.alloca(word)
+        _mxcsr(builder, "st", cell)
+        before = builder.load(cell)
+        builder.store(builder.or_(before, ir.Constant(word, _FLUSH)), cell)
+        _mxcsr(builder, "ld", cell)
+        return before
+
+    return types.int32(), codegen
+
+
+@intrinsic
+def _unflushed(typingctx: Any, before: Any) -> Any:
+    """Back to what :func:`flushed` found."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        if _X86:
+            cell = builder.alloca(ir.IntType(32))
+            builder.store(args[0], cell)
+            _mxcsr(builder, "ld", cell)
+        return context.get_dummy_value()
+
+    return types.void(types.int32), codegen
+
+
+@intrinsic
+def _first_bit(typingctx: Any, mask: Any) -> Any:
+    """Number of the lowest bit that is set; mask must not be 0."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), codegen
+
+
 @intrinsic
 def wide(typingctx: Any) -> Any:
     """Ask LLVM for 512-bit vectors in the loops of the function that says so, where the machine has them.
@@ -134,3 +191,6 @@ def apart(typingctx: Any) -> Any:
 fma: Callable[[float, float, float], float] = _fma
 bits_of: Callable[[float], int] = _bits_of
 float_of: Callable[[int], float] = _float_of
+first_bit: Callable[[int], int] = _first_bit
+flushed: Callable[[], int] = _flushed
+unflushed: Callable[[int], None] = _unflushed

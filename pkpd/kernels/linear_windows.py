@@ -190,7 +190,7 @@ def linear_windows(
     """
     m = b.shape[1]
     count = longest_of(offsets) + 2
-    rates, decay, mixed = np.empty(m), np.empty(m), np.empty((1, m))
+    rates, decay, mixed = np.empty(m), np.empty((4, m)), np.empty((1, m))
     V, U, S, Q, N, X = (
         np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m))
     )  # fmt: skip

@@ -7,6 +7,8 @@ import pytest
 from numba import njit
 from scipy.integrate import solve_ivp
 
+from pkpd.kernels.lanes import LANES
+
 PLACES = (0.2, 0.37, 0.6, 0.85)
 """Fractions of a step at which the dense output is looked at."""
 
@@ -20,19 +22,19 @@ def _fixed_steps(module):
     @njit(error_model="numpy")
     def run(row, steps, places, found):
         (h, count), (end, inside) = steps, found
-        W = np.ones(size * 8)
+        W = np.ones(size * LANES)
         prepare(row, W, 0)
         initial(W, 0)
-        W[rates * 8 : (rates + states) * 8] = 0.0
-        W[0], W[40] = 0.0, 1.0
-        restart(W, 1e-6, 1e-8)
+        W[rates * LANES : (rates + states) * LANES] = 0.0
+        W[0], W[5 * LANES] = 0.0, 1.0
+        restart(W, 0, 1e-6, 1e-8)
         for i in range(count):
-            W[0], W[8] = i * h, h
+            W[0], W[LANES] = i * h, h
             step(W, 1e-6, 1e-8)
             if i == count - 1:
                 for k in range(places.size):
                     dense_outputs(W, 0, places[k], inside[k])
-            W[32] = 1.0
+            W[4 * LANES] = 1.0
             commit(W)
         outputs_now(W, 0, end)
 
