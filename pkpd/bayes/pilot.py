@@ -36,7 +36,7 @@ from pkpd.ground.errors import RunFailed
 if TYPE_CHECKING:
     from pkpd.bayes.fit import Settings
 
-__all__ = ["piloted", "second_look", "turn_of"]
+__all__ = ["curvature", "metric", "piloted", "reframed", "second_look", "turn_of"]
 
 Floats = NDArray[np.float64]
 CHAINS, LEAST, MOST, TUNED, TARGET = 2, 100, 500, 0.6, 0.8
@@ -86,7 +86,7 @@ def second_look(law: Density, x: Floats) -> Look:
     errors, typical = x[:, layout.errors], x[:, : layout.sizes[0]]
     wider = 1.0 + np.einsum("njk,sk->snj", share, np.exp(2.0 * (errors - errors.mean(axis=0))) - 1.0)
     pull = pull * wider + np.einsum("njk,sk->snj", slope, typical - typical.mean(axis=0))
-    found = without_negative(given, _curvature(u, pull, (info, spreads(info, given.root))))
+    found = without_negative(given, curvature(u, pull, (info, spreads(info, given.root))))
     return seen_at(given, middle, (pull.mean(axis=0), found, slope, share), failed=False)
 
 
@@ -104,7 +104,7 @@ def _individuals(law: Density, plain: Density, x: Floats) -> tuple[Floats, Float
     return u, pull
 
 
-def _curvature(u: Floats, pull: Floats, before: tuple[Floats, Floats]) -> Floats:
+def curvature(u: Floats, pull: Floats, before: tuple[Floats, Floats]) -> Floats:
     """Minus the regression of pull on u (S, N, D) of every subject; before: information and covariance it leans on."""
     away, pulled = u - u.mean(axis=0), pull - pull.mean(axis=0)
     second = np.einsum("sni,snj->nij", away, away) / len(u) + KEPT * before[1]
@@ -139,13 +139,13 @@ def turn_of(law: Density, x: Floats) -> Turn:
     scale = np.sqrt(own.std(axis=0) / g.std(axis=0))
     weight = len(x) / (len(x) + p)
     C, G = (weight * np.cov(a, rowvar=False) + (1.0 - weight) * np.eye(p) for a in (own / scale, g * scale))
-    values, vectors = np.linalg.eigh(_between(C, G))
+    values, vectors = np.linalg.eigh(metric(C, G))
     values = np.where(np.abs(np.log(values)) > np.log(PLAIN), values, 1.0)
     root = (vectors * np.sqrt(values)) @ vectors.T
     return Turn(middle=own.mean(axis=0), root=scale[:, None] * root, fold=fold)
 
 
-def _between(C: Floats, G: Floats) -> Floats:
+def metric(C: Floats, G: Floats) -> Floats:
     """M with M G M = C, all symmetric and positive definite."""
     values, vectors = np.linalg.eigh(G)
     half, back = (vectors * np.sqrt(values)) @ vectors.T, (vectors / np.sqrt(values)) @ vectors.T
