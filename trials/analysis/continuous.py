@@ -16,10 +16,11 @@ from pkpd.ground.errors import InputError
 from pkpd.ground.streams import Purpose, key
 from trials.analysis.contrasts import AnalysisStatus, Contrasts, Fit, compared
 
-__all__ = ["AnalysisStatus", "Contrasts", "Imputed", "ancova_dunnett", "ancova_mi_dunnett", "impute"]
+__all__ = ["AnalysisStatus", "Contrasts", "Imputed", "ancova_dunnett", "ancova_imputed", "ancova_mi_dunnett", "impute"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+ASSUMPTIONS = ("at_random", "jump_to_reference", "copy_reference", "copy_increments")
 SWEEPS = 10  # of data augmentation; the fraction of missing information to this power is what the start still weighs
 
 
@@ -102,14 +103,18 @@ def ancova_dunnett(
 def impute(
     visits: ArrayLike, baseline: ArrayLike, arm: ArrayLike, strata: ArrayLike, *, arms: int, seed: int,
     replicate: ArrayLike, imputations: int = 20, subject: ArrayLike | None = None,
-    off_treatment: ArrayLike | None = None,
+    off_treatment: ArrayLike | None = None, assume: str = "at_random", delta: float = 0.0,
 ) -> Imputed:  # fmt: skip
     """Proper multiple imputation under missing at random of the last of visits (R, N, V), NaN = missing.
 
     Each visit is regressed on baseline, stratum, arm, earlier visits and, if given, `off_treatment` (R, N, V): 1 where
     the subject has stopped treatment by that visit, finite everywhere. With it, values missing after stopping are
     modelled on those observed after stopping (retrieved dropouts), as the treatment-policy estimand asks. Visits missed
-    between observed ones are drawn by monotone data augmentation with 10 sweeps. `replicate` (R,) and `subject` (N,)
+    between observed ones are drawn by monotone data augmentation with 10 sweeps.
+
+    assume: what holds for treated subjects after the last visit seen: "at_random", or with the means of arm 0 (control)
+    "jump_to_reference", "copy_reference", "copy_increments" (Carpenter, Roger & Kenward 2013; without `off_treatment`);
+    delta: added to their imputed last visit. `replicate` (R,) and `subject` (N,)
     (default 0, 1, ...) are the addresses of chance: a replicate's values do not depend on the batch.
     """
     layout = _layout(baseline, arm, strata, arms=arms)
@@ -125,8 +130,18 @@ def impute(
     imputed, status = np.zeros((replicates, subjects), dtype=np.bool_), np.zeros(replicates, dtype=np.int8)
     out = Imputed(final=final, imputed=imputed, status=status)
     words = _address("replicate", replicate, replicates), _address("subject", names, subjects)
-    _fill(out, values, off, layout=layout, keys=key(seed, Purpose.IMPUTATION), words=words)
+    _fill(out, values, off, layout=layout, keys=key(seed, Purpose.IMPUTATION), words=words, rule=_rule(assume, off))
+    if delta != 0.0:
+        final[:, imputed & (layout.arm > 0)] += delta
     return out
+
+
+def _rule(assume: str, off: Floats) -> int:
+    if assume not in ASSUMPTIONS:
+        raise InputError(f"must be {' or '.join(ASSUMPTIONS)}", field="assume", value=assume)
+    if assume != "at_random" and off.shape[-1] > 0:
+        raise InputError("knows no treatment status", field="off_treatment", remedy="leave it out, or assume at_random")
+    return ASSUMPTIONS.index(assume)
 
 
 def _off_treatment(off: ArrayLike | None, shape: tuple[int, ...]) -> Floats:
@@ -147,13 +162,13 @@ def _address(name: str, words: ArrayLike, size: int) -> Integers:
 
 def _fill(
     out: Imputed, visits: Floats, off: Floats, *, layout: _Layout, keys: tuple[np.uint32, np.uint32],
-    words: tuple[Integers, Integers],
+    words: tuple[Integers, Integers], rule: int,
 ) -> None:  # fmt: skip
     from trials.kernels.imputation import impute_all
 
     shape, pair = (layout.arms, layout.levels), (int(keys[0]), int(keys[1]))
     replicate, subject = words
-    impute_all(pair, visits, layout.baseline, layout.arm, layout.strata, off, shape, SWEEPS,
+    impute_all(pair, visits, layout.baseline, layout.arm, layout.strata, off, shape, SWEEPS, rule,
                subject, replicate, out.final, out.imputed, out.status)  # fmt: skip
 
 
@@ -161,6 +176,7 @@ def ancova_mi_dunnett(
     visits: ArrayLike, baseline: ArrayLike, arm: ArrayLike, strata: ArrayLike, *, arms: int, seed: int,
     replicate: ArrayLike, imputations: int = 20, alpha: float = 0.05, side: str = "two",
     subject: ArrayLike | None = None, off_treatment: ArrayLike | None = None, multiplicity: str = "dunnett",
+    assume: str = "at_random", delta: float = 0.0,
 ) -> Contrasts:  # fmt: skip
     """ANCOVA of the last visit after :func:`impute`, pooled by Rubin's rules, Dunnett-adjusted.
 
@@ -168,10 +184,22 @@ def ancova_mi_dunnett(
     multivariate t with that df and the correlation of the complete-data contrasts, an approximation: imputation adds
     variance in about the same pattern when arms lose similar shares. A replicate without missing values gives
     `ancova_dunnett` of the last visit, bit for bit. The contrast of the change from baseline is the same number.
+    assume, delta: as in :func:`impute`; under a reference-based rule Rubin's variance is larger than that of repeated
+    trials: it keeps the information the missing values cost (Cro, Carpenter & Kenward, J R Stat Soc A 2019;182:623).
     """
-    layout = _layout(baseline, arm, strata, arms=arms)
     completed = impute(visits, baseline, arm, strata, arms=arms, seed=seed, replicate=replicate,
-                       imputations=imputations, subject=subject, off_treatment=off_treatment)  # fmt: skip
+                       imputations=imputations, subject=subject, off_treatment=off_treatment, assume=assume,
+                       delta=delta)  # fmt: skip
+    return ancova_imputed(completed, baseline, arm, strata, arms=arms, alpha=alpha, side=side,
+                          multiplicity=multiplicity)  # fmt: skip
+
+
+def ancova_imputed(
+    completed: Imputed, baseline: ArrayLike, arm: ArrayLike, strata: ArrayLike, *, arms: int, alpha: float = 0.05,
+    side: str = "two", multiplicity: str = "dunnett",
+) -> Contrasts:  # fmt: skip
+    """The ANCOVA of completed last visits (:func:`impute`), pooled by Rubin's rules; options of `ancova_mi_dunnett`."""
+    layout = _layout(baseline, arm, strata, arms=arms)
     return _contrasts(
         completed.final, layout, alpha=alpha, side=side, multiplicity=multiplicity, failed=completed.status
     )

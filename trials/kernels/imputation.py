@@ -6,6 +6,10 @@ Monotone gaps are filled forwards. Visits missed between two observed ones are d
 (Schafer 1997, ch. 6.5): a fixed number of sweeps, each drawing all parameters from the monotone-completed data and then
 every missed visit from its full conditional given earlier and later visits.
 
+Rules after the last visit seen (Carpenter, Roger & Kenward, J Biopharm Stat 2013;23:1352): at random, or with the means
+of the reference arm (jump: from then on; copy: always; increments: as steps from the own arm's last mean), the
+residuals from the rule's means carried on by the drawn regressions.
+
 Addresses: the noise of subject i at visit v of imputation m is (i, replicate, v + 256 sweep, m); parameters use
 subject words from 2^31 on, which no subject has.
 """
@@ -27,6 +31,7 @@ BOOL = NDArray[np.bool_]
 
 OK = 0
 FAILED = 1
+AT_RANDOM, JUMP, COPY, INCREMENTS = 0, 1, 2, 3
 VISIT_STRIDE = 256
 _CHI_SQUARE = 2147483648  # 2^31: uniforms of a chi-square
 _ODD = 2684354560  # its odd normal
@@ -202,6 +207,35 @@ def _noisy(key: U64, slot: int, subject: int, index: int, mean: float, sigma: fl
     return mean + sigma * normal_quantile(_uniform(key, subject, index, slot))
 
 
+@inlined
+def _rule_mean(rule: int, own: F64, reference: F64, u: int, last: int) -> float:
+    """Mean of visit u under a rule, for a subject last seen at visit last - 1."""
+    if rule == COPY or (u >= last and (rule == JUMP or last == 0)):
+        return float(reference[u])
+    if u < last:
+        return float(own[u])
+    return float(own[last - 1] + reference[u] - reference[last - 1])
+
+
+@kernel
+def by_reference(key: U64, slot: int, subject: int, rule: int, first: int, last: int, base: F64, y: F64, beta: F64,
+                 sigma: F64) -> None:  # fmt: skip
+    """Fill y (V,) from visit `last` on under a rule; the arm's columns of `base` begin at `first`."""
+    q, own, reference = base.size, np.zeros(y.size), np.zeros(y.size)
+    for v in range(y.size):
+        for j in range(q):
+            own[v] += base[j] * beta[v, j]
+            reference[v] += base[j] * beta[v, j] if j < first else 0.0
+        for u in range(v):
+            own[v] += beta[v, q + u] * own[u]
+            reference[v] += beta[v, q + u] * reference[u]
+    for v in range(last, y.size):
+        mean = _rule_mean(rule, own, reference, v, last)
+        for u in range(v):
+            mean += beta[v, q + u] * (y[u] - _rule_mean(rule, own, reference, u, last))
+        y[v] = _noisy(key, slot, subject, v, mean, sigma[v])
+
+
 @kernel
 def fit_draw(key: U64, slot: int, sweep: int, v: int, first: bool, base: F64, off: F64, y: F64, missing: I8, last: I64,
              moving: I64, fixed: F64, fixed_count: int, row: F64, beta: F64) -> float:  # fmt: skip
@@ -221,7 +255,7 @@ def fit_draw(key: U64, slot: int, sweep: int, v: int, first: bool, base: F64, of
 
 @kernel
 def impute_set(key: U64, slot: int, sweeps: int, names: I64, base: F64, off: F64, y: F64, missing: I8, last: I64,
-               moving: I64, fixed: F64, fixed_count: I64) -> bool:  # fmt: skip
+               moving: I64, fixed: F64, fixed_count: I64, rule: int, first_arm: int) -> bool:  # fmt: skip
     """One completed data set in y (rows, V); False if a model has no df.
 
     Sweep `sweeps + 1` fills the missed visits forwards, sweeps .. 1 redraw them, sweep 0 draws the final parameters.
@@ -245,6 +279,9 @@ def impute_set(key: U64, slot: int, sweeps: int, names: I64, base: F64, off: F64
                 draw_missed(key, sweep, slot, names[i], last[i], base[i], off[i], y[i], missing[i],
                             beta, sigma, row)  # fmt: skip
     for i in range(y.shape[0]):
+        if rule != AT_RANDOM and last[i] < visits and base[i, first_arm:].any():
+            by_reference(key, slot, names[i], rule, first_arm, last[i], base[i], y[i], beta, sigma)
+            continue
         for v in range(last[i], visits):
             q = _fill_row(base[i], off[i], y[i], v, row)
             y[i, v] = _noisy(key, slot, names[i], v, _mean(row, q, beta[v]), sigma[v])
@@ -293,7 +330,7 @@ def fixed_grams(base: F64, off: F64, y: F64, last: I64, moving: I64, fixed: F64,
 
 @kernel
 def impute_replicate(key: U64, rows: I64, visits: F64, base: F64, off: F64, subject: I64, sweeps: int,
-                     final: F64) -> int:  # fmt: skip
+                     rule: int, first_arm: int, final: F64) -> int:  # fmt: skip
     """Complete the last visit of one replicate: final (M, N) holds the observed values, NaN where missing."""
     used, number = rows.size, visits.shape[1]
     y, missing = np.zeros((used, number)), np.zeros((used, number), dtype=np.int8)
@@ -307,7 +344,8 @@ def impute_replicate(key: U64, rows: I64, visits: F64, base: F64, off: F64, subj
     work = np.empty_like(y)
     for m in range(final.shape[0]):
         work[:, :] = y
-        if not impute_set(key, m, sweeps, subject, base, off, work, missing, last, moving, fixed, count):
+        if not impute_set(key, m, sweeps, subject, base, off, work, missing, last, moving, fixed, count,
+                          rule, first_arm):  # fmt: skip
             for i in range(used):  # no half-imputed replicate leaves
                 if missing[i, number - 1] == 1:
                     final[:, rows[i]] = np.nan
@@ -320,7 +358,7 @@ def impute_replicate(key: U64, rows: I64, visits: F64, base: F64, off: F64, subj
 
 @kernel
 def impute_all(key: tuple[int, int], visits: F64, baseline: F64, arm: I64, strata: I64, off: F64,
-               shape: tuple[int, int], sweeps: int, subject: I64, replicate: I64,
+               shape: tuple[int, int], sweeps: int, rule: int, subject: I64, replicate: I64,
                final: F64, imputed: BOOL, status: I8) -> None:  # fmt: skip
     """visits (R, N, V), off (R, N, V or 0); out: final (M, R, N) completed last visit, imputed (R, N), status (R,)."""
     end = visits.shape[2] - 1
@@ -338,4 +376,5 @@ def impute_all(key: tuple[int, int], visits: F64, baseline: F64, arm: I64, strat
         base = np.zeros((rows.size, levels + arms))
         base_columns(rows, baseline[r], arm[r], strata[r], shape, base)
         address = np.array([key[0], key[1], replicate[r]], dtype=np.uint64)
-        status[r] = impute_replicate(address, rows, visits[r], base, off[r][rows], subject[rows], sweeps, final[:, r])
+        status[r] = impute_replicate(address, rows, visits[r], base, off[r][rows], subject[rows], sweeps,
+                                     rule, levels + 1, final[:, r])  # fmt: skip

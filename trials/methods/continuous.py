@@ -31,10 +31,12 @@ def _ancova(question: Question, trial: Observed) -> Table:
     if analysis.missing.method == "complete_case":
         found = ancova_dunnett(visits[:, :, -1], baseline, codes, strata, **test, covariates=_score(analysis, trial))
     else:
+        how = analysis.missing
         off = (trial.stop[:, :, None] <= trial.times[:, :, 1 : last + 1]).astype(np.float64)
+        retrieved = bool(question.protocol.intercurrent) and how.assume == "at_random"
         found = ancova_mi_dunnett(
             visits, baseline, codes, strata, **test, seed=question.protocol.seed, replicate=trial.replicate,
-            imputations=analysis.missing.imputations, off_treatment=off if question.protocol.intercurrent else None,
+            imputations=how.imputations, off_treatment=off if retrieved else None, assume=how.assume, delta=how.delta,
         )  # fmt: skip
     return {name: getattr(found, name) for name in _COLUMNS}
 
@@ -83,6 +85,16 @@ def _adjusted(protocol: Protocol, name: str, fault: Fault) -> None:
               remedy=f"adjust: [{', '.join(wanted)}]")  # fmt: skip
 
 
+def _imputable(protocol: Protocol, name: str, fault: Fault) -> None:
+    """What complete cases would silently ignore."""
+    _adjusted(protocol, name, fault)
+    how = protocol.analyses[name].missing
+    for field, unused in (("assume", how.assume == "at_random"), ("delta", how.delta == 0.0)):
+        if how.method == "complete_case" and not unused:
+            fault("goes with multiple imputation only", ("analyses", name, "missing", field),
+                  remedy="missing: {method: multiple_imputation, ...}")  # fmt: skip
+
+
 def _repeated(protocol: Protocol, name: str, fault: Fault) -> None:
     """What an ANCOVA asks, and no more visits than a covariance can be estimated of."""
     from trials.analysis.mmrm import MOST_VISITS
@@ -96,7 +108,12 @@ def _repeated(protocol: Protocol, name: str, fault: Fault) -> None:
 
 
 def _ancova_words(analysis: Analysis) -> str:
-    how = analysis.missing.method.replace("_", " ")
+    missing = analysis.missing
+    how = missing.method.replace("_", " ")
+    if missing.assume != "at_random":
+        how += f" ({missing.assume.replace('_', ' ')})"
+    if missing.delta != 0.0:
+        how += f", {missing.delta:g} added to imputed values of treated subjects"
     return f"estimated by ANCOVA adjusted for {', '.join(analysis.adjust)}, {how}, {_test_words(analysis)}"
 
 
@@ -125,7 +142,7 @@ def _imputes(analysis: Analysis) -> bool:
 METHODS: Final = {
     "ancova": Method(
         run=_ancova, serves=_MEANS, uses=("adjust", "multiplicity", "missing", "alpha", "side"), words=_ancova_words,
-        check=_adjusted, fills=_imputes,
+        check=_imputable, fills=_imputes,
     ),
     "mmrm": Method(
         run=_mmrm, serves=_MEANS, uses=("adjust", "multiplicity", "alpha", "side", "df", "covariance"),
