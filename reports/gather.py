@@ -141,8 +141,9 @@ def _terms(protocol: "Protocol", model: "Model") -> tuple[Term, ...]:
 
 
 def _composite(protocol: "Protocol") -> tuple[str, ...]:
-    """The events of the widest event endpoint."""
-    return max((endpoint.events for endpoint in protocol.endpoints.values()), key=len, default=())
+    """The events of the widest incidence endpoint."""
+    incidences = (endpoint.events for endpoint in protocol.endpoints.values() if endpoint.as_ == "incidence")
+    return max(incidences, key=len, default=())
 
 
 def _tested(protocol: "Protocol") -> tuple[float, str, bool]:

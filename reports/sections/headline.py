@@ -35,7 +35,7 @@ def headline(study: Study) -> Headline:
 
 def _answer(study: Study, found: tuple[Effect, ...], harms: tuple[Risk, ...]) -> tuple[str, ...]:
     if not found:
-        return _harm_only(study, harms)
+        return (*_further(study), *_harm_only(study, harms), *_rules(study))
     best = max(found, key=lambda e: e.expected.value)
     sentences = [f"Largest expected effect: {_benefit(study, best)}{_harm(harms, best)}."]
     allowed = [e for e in found if _expected_risk(harms, e) <= (study.most_risk or 1.0) and not e.arm.flag]
@@ -50,10 +50,28 @@ def _answer(study: Study, found: tuple[Effect, ...], harms: tuple[Risk, ...]) ->
             f"that includes no effect "
             f"for {sentence(weak)}."
         )
-    for decision in study.decisions:
-        share = rounding.proportion(decision.made.value, decision.made.mcse, decision.made.n)
-        sentences.append(f"The protocol's rule “{decision.name}” ({decision.rule}) says yes with probability {share}.")
-    return tuple(sentences)
+    return (*sentences, *_rules(study))
+
+
+def _rules(study: Study) -> list[str]:
+    """The protocol's decisions in words."""
+    shares = [(d, rounding.proportion(d.made.value, d.made.mcse, d.made.n)) for d in study.decisions]
+    return [f"The protocol's rule “{d.name}” ({d.rule}) says yes with probability {share}." for d, share in shares]
+
+
+def _further(study: Study) -> list[str]:
+    """The first analysis of a protocol that compares no means, arm by arm."""
+    if study.timed is None:
+        return []
+    labels = {arm.key: arm.label for arm in study.arms}
+    first = [c for c in study.timed.compared if c.analysis == study.timed.compared[0].analysis]
+    return [
+        f"{labels[c.arm]} against {labels[c.against]}: {c.summary} of {c.endpoint.replace('_', ' ')} "
+        f"{rounding.with_mcse(c.estimate.value, c.estimate.mcse)} on average; one trial would report an interval of "
+        f"about {rounding.interval(*c.limits, rounding.places(c.estimate.mcse))} and reject with probability "
+        f"{rounding.proportion(c.rejected.value, c.rejected.mcse, c.rejected.n)}."
+        for c in first
+    ]
 
 
 def _harm_only(study: Study, harms: tuple[Risk, ...]) -> tuple[str, ...]:
@@ -61,7 +79,7 @@ def _harm_only(study: Study, harms: tuple[Risk, ...]) -> tuple[str, ...]:
     worst = max(harms, key=lambda r: r.difference.value if r.difference else 0.0, default=None)
     if worst is None or worst.difference is None:
         if study.timed is not None:
-            return ("The protocol compares no means and no risks of adverse events: see its further analyses.",)
+            return ()
         return ("The protocol compares neither an output nor an adverse event.",)
     value = rounding.with_mcse(100 * worst.difference.value, 100 * worst.difference.mcse)
     limits = rounding.interval(100 * worst.one[1], 100 * worst.one[2], 0)
