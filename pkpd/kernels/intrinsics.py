@@ -22,6 +22,7 @@ from numba.extending import intrinsic
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "fastmath": False}
 
 
+_HERE = Path(__file__).parent
 _X86 = platform.machine().lower() in {"x86_64", "amd64"}
 
 
@@ -29,11 +30,13 @@ def kernel[F: Callable[..., Any]](function: F) -> F:
     """Compile `function` with the one set of options every kernel of the project uses.
 
     numba's disk cache looks only at the file of the function itself; here its stamp also covers the files of this
-    folder, whose functions are inlined, so that a changed `exp` never leaves stale machine code behind.
+    folder and of its own room's kernels, which are inlined, so that a changed `exp` never leaves stale machine code
+    behind.
     """
     compiled: Any = njit(**OPTIONS, cache=True)(function)
-    cache = compiled._cache._cache_file
-    cache._source_stamp = (cache._source_stamp, _digest())
+    cache, package = compiled._cache._cache_file, function.__module__.rpartition(".")[0]
+    own = Path(function.__code__.co_filename).parent if package.endswith(".kernels") else _HERE
+    cache._source_stamp = (cache._source_stamp, _digest(_HERE), _digest(own))
     plain = compiled.compile
     compiled.compile = lambda signature: _alone(plain, signature, Path(compiled._cache.cache_path), function)
     result: F = compiled
@@ -57,10 +60,10 @@ def _alone(compile_: Callable[[Any], Any], signature: Any, folder: Path, functio
         lock.release()
 
 
-@lru_cache(maxsize=1)
-def _digest() -> str:
-    """Hash of the kernels' sources."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+@lru_cache(maxsize=8)
+def _digest(folder: Path) -> str:
+    """Hash of the kernels' sources in a folder."""
+    files = sorted(folder.glob("*.py"))
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
