@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.kernels.elementary import log
-from pkpd.kernels.intrinsics import inlined
+from pkpd.kernels.linking import internal
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -28,13 +28,13 @@ _LOG_2PI = 1.8378770664093453
 _SINGULAR = 1e-12  # of a variance, given the earlier visits
 
 
-@inlined
+@internal
 def column_of(t: int, v: int, crossed: int, visits: int) -> int:
     """Index in beta of column t of the subject's covariates at visit v."""
     return t * visits + v if t < crossed else crossed * visits + t - crossed
 
 
-@inlined
+@internal
 def used_rows(t: F64, y: F64, arm: I64) -> I64:
     """Subjects with an arm, finite covariates and a value at some visit."""
     rows = np.empty(arm.size, np.int64)
@@ -52,7 +52,7 @@ def used_rows(t: F64, y: F64, arm: I64) -> I64:
     return rows[:n]
 
 
-@inlined
+@internal
 def standardised(t: F64, y: F64, rows: I64, t_out: F64, y_out: F64, scales: F64) -> None:
     """Covariates centred and scaled to mean square 1 (by `scales`, out), y less its mean, NaN as it is.
 
@@ -82,7 +82,7 @@ def standardised(t: F64, y: F64, rows: I64, t_out: F64, y_out: F64, scales: F64)
             y_out[k, v] = y[rows[k], v] - total / count
 
 
-@inlined
+@internal
 def grouped(t: F64, y: F64) -> Groups:
     """Subjects by pattern: masks (G,), sizes (G,), moments tt (G, m, m), ty (G, m, V), yy (G, V, V), missing y as 0."""
     n, m, visits = t.shape[0], t.shape[1], y.shape[1]
@@ -117,7 +117,7 @@ def grouped(t: F64, y: F64) -> Groups:
     return masks[:found].copy(), sizes, tt, ty, yy
 
 
-@inlined
+@internal
 def upper_root(c: F64, tolerance: float, pinned: BOOL) -> bool:
     """Cholesky factor U of C = U'U in the upper triangle, in place; False where a column has no size of its own.
 
@@ -149,7 +149,7 @@ def upper_root(c: F64, tolerance: float, pinned: BOOL) -> bool:
     return True
 
 
-@inlined
+@internal
 def inverse_root(upper: F64, pinned: BOOL, out: F64) -> None:
     """Z = U'^-1, lower triangular, rows and columns of pinned columns 0."""
     p = upper.shape[0]
@@ -166,7 +166,7 @@ def inverse_root(upper: F64, pinned: BOOL, out: F64) -> None:
             out[i, k] /= upper[i, i]
 
 
-@inlined
+@internal
 def _pattern_inverse(sigma: F64, mask: int, out: F64) -> float:
     """Inverse of the observed part of Sigma, 0 elsewhere; returns its log determinant, NaN where not positive."""
     visits = sigma.shape[0]
@@ -193,7 +193,7 @@ def _pattern_inverse(sigma: F64, mask: int, out: F64) -> float:
     return total
 
 
-@inlined
+@internal
 def add_normal(m_inv: F64, tt: F64, ty: F64, crossed: int, c: F64, right: F64) -> None:
     """Add X'V^-1X (upper triangle) and X'V^-1y of one pattern."""
     visits, m = m_inv.shape[0], tt.shape[0]
@@ -224,7 +224,7 @@ def add_normal(m_inv: F64, tt: F64, ty: F64, crossed: int, c: F64, right: F64) -
                 right[base + s - crossed] += row[v] * ty[s, v]
 
 
-@inlined
+@internal
 def evaluate(sigma: F64, groups: Groups, crossed: int, pinned: BOOL, inverses: F64, z: F64, beta: F64) -> float:
     """Restricted log-likelihood at Sigma, -inf where it is not positive definite.
 
@@ -261,7 +261,7 @@ def evaluate(sigma: F64, groups: Groups, crossed: int, pinned: BOOL, inverses: F
     return -0.5 * (total + square + count * _LOG_2PI)
 
 
-@inlined
+@internal
 def _spread(value: F64, crossed: int, visits: int, out: F64) -> None:
     """Coefficients by visit and covariate (V, m) of a vector over the columns of X."""
     for v in range(visits):
@@ -269,7 +269,7 @@ def _spread(value: F64, crossed: int, visits: int, out: F64) -> None:
             out[v, t] = value[column_of(t, v, crossed, visits)]
 
 
-@inlined
+@internal
 def _product(a: F64, b: F64, out: F64) -> None:
     out[:] = 0.0
     for i in range(a.shape[0]):
@@ -279,14 +279,14 @@ def _product(a: F64, b: F64, out: F64) -> None:
                 out[i, j] += factor * b[k, j]
 
 
-@inlined
+@internal
 def _sandwich(a: F64, b: F64, work: F64, out: F64) -> None:
     """a b a for symmetric a."""
     _product(a, b, work)
     _product(work, a, out)
 
 
-@inlined
+@internal
 def residuals(groups: Groups, crossed: int, inverses: F64, beta: F64, inner: F64, outer: F64) -> None:
     """e = V^-1 (y - X beta) by pattern: inner (G, V, V) = sum of e e', outer (G, V, m) = sum of e t'.
 
@@ -315,7 +315,7 @@ def residuals(groups: Groups, crossed: int, inverses: F64, beta: F64, inner: F64
         _product(inverses[g], left, outer[g])
 
 
-@inlined
+@internal
 def explained(groups: Groups, crossed: int, inverses: F64, z: F64, out: F64) -> None:
     """V^-1 (sum over subjects of X Phi X') V^-1 by pattern, (G, V, V)."""
     masks, _, tt, _, yy = groups
@@ -345,7 +345,7 @@ def explained(groups: Groups, crossed: int, inverses: F64, z: F64, out: F64) -> 
         _sandwich(inverses[g], middle, work, out[g])
 
 
-@inlined
+@internal
 def pairs(visits: int) -> I64:
     """The elements (a, b), a >= b, of Sigma: (q, 2)."""
     out = np.empty((visits * (visits + 1) // 2, 2), np.int64)
@@ -357,12 +357,12 @@ def pairs(visits: int) -> I64:
     return out
 
 
-@inlined
+@internal
 def element_of(a: int, b: int) -> int:
     return a * (a + 1) // 2 + b if a >= b else b * (b + 1) // 2 + a
 
 
-@inlined
+@internal
 def contracted(inverses: F64, inner: F64, out: F64) -> None:
     """sum over patterns of tr(E_k M E_l S) for symmetric M (inverses) and S (inner): out (q, q)."""
     patterns, visits, _ = inverses.shape
@@ -385,7 +385,7 @@ def contracted(inverses: F64, inner: F64, out: F64) -> None:
             out[k, j] = value * (0.5 if a == b else 1.0) * (0.5 if c == d else 1.0)
 
 
-@inlined
+@internal
 def curvature(crossed: int, inverses: F64, inner: F64, outer: F64, z: F64, out: F64) -> None:
     """e' E_k P E_l e summed over subjects, for e with moments inner and outer: out (q, q).
 
@@ -424,7 +424,7 @@ def curvature(crossed: int, inverses: F64, inner: F64, outer: F64, z: F64, out: 
                 out[k, j] -= factor * turned[i, j]
 
 
-@inlined
+@internal
 def traces(groups: Groups, crossed: int, inverses: F64, middle: F64, z: F64, out: F64) -> None:
     """tr(P E_k P E_l), out (q, q); middle: what :func:`explained` gives."""
     masks, sizes, tt, _, yy = groups
@@ -459,7 +459,7 @@ def traces(groups: Groups, crossed: int, inverses: F64, middle: F64, z: F64, out
                 out[k, j] += factor * turned[r, j]
 
 
-@inlined
+@internal
 def _turned(table: F64, a: int, b: int, crossed: int, m: int, visits: int, z: F64, out: F64) -> None:
     """z P_k z' as a vector, P_k = X'V^-1 E_k V^-1 X of element k = (a, b)."""
     p = z.shape[0]

@@ -13,7 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from pkpd.kernels.elementary import log
-from pkpd.kernels.intrinsics import inlined, kernel
+from pkpd.kernels.intrinsics import kernel
+from pkpd.kernels.linking import internal
 from trials.kernels.mmrm import (
     BOOL,
     F64,
@@ -45,7 +46,7 @@ _ROUNDING = 1e-9  # by which a step may lower it
 _ITERATIONS, _HALVINGS, _PATIENCE = 200, 25, 10
 
 
-@inlined
+@internal
 def _aliased(groups: Groups, crossed: int, pinned: BOOL, estimable: BOOL) -> None:
     """Which columns of X are combinations of earlier ones, and which coefficients keep their meaning without them."""
     masks, _, tt, ty, yy = groups
@@ -94,7 +95,7 @@ def prepared(t: F64, y: F64, arm: I64, crossed: int, count: I64) -> tuple[Groups
     return groups, pinned, estimable, lost
 
 
-@inlined
+@internal
 def _residual_covariance(groups: Groups, pinned: BOOL, fitted: F64, inner: F64, sigma: F64) -> bool:
     """Covariances of least-squares residuals (inner: their moments) from all subjects seen at both visits; False where
     there are none."""
@@ -118,7 +119,7 @@ def _residual_covariance(groups: Groups, pinned: BOOL, fitted: F64, inner: F64, 
     return True
 
 
-@inlined
+@internal
 def _matrix_of(basis: F64, theta: F64, out: F64) -> None:
     """The symmetric matrix (V, V) with elements basis theta."""
     element = pairs(out.shape[0])
@@ -130,7 +131,7 @@ def _matrix_of(basis: F64, theta: F64, out: F64) -> None:
         out[element[k, 1], element[k, 0]] = total
 
 
-@inlined
+@internal
 def _reduced(full: F64, basis: F64) -> F64:
     """basis' full basis."""
     q, s = basis.shape
@@ -148,7 +149,7 @@ def _reduced(full: F64, basis: F64) -> F64:
     return out
 
 
-@inlined
+@internal
 def _slope(groups: Groups, inverses: F64, moments: Moments, out: F64) -> None:
     """d log-likelihood / d Sigma as a symmetric matrix (V, V)."""
     sizes, visits = groups[1], inverses.shape[1]
@@ -161,7 +162,7 @@ def _slope(groups: Groups, inverses: F64, moments: Moments, out: F64) -> None:
             out[u, v] = 0.5 * total
 
 
-@inlined
+@internal
 def _uphill(slope: F64, twice: F64, basis: F64, step: F64) -> float:
     """Gain that a step of Sigma (V, V) promises by an information (twice), made definite by a ridge where it is not."""
     q, s = basis.shape
@@ -194,7 +195,7 @@ def _uphill(slope: F64, twice: F64, basis: F64, step: F64) -> float:
     return gain
 
 
-@inlined
+@internal
 def _expected_step(sigma: F64, slope: F64, sizes: I64, out: F64) -> None:
     """2/n Sigma (dl/dSigma) Sigma: the EM algorithm's step, missing values and beta being its missing data."""
     visits, n = sigma.shape[0], 0
@@ -210,7 +211,7 @@ def _expected_step(sigma: F64, slope: F64, sizes: I64, out: F64) -> None:
             out[j, i] = out[i, j]
 
 
-@inlined
+@internal
 def _moved(sigma: F64, share: float, step: F64, out: F64) -> None:
     for u in range(sigma.shape[0]):
         for v in range(sigma.shape[0]):
@@ -273,7 +274,7 @@ def maximised(groups: Groups, crossed: int, pinned: BOOL, basis: F64, fitted: F6
     return NOT_CONVERGED, value, _ITERATIONS
 
 
-@inlined
+@internal
 def _observed(average: F64, total: F64, basis: F64) -> bool:
     """Twice the observed information into `total` (traces before); whether it is positive definite."""
     for k in range(total.shape[0]):
@@ -282,7 +283,7 @@ def _observed(average: F64, total: F64, basis: F64) -> bool:
     return upper_root(_reduced(total, basis), 1e-10, np.zeros(basis.shape[1], np.bool_))
 
 
-@inlined
+@internal
 def _shrunk(sigma: F64) -> None:
     """Drawn towards its diagonal, in place."""
     for u in range(sigma.shape[0]):
@@ -290,7 +291,7 @@ def _shrunk(sigma: F64) -> None:
             sigma[u, v] *= 1.0 if u == v else 0.9
 
 
-@inlined
+@internal
 def _uncertainty(groups: Groups, crossed: int, basis: F64, observed: bool, average: F64, work: Work, middle: F64,
                  out: F64) -> bool:  # fmt: skip
     """W (q, q), the covariance of the elements of Sigma; False where the information is not positive definite."""
@@ -317,7 +318,7 @@ def _uncertainty(groups: Groups, crossed: int, basis: F64, observed: bool, avera
     return True
 
 
-@inlined
+@internal
 def _contrast(groups: Groups, crossed: int, j: int, w: F64, work: Work, moments: Moments,
               phi: F64) -> tuple[float, float, float]:  # fmt: skip
     """Coefficient j of beta: (model variance, Kenward-Roger variance, df); phi: column j of Phi, out."""
