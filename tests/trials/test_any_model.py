@@ -437,6 +437,10 @@ IMPUTED = PROTOCOL.replace("method: ancova", "method: ancova, missing: {{method:
         (VARYING.replace("{every: 7 d}", "{column: OCC}"), {"extra": "occasions: {at: [0 h]}"}, "occasions.at", "after"),
         (HAZARD.replace("kind: first", "kind: recurrent"), {}, "model.file", "grades of a recurrent event (rash.at_least)"),
         (
+            HAZARD, {"protocol": PROTOCOL.replace("method: ancova", "method: mmrm")}, "analyses.primary.method",
+            "values after a terminal event (death) cannot be imputed",
+        ),
+        (
             HAZARD, {"protocol": IMPUTED}, "analyses.primary.missing", "values after a terminal event (death) cannot be imputed",
         ),
         (
