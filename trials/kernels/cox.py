@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pkpd.kernels.elementary import exp, log
 from pkpd.kernels.intrinsics import inlined, kernel
-from trials.kernels.survival import by_stratum, steps
+from trials.kernels.survival import ascending, by_stratum, steps
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -234,9 +234,9 @@ def newton(stop: F64, start: F64, event: BOOL, stratum: I64, x: F64, orders: I64
 @kernel
 def arranged(stop: F64, start: F64, stratum: I64, levels: int) -> I64:
     """Rows by stratum and time downwards, (2, n): by `stop`, and by `start` (the same again if size 0)."""
-    first = by_stratum(np.argsort(-stop), stratum, levels)
+    first = by_stratum(ascending(-stop), stratum, levels)
     out = np.empty((2, first.size), dtype=np.int64)
-    second = by_stratum(np.argsort(-start), stratum, levels) if start.size > 0 else first
+    second = by_stratum(ascending(-start), stratum, levels) if start.size > 0 else first
     for i in range(first.size):
         out[0, i], out[1, i] = first[i], second[i]
     return out
@@ -368,7 +368,7 @@ def time_function(stop: F64, start: F64, event: BOOL, stratum: I64, how: int, g:
     group = np.minimum(stratum, 0)
     if how == 2:
         curve = np.empty((5, n))
-        order = by_stratum(np.argsort(stop), group, 1)
+        order = by_stratum(ascending(stop), group, 1)
         columns = steps(stop, event, group, order, 0, start, curve)
         for i in range(n):
             g[i] = 0.0

@@ -23,6 +23,29 @@ PLAIN, LOG, LOG_LOG = 0, 1, 2
 
 
 @kernel
+def ascending(x: F64) -> I64:
+    """Places of x in rising order, ties in the order they come: a merge sort."""
+    n, width = x.size, 1
+    order, other = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+    for i in range(n):
+        order[i] = i
+    while width < n:
+        for low in range(0, n, 2 * width):
+            middle, high = min(low + width, n), min(low + 2 * width, n)
+            i, j = low, middle
+            for k in range(low, high):
+                if i < middle and (j >= high or x[order[i]] <= x[order[j]]):
+                    other[k] = order[i]
+                    i += 1
+                else:
+                    other[k] = order[j]
+                    j += 1
+        order, other = other, order
+        width *= 2
+    return order
+
+
+@kernel
 def by_stratum(order: I64, stratum: I64, levels: int) -> I64:
     """The rows of `order` stratum by stratum, those of stratum -1 left out; the order within a stratum stays."""
     start = np.zeros(levels + 1, dtype=np.int64)
@@ -134,7 +157,7 @@ def logrank_pairs(time: F64, event: BOOL, arm: I64, stratum: I64, levels: int, w
     group = np.empty(time.shape[1], dtype=np.int64)
     e, c, p = np.empty((count, 2)), np.empty((count, count, 2, 2)), np.empty((count, 2))
     for r in range(time.shape[0]):
-        order = by_stratum(np.argsort(time[r]), stratum[r], levels)
+        order = by_stratum(ascending(time[r]), stratum[r], levels)
         for j in range(k):
             for i in range(group.size):
                 group[i] = 0 if arm[r, i] == 0 else (1 if arm[r, i] == j + 1 else -1)
@@ -275,7 +298,7 @@ def kaplan_meier(time: F64, event: BOOL, arm: I64, at: F64, tau: float, share: f
     """
     arms, none = survival.shape[1], np.empty(0)
     for r in range(time.shape[0]):
-        order = by_stratum(np.argsort(time[r]), np.minimum(arm[r], 0), 1)
+        order = by_stratum(ascending(time[r]), np.minimum(arm[r], 0), 1)
         curve = np.empty((5, order.size))
         for a in range(arms):
             n = steps(time[r], event[r], arm[r], order, a, none, curve)
@@ -346,7 +369,7 @@ def incidences(time: F64, cause: I64, arm: I64, at: F64, z: float, out: F64) -> 
     """Cumulative incidence of causes 1 ... C: out (R, A, C, T, 4) value, se, lower, upper (log(-log) scale)."""
     found = np.empty((at.size, 2))
     for r in range(time.shape[0]):
-        order = by_stratum(np.argsort(time[r]), np.minimum(arm[r], 0), 1)
+        order = by_stratum(ascending(time[r]), np.minimum(arm[r], 0), 1)
         for a in range(out.shape[1]):
             for c in range(out.shape[2]):
                 incidence(time[r], cause[r], arm[r], order, a, c + 1, at, found)
