@@ -22,6 +22,7 @@ from pkpd.bayes.layout import Layout, columns_of
 from pkpd.bayes.plan import Plan, base_value
 from pkpd.engine.graph import Graph
 from pkpd.ground import digest
+from pkpd.kernels.observations import MEASURED
 from pkpd.model.equations import Expr
 from pkpd.model.parts import Effect, Parameter
 
@@ -135,10 +136,20 @@ def density(plan: Plan, design: Design) -> Density:
     )  # fmt: skip
     family = design.family
     individual = _individual(plan, family.columns, tuple(design.covariates))
-    text = density_text(family, individual, COMMON, kernels_key())
+    text = density_text(family, individual, COMMON, kernels_key(), without=_without(plan, design))
     arrays = tuple(np.ascontiguousarray(a) for a in (*_common(layout, design), *family.arrays.values()))
     own = tuple(a if a.flags.writeable else a.copy() for a in arrays)
     return Density(layout=layout, text=text, arrays=own, subject=design.subject)
+
+
+def _without(plan: Plan, design: Design) -> frozenset[str]:
+    """Parts of the text that have nothing to do here."""
+    measured = bool((design.kind == MEASURED).all()) and not _freedom(plan)[:, 0].any()
+    needed = {
+        "pairs": bool(plan.blocks), "shrunk": bool(plan.shrunk), "absent": len(design.absent.at) > 0,
+        "measured": measured, "other": not measured,
+    }  # fmt: skip
+    return frozenset(part for part, need in needed.items() if not need)
 
 
 @cache

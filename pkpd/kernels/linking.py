@@ -4,6 +4,9 @@ numba makes machine code, and wrappers for calls from Python, of every function 
 into a generated density nobody ever runs that: it is half the time of a compilation. Here it ends as a module that
 LLVM links into its callers and optimises there, once. This is numba's own way of extending its compiler (a pipeline
 with another last pass); the machine code differs in nothing but when it is optimised.
+
+Costly to compile besides: an array put into a slice (numba compiles what writes the shapes into an error, a dozen
+functions on strings: loops cost nothing), and literal numbers as arguments (a function of its own for each).
 """
 
 from __future__ import annotations

@@ -28,6 +28,49 @@ POSITIVE = 4
 
 
 @internal
+def _usual(y: float, f: float, s: float, sb: float, logs: bool) -> tuple[float, float, float]:
+    """A row that was measured with a normal error, scale s: log density, its slope in f, and in s over s (in log s's
+    place where logs).
+    """
+    top, weight = log(y) if logs else 0.0, 1.0 / s
+    u = (top - log(f)) * weight if logs else (y - f) * weight
+    value = -0.5 * u * u - log(s) - top - _HALF_LOG_2PI
+    slope = (u * u - 1.0) * weight
+    if logs:
+        return value, u * weight / f, slope
+    slope *= weight
+    return value, u * weight + slope * sb * sb * f, slope
+
+
+@internal
+def measured_residuals(
+    y: F64, f: F64, output: I64, terms: I64, freedom: F64, kind: I64, floor: F64, sd: F64, gf: F64, gs: F64, each: F64
+) -> float:  # fmt: skip
+    """`residuals` where every row is measured and every error normal."""
+    total = 0.0
+    for r in range(y.size):
+        o = output[r]
+        a, b, c = terms[o, 0], terms[o, 1], terms[o, 2]
+        sa = sd[a] if a >= 0 else 0.0
+        sb = sd[b] if b >= 0 else 0.0
+        s = sa if b < 0 else sb * np.abs(f[r])
+        s = np.sqrt(sa * sa + sb * sb * f[r] * f[r]) if a >= 0 and b >= 0 else s
+        s = sd[c] if c >= 0 else s
+        value, gf[r], slope = _usual(y[r], f[r], s, sb, c >= 0)
+        if c >= 0:
+            gs[c] += slope
+        else:
+            if a >= 0:
+                gs[a] += slope * sa
+            if b >= 0:
+                gs[b] += slope * sb * f[r] * f[r]
+        total += value
+        if each.size > 0:
+            each[r] = value
+    return total
+
+
+@internal
 def residuals(
     y: F64, f: F64, output: I64, terms: I64, freedom: F64, kind: I64, floor: F64, sd: F64, gf: F64, gs: F64, each: F64
 ) -> float:  # fmt: skip
@@ -48,16 +91,10 @@ def residuals(
         s = np.sqrt(sa * sa + sb * sb * f[r] * f[r]) if a >= 0 and b >= 0 else s
         s = sd[c] if logs else s
         if kind[r] == MEASURED and freedom[o, 0] <= 0.0:  # the usual row, on a short way
-            top, weight = log(y[r]) if logs else 0.0, 1.0 / s
-            u = (top - log(f[r])) * weight if logs else (y[r] - f[r]) * weight
-            value = -0.5 * u * u - log(s) - top - _HALF_LOG_2PI
-            slope = (u * u - 1.0) * weight
+            value, gf[r], slope = _usual(y[r], f[r], s, sb, logs)
             if logs:
-                gf[r] = u * weight / f[r]
                 gs[c] += slope
             else:
-                slope *= weight
-                gf[r] = u * weight + slope * sb * sb * f[r]
                 if a >= 0:
                     gs[a] += slope * sa
                 if b >= 0:

@@ -22,7 +22,8 @@ I64 = NDArray[np.int64]
 def turned(y: F64, middle: F64, root: F64, x: F64) -> None:
     """x = y but for its first root.shape[0] quantities, middle + root y."""
     p = root.shape[0]
-    x[:] = y
+    for k in range(x.size):
+        x[k] = y[k]
     for j in range(p):
         x[j] = middle[j]
         for k in range(p):
@@ -33,8 +34,9 @@ def turned(y: F64, middle: F64, root: F64, x: F64) -> None:
 def turned_back(g: F64, root: F64) -> None:
     """Adjoint of `turned`, in place."""
     p = root.shape[0]
-    own = g[:p].copy()
-    g[:p] = 0.0
+    own = np.empty(p)
+    for j in range(p):
+        own[j], g[j] = g[j], 0.0
     for j in range(p):
         for k in range(p):
             g[k] += root[j, k] * own[j]
