@@ -125,7 +125,9 @@ KINDS: Final[dict[str, Kind]] = {
         jointly=true_hazards,
     ),
     "hierarchy": Kind(
-        of="event", takes=("at_least", "at"), strategies=("treatment_policy", "while_on_treatment", "hypothetical"),
+        of="event",
+        takes=("at_least", "at"),
+        strategies=("treatment_policy", "while_on_treatment", "hypothetical"),
         jointly=true_wins,
     ),
     "recurrences": Kind(
