@@ -6,9 +6,10 @@ strongly connected groups upstream first, each group a tree whose root comes fir
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,18 +57,25 @@ class LinearBlock:
     derivative: tuple[int, ...]
     initial: tuple[int, ...]
     roots: tuple[int, ...]
+    _known: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def lower(self) -> tuple[tuple[int, int], ...]:
         """Places (i, j) of the block where state j reaches state i: the modes' matrices are zero elsewhere."""
+        return cast(tuple[tuple[int, int], ...], self._once("lower", self._lower))
+
+    def _lower(self) -> tuple[tuple[int, int], ...]:
         m = len(self.states)
-        flow = set(jacobian(self.graph, self.derivative, self.symbols))
+        flow = set(self._jacobian("derivative"))
         reached = {j: _reached(j, range(m), flow) for j in range(m)}
         return tuple((i, j) for i in range(m) for j in range(m) if i in reached[j])
 
     @property
     def driven(self) -> tuple[int, ...]:
         """Places in the block of the states with a constant input, as three rows of made-up parameters show."""
+        return cast(tuple[int, ...], self._once("driven", self._driven))
+
+    def _driven(self) -> tuple[int, ...]:
         rows = np.array([[0.3 + 0.1 * k, 1.7 + 0.2 * k, 0.9 / (1 + k)] for k in range(len(self.parameters))]).T
         b = self.matrices(np.ascontiguousarray(rows), states=False).b
         return tuple(int(i) for i in np.flatnonzero((b != 0.0).any(axis=0) | np.isnan(b).any(axis=0)))
@@ -80,9 +88,9 @@ class LinearBlock:
         A, b, y0 = np.zeros((n, m, m)), np.zeros((n, m)), np.zeros((n, m))
         rows = q + m if states else q
         weights, constant = np.zeros((n, rows, m)), np.zeros((n, rows))
-        for (i, j), values in self._slopes(self.derivative, given, n):
+        for (i, j), values in self._slopes("derivative", given, n):
             A[:, i, j] = values
-        for (i, j), values in self._slopes(self.roots, given, n):
+        for (i, j), values in self._slopes("roots", given, n):
             weights[:, i, j] = values
         if states:
             weights[:, q:, :] = np.eye(m)
@@ -91,11 +99,20 @@ class LinearBlock:
                 table[:, k] = values
         return Matrices(A=A, b=b, y0=y0, weights=weights, constant=constant)
 
-    def _slopes(
-        self, nodes: tuple[int, ...], given: Mapping[int, F64], n: int
-    ) -> Iterable[tuple[tuple[int, int], F64]]:
-        found = jacobian(self.graph, nodes, self.symbols)
+    def _slopes(self, which: str, given: Mapping[int, F64], n: int) -> Iterable[tuple[tuple[int, int], F64]]:
+        found = self._jacobian(which)
         return zip(found, values_of(self.graph, list(found.values()), given, n), strict=True)
+
+    def _jacobian(self, which: str) -> Mapping[tuple[int, int], int]:
+        """Nodes of the slopes of `derivative` or `roots`."""
+        made = self._once(which, lambda: jacobian(self.graph, getattr(self, which), self.symbols))
+        return cast(Mapping[tuple[int, int], int], made)
+
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What follows from the structure alone is worked out once: it takes as long as solving a hundred subjects."""
+        if name not in self._known:
+            self._known[name] = make()
+        return self._known[name]
 
 
 @dataclass(slots=True)

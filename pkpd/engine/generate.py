@@ -236,7 +236,8 @@ def _commit(plan: Plan, method: Method) -> str:
     """Accepted lanes move on; every lane gets its next step, cut at its next stop; the last two before it are equal."""
     body = ["accepted = W[4 * LANES + lane] == 1.0"]
     for j in range(len(plan.states)):
-        for old, new in (("Y", "YN"), ("K1", "K7")) if method == "tsit5" else (("Y", "YN"),):
+        slope = method == "tsit5" and j in plan.own
+        for old, new in (("Y", "YN"), ("K1", "K7")) if slope else (("Y", "YN"),):
             body.append(f"{at(old, j)} = {at(new, j)} if accepted else {at(old, j)}")
     body += [
         "there = W[7 * LANES + lane] if accepted else 0.0",

@@ -54,7 +54,8 @@ def _own_actions(block: LinearBlock, actions: Actions, states: int) -> tuple[NDA
     place = np.full(states, -1, np.int32)
     place[list(block.states)] = np.arange(len(block.states), dtype=np.int32)
     target = place[actions.target]
-    outside = (target < 0) & np.isin(actions.kind, (ADD, RATE, REPLACE, MULTIPLY))
+    outside = target < 0
+    outside[outside] = np.isin(actions.kind[outside], (ADD, RATE, REPLACE, MULTIPLY))
     steady = actions.steady.copy()
     steady[place[actions.steady_target] < 0, 0] = 0.0
     return (

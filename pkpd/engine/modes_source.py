@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pkpd.engine.plan import Plan, Split, at, fixed_given
+from pkpd.engine.plan import Plan, Split, at, fixed_given, seen
 
 __all__ = ["Modes"]
 
@@ -87,14 +87,14 @@ class Modes:
         return lines
 
     def end(self, last: str) -> list[str]:
-        """Store the block's states at the end of the step, locals `last` + number, and its rows of dense output."""
+        """Store the block's states at the end of the step, locals `last` + number; rows of dense output if used."""
         split = self.plan.split
         if split is None:
             return []
-        lines = []
-        for k, s in enumerate(split.states):
-            lines += [f"{at('YN', s)} = {last}{s}", f"{at('K7', s)} = 0.0"]
-            lines += [f"{at('D2', s)} = z{k}", f"{at('D3', s)} = q{k}"]
+        lines = [f"{at('YN', s)} = {last}{s}" for s in split.states]
+        if set(seen(self.plan, [*self.plan.stepped, *self.plan.watched])) & set(split.states):
+            for k, s in enumerate(split.states):
+                lines += [f"{at('D2', s)} = z{k}", f"{at('D3', s)} = q{k}"]
         return lines
 
     def dense(self, states: list[int]) -> tuple[list[str], list[str]]:

@@ -65,7 +65,8 @@ def control(W: F64, grow: float, damp: float, safety: float) -> None:
         err = W[ERR * LANES + lane]
         accepted = err <= 1.0
         bounded = err if err > 1e-10 else (1e-10 if err == err else 1e10)
-        factor = safety * rough_power(W[ERR_OLD * LANES + lane], damp) * rough_power(bounded, -grow)
+        damped = rough_power(W[ERR_OLD * LANES + lane], damp) if damp != 0.0 else 1.0
+        factor = safety * damped * rough_power(bounded, -grow)
         factor = 5.0 if factor > 5.0 else factor
         factor = factor if factor > 0.2 else 0.2
         rejected = 0.9 if factor > 0.9 else factor
