@@ -125,18 +125,25 @@ def joint_p(t: F64, df: float, lower: F64, last: I64, rank: I64, side: int, poin
 @kernel
 def joint_tests(t: F64, df: float, correlation: F64, side: int, alpha: float, points: F64, scale: F64,
                 single: F64, p: F64, critical: F64) -> None:  # fmt: skip
-    """Rows t, single, p (n, m), correlation (n, m, m), critical (n,); equal correlations in a row are solved once."""
+    """Rows t, single, p (n, m), correlation (n, m, m), critical (n,).
+
+    Correlations are taken to 12 decimals, so that those of one design are equal whatever the residual variance: then
+    they are solved once, and a row's answer does not depend on its neighbours.
+    """
     m = t.shape[1]
     lower, last, rank = np.empty((m, m, m)), np.empty((m, m), dtype=np.int64), np.empty(m, dtype=np.int64)
+    rounded = np.full((m, m), np.nan)
     for r in range(t.shape[0]):
-        same = r > 0
-        for i in range(m if same else 0):
+        same = True
+        for i in range(m):
             for j in range(m):
-                same = same and correlation[r, i, j] == correlation[r - 1, i, j]
+                value = np.floor(correlation[r, i, j] * 1e12 + 0.5) / 1e12
+                same = same and value == rounded[i, j]
+                rounded[i, j] = value
         if same:
             critical[r] = critical[r - 1]
         else:
-            factors(correlation[r], lower, last, rank)
+            factors(rounded, lower, last, rank)
             critical[r] = joint_critical(alpha, df, lower, last, rank, side, points, scale)
         joint_p(t[r], df, lower, last, rank, side, points, scale, single[r], p[r])
 
