@@ -133,6 +133,7 @@ def test_product_structure_equals_dunnetts_quadrature():
     assert power[0] == pytest.approx(0.55141204, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_generalised_equals_raw_with_the_same_covariance():
     """Estimates handed over as such: same contrasts and statistics, normal instead of t, gAIC = deviance + 2p."""
     rng = np.arange(40)
@@ -160,6 +161,7 @@ def test_generalised_equals_raw_with_the_same_covariance():
     np.testing.assert_allclose(fitted.covariance[0, 1, 1, 1], variance, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(COEFFICIENTS))
 def test_a_curve_of_the_shape_itself_is_found_again(kind):
     """Exact means: coefficients, curve and target dose come back; the derivative of every shape by differences."""
@@ -189,6 +191,7 @@ def test_a_curve_of_the_shape_itself_is_found_again(kind):
         np.testing.assert_allclose(curve(lone, doses)[1], slope, rtol=2e-4, atol=2e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_averaged_curve_lies_between_and_its_interval_around_it():
     means = five()
     shapes = ["emax", "quadratic", "linear"]
@@ -219,14 +222,19 @@ def test_what_cannot_be_estimated_says_so():
     test = contrast_test(means, [Candidate(kind="linear")])
     assert not test.reject.any()
     assert np.isnan(test.p).all()
-    fits = fit(means, ["linear", "sig_emax"])
-    assert (fits.status[:, 1] == FitStatus.NOT_ESTIMABLE).all()
-    assert np.isnan(fits.coefficients[:, 1]).all()
     for wrong in ({"kind": "emax"}, {"kind": "hill"}, {"kind": "emax", "guesses": (-1.0,)}):
         with pytest.raises(InputError):
             Candidate(**wrong)
     with pytest.raises(InputError, match="ascend"):
         dose_means(y, [[0, 0, 1, 2, 2, 2]] * 2, [0, 2, 1])
+
+
+@pytest.mark.slow
+def test_fits_that_cannot_be_estimated_say_so():
+    means = dose_means([[1.0, 2.0, np.nan, 3.0, 1.0, 4.0]], [[0, 0, 1, 2, 2, 2]], [0, 1, 2])
+    fits = fit(means, ["linear", "sig_emax"])
+    assert (fits.status[:, 1] == FitStatus.NOT_ESTIMABLE).all()
+    assert np.isnan(fits.coefficients[:, 1]).all()
     with pytest.raises(InputError, match="bounds"):
         fit(five(), ["emax"], limits={"emax": [[2.0, 1.0]]})
     assert bounds(1.0, "sig_emax").tolist() == [[0.001, 1.5], [0.5, 10.0]]
