@@ -211,7 +211,8 @@ def _compared(record: "RunRecord", which: tuple[str, str], arm: str) -> Compared
         rejected=operating.proportion(rows["reject"].to_numpy(np.bool_)),
         bias=None if truth is None else operating.bias(estimate, truth),
         coverage=None if truth is None else operating.coverage(lower, upper, truth),
-        events=(float(counts[0].mean()), float(counts[1].mean())), failed=_failures(rows["status"].to_numpy()),
+        events=(float(counts[0].mean()), float(counts[1].mean())),
+        failed=_failures(rows["status"].to_numpy()[np.isnan(estimate)]),
     )  # fmt: skip
 
 

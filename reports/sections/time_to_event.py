@@ -107,7 +107,7 @@ def _truths(study: Study, found: Timed) -> Block:
 def _failures(study: Study, found: Timed) -> list[str]:
     return [
         f"{c.analysis}, {_arm(study, found, c)}: {rounding.count(number)} of {rounding.count(c.rejected.n)} trials "
-        f"have no estimate ({words}); they count as not rejecting."
+        f"have no estimate ({words}){'' if c.method == 'mcp mod' else '; they count as not rejecting'}."
         for c in found.compared
         for words, number in c.failed
     ]
