@@ -28,13 +28,27 @@ I64 = NDArray[np.int64]
 ADD, RATE, STEADY, RESET = range(4)
 
 
+NUDGE = 3.0 * NEAR
+"""What blocks are moved apart by, relative, where rates of two of them meet: the density has no hole there."""
+
+
 @internal
 def decompose(A: F64, starts: I64, parent: I64, rates: F64, V: F64, U: F64) -> None:
-    """Modes of every subject, A (N, M, M); a subject whose rates are too near, or none, gets NaN."""
+    """Modes of every subject, A (N, M, M), of blocks moved apart where their rates meet; where there are none, NaN."""
     M = A.shape[1]
     S, Q, W, X = np.empty((M, M)), np.empty((M, M)), np.empty((M, M)), np.empty((M, M))
+    B = np.empty((1, M, M))
     for i in range(A.shape[0]):
-        if not modes(A, i, starts, parent, S, Q, W, X, rates[i], V[i], U[i]):
+        if modes(A, i, starts, parent, S, Q, W, X, rates[i], V[i], U[i]):
+            continue
+        for a in range(M):
+            for b in range(M):
+                B[0, a, b] = A[i, a, b]
+        for block in range(1, starts.size - 1):
+            for a in range(starts[block], starts[block + 1]):
+                for b in range(starts[block], starts[block + 1]):
+                    B[0, a, b] *= 1.0 + NUDGE * block
+        if not modes(B, 0, starts, parent, S, Q, W, X, rates[i], V[i], U[i]):
             for m in range(M):
                 rates[i, m] = np.nan
 
@@ -42,28 +56,34 @@ def decompose(A: F64, starts: I64, parent: I64, rates: F64, V: F64, U: F64) -> N
 @internal
 def cascade(A: F64, rates: F64, V: F64, U: F64) -> None:
     """`decompose` of lower triangular matrices, where no two states exchange anything."""
-    N, M = rates.shape
-    for i in range(N):
-        apart = True
-        for j in range(M):
-            rates[i, j] = A[i, j, j]
-            apart = apart and abs(A[i, j, j]) < np.inf
-            for k in range(M):
-                V[i, k, j], U[i, k, j] = (1.0, 1.0) if k == j else (0.0, 0.0)
-        for j in range(M - 1, -1, -1):
-            for k in range(j + 1, M):
-                into, back = 0.0, 0.0
-                for m in range(j, k):
-                    into += A[i, k, m] * V[i, m, j]
-                gap, largest = A[i, j, j] - A[i, k, k], max(abs(A[i, j, j]), abs(A[i, k, k]))
-                apart = apart and (into == 0.0 or abs(gap) > NEAR * largest)
-                V[i, k, j] = into / gap if into != 0.0 else 0.0
-                for m in range(j, k):
-                    back -= V[i, k, m] * U[i, m, j]
-                U[i, k, j] = back
-        if not apart:
-            for j in range(M):
-                rates[i, j] = np.nan
+    for i in range(rates.shape[0]):
+        if _cascaded(A[i], 0.0, rates[i], V[i], U[i]) or _cascaded(A[i], NUDGE, rates[i], V[i], U[i]):
+            continue
+        for j in range(rates.shape[1]):
+            rates[i, j] = np.nan
+
+
+@internal
+def _cascaded(A: F64, nudge: float, rates: F64, V: F64, U: F64) -> bool:
+    """One subject's, its rates moved apart by nudge; False where two that meet are too near."""
+    M, apart = rates.size, True
+    for j in range(M):
+        rates[j] = A[j, j] * (1.0 + nudge * j)
+        apart = apart and abs(A[j, j]) < np.inf
+        for k in range(M):
+            V[k, j], U[k, j] = (1.0, 1.0) if k == j else (0.0, 0.0)
+    for j in range(M - 1, -1, -1):
+        for k in range(j + 1, M):
+            into, back = 0.0, 0.0
+            for m in range(j, k):
+                into += A[k, m] * V[m, j]
+            gap, largest = rates[j] - rates[k], max(abs(rates[j]), abs(rates[k]))
+            apart = apart and (into == 0.0 or abs(gap) > NEAR * largest)
+            V[k, j] = into / gap if into != 0.0 else 0.0
+            for m in range(j, k):
+                back -= V[k, m] * U[m, j]
+            U[k, j] = back
+    return apart
 
 
 @internal
