@@ -6,7 +6,6 @@ Witness: the matrix exponential (scipy.linalg.expm).
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from numba import njit
 from scipy.linalg import expm
 
