@@ -23,6 +23,7 @@ Array = NDArray[np.float64]
 Range = tuple[float, float]
 
 POINTS, TICKS = 121, 6
+MOSTLY = 0.95
 KINDS = ("time_to_event", "recurrences", "hierarchy")
 RATIOS = (
     "hazard_ratio", "rmst_ratio", "rate_ratio", "win_ratio", "win_odds", "risk_ratio", "odds_ratio",
@@ -184,7 +185,7 @@ def _values(data: tuple[Any, Any, Any], arms: int, at: Array, incidence: bool, *
 def _arm_curve(arm: int, drawn: tuple[Array, Array], at_risk: Array, counts: tuple[float, float]) -> ArmCurve:
     """Mean and middle 95 % over trials; where more than a twentieth of them are not followed so far, nothing."""
     day, values = drawn
-    known = np.isfinite(values).mean(axis=0) >= 0.95
+    known = np.isfinite(values).mean(axis=0) >= MOSTLY
     low, high, mean = (np.full(day.size, np.nan) for _ in range(3))
     if known.any():
         low[known], high[known] = np.nanquantile(values[:, known], [0.025, 0.975], axis=0)
@@ -248,7 +249,9 @@ def _failures(status: NDArray[np.int8]) -> tuple[tuple[str, int], ...]:
 
 
 def _truth(record: "RunRecord", which: tuple[str, str], arm: str, replicates: NDArray[Any]) -> Array | None:
-    """True value of the estimand in each trial (R,), NaN where it was not computed; None where there is none."""
+    """True value of the estimand in each trial (R,), NaN where it was not computed; None where there is none, or where
+    more than a twentieth of the trials asked for it have none.
+    """
     estimand, truth = record.protocol.estimands[which[0]], record.truth
     kind = record.protocol.endpoints[which[1]].as_
     known = (*TRUE_DIFFERENCES, *TRUE_RATIOS, *(TRUE_TOGETHER if kind in KINDS else ()))
@@ -261,4 +264,6 @@ def _truth(record: "RunRecord", which: tuple[str, str], arm: str, replicates: ND
     one, zero = (by_arm[a].to_numpy(np.float64) for a in (arm, estimand.against))
     with np.errstate(divide="ignore", invalid="ignore"):
         found = np.asarray(one - zero if estimand.summary in (*TRUE_DIFFERENCES, "net_benefit") else one / zero)
-    return found if np.isfinite(found).any() else None
+    asked = np.isin(replicates, rows["replicate"].to_numpy())
+    # the few trials in which nobody happens to stop, or to die of something else, stand for no others
+    return found if np.isfinite(found[asked]).mean() >= MOSTLY else None

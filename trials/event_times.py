@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from trials.protocol import Protocol
 
 __all__ = [
-    "EventTimes", "ends_with_treatment", "event_times", "horizon", "occurrences", "true_hazards",
-    "true_number", "true_time", "true_wins",
+    "EventTimes", "ends_with_treatment", "event_times", "horizon", "known", "occurrences", "true_hazards",
+    "true_number", "true_rates", "true_time", "true_wins",
 ]  # fmt: skip
 
 HOURS_PER_DAY = 24.0
@@ -93,32 +93,34 @@ def occurrences(
 def true_time(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, lived: Lived) -> NDArray[np.float64]:
     """The value of each subject whose mean in an arm is true: restricted time [d], freedom from the event, the event.
 
-    NaN where no mean is: follow-up that ends with treatment (somebody stopped), a time or survival in the presence of a
-    terminal event that is not part of the endpoint, a subject whose simulation failed.
+    NaN for all of a trial in which no mean is: follow-up that ends with treatment (somebody stopped), a time or
+    survival in the presence of a terminal event that is not part of the endpoint; NaN for a subject whose simulation
+    failed.
     """
     until = horizon(protocol, endpoint)
     first = _first(endpoint, estimand, lived) / HOURS_PER_DAY
-    if _stopped(protocol, endpoint, estimand, lived):
-        return np.full(first.shape, np.nan)
     ended = lived.ended / HOURS_PER_DAY
     happened = (first <= until) & (first <= ended)
+    lost = _stopped(protocol, endpoint, estimand, lived)
     if estimand.summary == "incidence_difference":
-        return _known(happened.astype(np.float64), lived)
-    if (~happened & (ended <= until)).any():
-        return np.full(first.shape, np.nan)
+        return known(np.where(lost, np.nan, happened), lived)
+    lost = lost | (~happened & (ended <= until)).any(axis=1, keepdims=True)
     free = estimand.summary == "survival_difference"
-    return _known(np.where(first > until, 1.0, 0.0) if free else np.minimum(first, until), lived)
+    value = np.where(first > until, 1.0, 0.0) if free else np.minimum(first, until)
+    return known(np.where(lost, np.nan, value), lived)
 
 
-def _known(value: Floats, lived: Lived) -> NDArray[np.float64]:
+def known(value: NDArray[Any], lived: Lived) -> NDArray[np.float64]:
     """NaN for a subject whose simulation failed."""
-    return value if lived.failed is None else np.where(lived.failed, np.nan, value)
+    made = np.asarray(value, np.float64)
+    return made if lived.failed is None else np.where(lived.failed, np.nan, made)
 
 
-def _stopped(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, lived: Lived) -> bool:
-    """Whether somebody's follow-up ends with treatment."""
+def _stopped(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, lived: Lived) -> NDArray[np.bool_]:
+    """Whether somebody's follow-up ends with treatment, trial by trial, (R, 1)."""
     until = horizon(protocol, endpoint) * HOURS_PER_DAY
-    return ends_with_treatment(estimand) and bool((lived.stop < until).any())
+    ends = ends_with_treatment(estimand)
+    return np.asarray((lived.stop < until).any(axis=1, keepdims=True) & ends)
 
 
 def true_number(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, lived: Lived) -> NDArray[np.float64]:
@@ -131,7 +133,7 @@ def true_number(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, live
     if estimand.summary != "rate_ratio":
         return np.full(end.shape, np.nan)
     found = [(lived.occurrences[name] <= end[:, :, None]).sum(axis=2) for name in endpoint.events]
-    return _known(np.sum(found, axis=0).astype(np.float64), lived)
+    return known(np.sum(found, axis=0), lived)
 
 
 def _whole(
@@ -162,8 +164,48 @@ def true_hazards(
     if estimand.summary != "hazard_ratio":
         return None
     found = exp_array(cox_arms(*_whole(protocol, endpoint, estimand, lived), arms=1 + len(estimand.compare)).estimate)
-    ones = np.where(np.isnan(found[:, 0]), np.nan, 1.0)
-    return {estimand.against: ones, **{arm: found[:, k].copy() for k, arm in enumerate(estimand.compare)}}
+    return _relative(estimand, found)
+
+
+def true_rates(
+    protocol: Protocol, endpoint: Endpoint, estimand: Estimand, lived: Mapping[str, Lived]
+) -> dict[str, Floats] | None:
+    """{arm: (R,)} rate of occurrences relative to control: Andersen-Gill's ratio in all subjects under every arm.
+
+    Where nobody's follow-up ends early it is the ratio of the mean numbers; where death or the end of treatment ends
+    it early, that of rates among those still followed: what `lwyy` and `andersen_gill` estimate.
+    """
+    from pkpd.kernels.elementary import exp_array
+    from trials.analysis.recurrent import andersen_gill
+
+    if estimand.summary != "rate_ratio":
+        return None
+    until, times, ends, codes = horizon(protocol, endpoint) * HOURS_PER_DAY, [], [], []
+    for code, arm in enumerate((estimand.against, *estimand.compare)):
+        own = lived[arm]
+        end = np.minimum(own.ended, until)
+        ends.append(np.minimum(end, own.stop) if ends_with_treatment(estimand) else end)
+        times.append(np.concatenate([own.occurrences[name] for name in endpoint.events], axis=2))
+        codes.append(np.full(end.shape, code) if own.failed is None else np.where(own.failed, -1, code))
+    found = andersen_gill(
+        np.concatenate(_as_long(times), axis=1) / HOURS_PER_DAY, np.concatenate(ends, axis=1) / HOURS_PER_DAY,
+        np.concatenate(codes, axis=1), arms=1 + len(estimand.compare), model="andersen_gill",
+    )  # fmt: skip
+    return _relative(estimand, exp_array(found.estimate))
+
+
+def _as_long(times: list[Floats]) -> list[Floats]:
+    """Occurrences (R, N, L) of each arm with as many places, infinite: none."""
+    most = max(part.shape[2] for part in times)
+    return [
+        np.concatenate([part, np.full((*part.shape[:2], most - part.shape[2]), np.inf)], axis=2) for part in times
+    ]  # fmt: skip
+
+
+def _relative(estimand: Estimand, ratio: Floats) -> dict[str, Floats]:
+    """{arm: (R,)} of ratios to control (R, k), 1 for control, NaN where there is none."""
+    ones = np.where(np.isnan(ratio[:, 0]), np.nan, 1.0)
+    return {estimand.against: ones, **{arm: ratio[:, k].copy() for k, arm in enumerate(estimand.compare)}}
 
 
 def true_wins(

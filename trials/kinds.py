@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trials.event_times import true_hazards, true_number, true_time, true_wins
+from trials.event_times import known, true_hazards, true_number, true_rates, true_time, true_wins
 
 if TYPE_CHECKING:
     from trials.estimand import Endpoint, Estimand
@@ -97,11 +97,11 @@ def _true_output(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, liv
 
 
 def _true_incidence(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, lived: Lived) -> NDArray[Any]:
-    return incidence(endpoint, estimand, lived)
+    return known(incidence(endpoint, estimand, lived), lived)
 
 
 def _true_responder(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, lived: Lived) -> NDArray[Any]:
-    return responders(protocol, endpoint, estimand, lived)
+    return known(responders(protocol, endpoint, estimand, lived), lived)
 
 
 KINDS: Final[dict[str, Kind]] = {
@@ -136,5 +136,6 @@ KINDS: Final[dict[str, Kind]] = {
         takes=("at",),
         strategies=("treatment_policy", "while_on_treatment"),
         true=true_number,
+        jointly=true_rates,
     ),
 }

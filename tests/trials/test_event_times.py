@@ -15,8 +15,8 @@ import pytest
 from pkpd.ground.errors import InputError
 from trials.analysis import cox, recurrent, survival, win_ratio
 from trials.endpoints import analyse, time_columns
-from trials.event_times import event_times, true_hazards, true_number, true_time, true_wins
-from trials.kinds import Lived
+from trials.event_times import event_times, true_hazards, true_number, true_rates, true_time, true_wins
+from trials.kinds import KINDS, Lived
 from trials.observed import Observed
 from trials.protocol import Protocol
 
@@ -221,6 +221,17 @@ def test_the_example_is_a_protocol(tmp_path: Path) -> None:
         Protocol.read(tmp_path / "protocol.yaml")
 
 
+def timed_milestone(record: Any, none: list[float], drug: list[float]) -> Any:
+    """The milestone analysis of a report whose first two trials have these true values."""
+    from reports.event_times import timed
+
+    truth = pd.DataFrame({"replicate": [0, 1, 0, 1], "analysis": "mile", "endpoint": "early",
+                          "arm": ["none"] * 2 + ["drug"] * 2, "mean": none + drug})  # fmt: skip
+    found = timed(SimpleNamespace(**{**vars(record), "truth": truth}))
+    assert found is not None
+    return next(c for c in found.compared if c.analysis == "mile")
+
+
 def test_the_report_gathers_curves_and_analyses() -> None:
     """Curves are means of the trials' own; every contrast has a row; the figure shows who is at risk."""
     from markupsafe import Markup
@@ -241,6 +252,7 @@ def test_the_report_gathers_curves_and_analyses() -> None:
     found = timed(record)
     assert found is not None
     assert [c.analysis for c in found.compared] == list(protocol.estimands)
+    assert timed_milestone(record, [0.5, np.nan], [0.6, 0.7]).bias is None  # half of the trials have no true value
     milestone = next(c for c in found.compared if c.analysis == "mile")
     assert milestone.bias is not None
     assert (milestone.bias.n, milestone.bias.failed) == (1, 2)
@@ -295,6 +307,69 @@ def test_truths_of_arms_together() -> None:
     odds = true_wins(protocol, *order, few)
     assert odds is not None  # wins 1 + 2 + 2, losses 2, ties 2 of 9 pairs
     assert odds["drug"][0] == pytest.approx((5 + 1) / (2 + 1))
+
+
+def living(stop: np.ndarray, **parts: Any) -> Lived:
+    """Subjects (R, N) with nothing but what is told, days."""
+    never, none = np.full(stop.shape, np.inf), np.zeros(stop.shape, np.int8)
+    told = {name: np.asarray(parts.get(name, never)) * DAY for name in ("death", "rash")}
+    return Lived(
+        outputs={}, onset=told, grade={name: np.where(np.isfinite(t), 3, none) for name, t in told.items()},
+        stop=stop * DAY, ended=told["death"], times=np.zeros((*stop.shape, 3)),
+        occurrences={"bleed": parts["bleed"] * DAY} if "bleed" in parts else {}, failed=parts.get("failed"),
+    )  # fmt: skip
+
+
+def test_true_values_of_a_trial_do_not_depend_on_its_batch() -> None:
+    """Somebody stops, or dies of something else, in the second trial only: the first keeps its value."""
+    protocol, never = parsed(), np.inf
+    death = np.array([[30.0, never], [30.0, never]])
+    stops = np.array([[never, never], [20.0, never]])
+    os, ratio = protocol.endpoints["os"], protocol.estimands["cox"]  # hypothetical
+    arms = {"none": living(stops, death=death), "drug": living(stops, death=death + 1)}
+    found = true_hazards(protocol, os, ratio, arms)
+    assert found is not None
+    assert np.isfinite(found["drug"]).tolist() == [True, False]
+    mile = protocol.estimands["mile"]
+    rash = living(np.full((2, 2), never), death=np.array([[never, never], [30.0, never]]))
+    value = true_time(protocol, protocol.endpoints["rash"], mile, rash)
+    assert np.isnan(value).tolist() == [[False, False], [True, True]]
+
+
+def test_a_failed_subject_is_not_one_without_event() -> None:
+    """As in the analysis it is in no arm: no mean of a trial that holds it."""
+    from trials.estimand import Endpoint
+
+    protocol = parsed()
+    lived = living(np.full((1, 2), np.inf), failed=np.array([[True, False]]))
+    true = KINDS["incidence"].true
+    assert true is not None
+    value = true(protocol, Endpoint(event=("rash",), as_="incidence"), protocol.estimands["rashes"], lived)
+    assert np.isnan(value).tolist() == [[True, False]]
+
+
+def test_true_rates_are_what_lwyy_estimates() -> None:
+    """Equal rates while on treatment, which ends sooner under drug: the numbers differ, the rates do not. Without an
+    early end: the ratio of the numbers.
+    """
+    protocol, rng = parsed(), np.random.default_rng(12)
+    endpoint, estimand = protocol.endpoints["bleeds"], protocol.estimands["lwyy"]  # while_on_treatment
+    shape, never = (1, 3000), np.full((1, 3000), np.inf)
+
+    def bleeds() -> np.ndarray:
+        return np.cumsum(rng.exponential(25.0, (*shape, 12)), axis=2)
+
+    arms = {"none": living(never, bleed=bleeds()), "drug": living(np.full(shape, 40.0), bleed=bleeds())}
+    number = [true_number(protocol, endpoint, estimand, arms[arm]).mean() for arm in ("none", "drug")]
+    assert number[1] / number[0] == pytest.approx(0.4, abs=0.02)
+    found = true_rates(protocol, endpoint, estimand, arms)
+    assert found is not None
+    assert found["drug"][0] == pytest.approx(1.0, abs=0.05)  # 4800 occurrences in 40 days: 2 standard errors
+    whole = {"none": living(never, bleed=bleeds()), "drug": living(never, bleed=bleeds() * 1.5)}
+    number = [true_number(protocol, endpoint, estimand, whole[arm]).mean() for arm in ("none", "drug")]
+    found = true_rates(protocol, endpoint, estimand, whole)
+    assert found is not None
+    assert found["drug"][0] == pytest.approx(number[1] / number[0], rel=1e-9)
 
 
 @pytest.mark.slow
