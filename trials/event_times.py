@@ -76,7 +76,8 @@ def event_times(protocol: Protocol, endpoint: Endpoint, estimand: Estimand | Non
     last = np.minimum(end, trial.ended)
     event = (first <= last) & ~trial.failed
     competing = ~event & (trial.ended <= end) & ~trial.failed
-    time = np.where(trial.failed, np.nan, np.minimum(first, last)) / HOURS_PER_DAY
+    until, hour = horizon(protocol, endpoint), np.where(trial.failed, np.nan, np.minimum(first, last))
+    time = np.where(hour == until * HOURS_PER_DAY, until, hour / HOURS_PER_DAY)  # 0.7 * 24 / 24 is below 0.7
     cause = np.where(event, EVENT, np.where(competing, COMPETING, CENSORED)).astype(np.int8)
     return EventTimes(time=time, event=event, cause=cause)
 

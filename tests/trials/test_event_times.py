@@ -4,6 +4,7 @@ themselves (which R witnesses in tests/trials/analysis), identities between stra
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -318,6 +319,18 @@ def living(stop: np.ndarray, **parts: Any) -> Lived:
         stop=stop * DAY, ended=told["death"], times=np.zeros((*stop.shape, 3)),
         occurrences={"bleed": parts["bleed"] * DAY} if "bleed" in parts else {}, failed=parts.get("failed"),
     )  # fmt: skip
+
+
+def test_whoever_is_followed_to_the_last_visit_is_followed_to_its_day() -> None:
+    """Whatever day * 24 / 24 rounds to: a restricted mean asks for follow-up to that day."""
+    day = next(k / 10 for k in range(1, 1000) if k / 10 * DAY / DAY < k / 10)
+    protocol = parsed(
+        TEXT.replace("last: {day: 100}", f"last: {{day: {day}}}").replace("half: {day: 50}", "half: {day: 0.01}")
+    )
+    seen = one()
+    seen = replace(seen, times=np.array([[[0.0, 0.01, day]] * 2]) * DAY)
+    found = event_times(protocol, protocol.endpoints["rash"], protocol.estimands["rashes"], seen)
+    assert found.time.tolist() == [[day, day]]
 
 
 def test_true_values_of_a_trial_do_not_depend_on_its_batch() -> None:

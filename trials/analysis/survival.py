@@ -268,7 +268,8 @@ def max_combo(
     """MaxCombo: the largest of Fleming-Harrington tests, p from their joint normal law (quadrature, error < 1e-5).
 
     weights: pairs (rho, gamma), at most 4; side "less": hazard of the arm below that of control. The covariance of two
-    weighted tests is the sum over event times of the product of their weights and the hypergeometric variance.
+    weighted tests is the sum over event times of the product of their weights and the hypergeometric variance. A test
+    whose weights are 0 wherever there are events is left out.
     """
     from trials.kernels import multinormal
 
@@ -282,6 +283,7 @@ def max_combo(
     own = pairs.tolist().index([0.0, 0.0])
     found = _tested(data, excess[:, :, own], covariance[:, :, own, own], plain[:, :, own])
     base = compared(found, data.counts(), alpha=alpha, side=side)
+    _without_silent(excess, covariance, own)
     with np.errstate(divide="ignore", invalid="ignore"):
         z = excess / np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
     count, p, top = len(pairs), np.empty(z[..., 0].size), np.empty(z[..., 0].size)
@@ -293,6 +295,17 @@ def max_combo(
         p=values, reject=values <= alpha, status=base.status, n=base.n, x=base.x,
     )  # fmt: skip
     return MaxCombo(z=z, covariance=covariance, largest=top.reshape(z.shape[:2]), compared=test)
+
+
+def _without_silent(excess: Floats, covariance: Floats, own: int) -> None:
+    """A weighted test without variance says nothing (late weights where all events come first): the log-rank test takes
+    its place, so that the largest is that of the others. In place: excess (R, k, W), covariance (R, k, W, W).
+    """
+    for w in range(excess.shape[2]):
+        silent = ~(covariance[..., w, w] > 0)
+        excess[silent, w] = excess[silent, own]
+        covariance[silent, w, :] = covariance[silent, own, :]
+        covariance[silent, :, w] = covariance[silent, :, own]
 
 
 def _status(data: Followed, value: Floats) -> NDArray[np.int8]:

@@ -389,3 +389,11 @@ STORED = [
     [0.506014686644, 0.50576685563, -0.114816751207, 0.220256381624],
     [0.587767345811, 0.948831057906, 0.0111094030944, 0.623959795542],
 ]  # log-rank p, Cox p, log hazard ratio, p of the restricted mean
+
+
+def test_max_combo_leaves_out_tests_that_say_nothing() -> None:
+    """All events at one time: late weights are 0 there, the others are the log-rank test, whose p it must give."""
+    given = [[1.0, 1.0, 1.0, 4.0, 5.0, 6.0]], [[True] * 3 + [False] * 3], [[1, 1, 0, 1, 0, 0]]
+    found, plain = survival.max_combo(*given, arms=2).compared, survival.logrank(*given, arms=2)
+    assert found.status.tolist() == [[0]]
+    np.testing.assert_allclose(found.p, plain.p, atol=1e-5)
