@@ -180,10 +180,22 @@ def _estimands(protocol: Protocol, fault: Fault) -> None:
         for endpoint in estimand.endpoint:
             fault.known(endpoint, protocol.endpoints, "endpoint", (*path, "endpoint"))
             _matches(estimand, protocol.endpoints[endpoint], path, fault)
-        for event in estimand.strategies:
-            fault.known(event, protocol.intercurrent, "intercurrent event", (*path, "strategies", event))
+        _strategies(protocol, estimand, (*path, "strategies"), fault)
         if name not in protocol.analyses:
             fault("has no analysis", path, value=name, remedy=f"add analyses: {{{name}: ...}}")
+
+
+def _strategies(protocol: Protocol, estimand: Estimand, path: Path_, fault: Fault) -> None:
+    """Every intercurrent event has a strategy, and all the same: the data base does not say which of them it was."""
+    for event in estimand.strategies:
+        fault.known(event, protocol.intercurrent, "intercurrent event", (*path, event))
+    for event in protocol.intercurrent:
+        if event not in estimand.strategies:
+            fault(f"has no strategy for the intercurrent event {event}", path if estimand.strategies else path[:-1],
+                  value=event, remedy=f"strategies: {{{event}: treatment_policy}}, or another strategy")  # fmt: skip
+    used = sorted(set(estimand.strategies.values()))
+    if len(used) > 1:
+        fault("must be one strategy for all intercurrent events", path, value=", ".join(used), remedy=used[-1])
 
 
 def _matches(estimand: Estimand, endpoint: Endpoint, path: Path_, fault: Fault) -> None:

@@ -33,7 +33,7 @@ visits: {visits}
 endpoints:
   level: {{output: CP, at: last, as: value}}
 estimands:
-  primary: {{endpoint: level, compare: [drug], against: none, summary: mean_difference}}
+  primary: {{endpoint: level, compare: [drug], against: none, summary: mean_difference{strategies}}}
 analyses:
   primary: {{method: ancova}}
 truth: {{replicates: 1}}
@@ -48,7 +48,7 @@ def study(tmp_path: Path) -> Callable[..., Study]:
     """Simulate a model: setting, trial, outcome table."""
 
     def write(model: str, **parts: Any) -> Path:
-        asked = {"subjects": 40, "arms": ARMS, "visits": VISITS, "extra": ""} | parts
+        asked = {"subjects": 40, "arms": ARMS, "visits": VISITS, "extra": "", "strategies": ""} | parts
         (tmp_path / "model.yaml").write_text(model)
         (tmp_path / "protocol.yaml").write_text(asked.pop("protocol", PROTOCOL).format(**asked))
         return tmp_path / "protocol.yaml"
@@ -237,7 +237,8 @@ def test_the_end_of_treatment_changes_the_hazard_that_follows(study: Callable[..
         "  ache: {risk: RISK, per: 1 d, term: Headache}\n", ""
     )
     text = text.replace("  death: {hazard: HD, kind: terminal}\n", "")
-    _, _, table = study(text, arms=DOSES, subjects=200, extra="intercurrent: {stopped: {after: grade 1}}")
+    _, _, table = study(text, arms=DOSES, subjects=200, extra="intercurrent: {stopped: {after: grade 1}}",
+                        strategies=", strategies: {stopped: treatment_policy}")  # fmt: skip
     table = table[table["arm"] == 1]
     doses, given = np.arange(10) * 24.0, np.ones((len(table), 10))
     b = 0.0015 * np.exp(0.4 * _by_address(table, "B"))

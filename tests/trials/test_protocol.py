@@ -80,6 +80,7 @@ WRONG = [
     ("against itself", "against: placebo\n    summary: mean", "against: low\n    summary: mean", "estimands.primary.compare", ""),
     ("summary", "summary: mean_difference", "summary: risk_difference", "estimands.primary.summary", "mean_difference"),
     ("strategy", "{stopped: treatment_policy}", "{stoped: treatment_policy}", "estimands.primary.strategies.stoped", "stopped"),
+    ("no strategy", "    strategies: {stopped: treatment_policy}\n", "", "estimands.primary", "stopped"),
     ("strategy for a mean", "{stopped: treatment_policy}", "{stopped: while_on_treatment}", "estimands.primary.strategies", "treatment_policy"),
     ("adjustment", "adjust: [baseline, SEX]", "adjust: [baseline]", "analyses.primary.adjust", "SEX"),
     ("method", "method: ancova", "method: miettinen_nurminen", "analyses.primary.method", "ancova"),

@@ -149,7 +149,6 @@ METHODS: Final[dict[str, Method]] = {
     "cmh": Method(
         run=_cmh, serves=_both(*_RISKS), uses=("level", "stratified"),
         words=_at_level("Mantel-Haenszel over the allocation's strata, Cochran-Mantel-Haenszel test, interval"),
-        check=wald.checked,
     ),
     "logistic": Method(
         run=_logistic, serves=_both(*_RISKS), uses=(*wald.options, "adjust"),

@@ -47,6 +47,6 @@ METHODS: Final = {
     ),
     "wilcoxon": Method(
         run=_wilcoxon, serves=dict.fromkeys(_KINDS, ("win_probability",)), uses=wald.options,
-        words=wald.words("Wilcoxon rank-sum test, van Elteren's over the allocation's strata"), check=wald.checked,
+        words=wald.words("Wilcoxon rank-sum test, van Elteren's over the allocation's strata"),
     ),
 }  # fmt: skip

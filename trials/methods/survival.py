@@ -19,8 +19,6 @@ from trials.observed import Integers, Observed
 
 if TYPE_CHECKING:
     from trials.analysis.survival_data import Compared
-    from trials.faults import Fault
-    from trials.protocol import Protocol
 
 __all__ = ["METHODS"]
 
@@ -138,18 +136,6 @@ def _wins(question: Question, trial: Observed) -> Table:
     return _table(question, trial, made, ratio=summary != "net_benefit")
 
 
-def _strategies(protocol: Protocol, name: str, fault: Fault) -> None:
-    """Every intercurrent event has a strategy, and all the same: the data base does not say which of them it was."""
-    estimand, path = protocol.estimands[name], ("estimands", name, "strategies")
-    for event in protocol.intercurrent:
-        if event not in estimand.strategies:
-            fault(f"has no strategy for the intercurrent event {event}", ("estimands", name), value=event,
-                  remedy=f"strategies: {{{event}: treatment_policy}}")  # fmt: skip
-    used = sorted(set(estimand.strategies.values()))
-    if len(used) > 1:
-        fault("must be one strategy for all intercurrent events", path, value=", ".join(used), remedy=used[-1])
-
-
 def _words(text: str) -> Callable[[Analysis], str]:
     def words(analysis: Analysis) -> str:
         weights = f" with weights G({analysis.rho:g}, {analysis.gamma:g})" if analysis.rho or analysis.gamma else ""
@@ -162,7 +148,7 @@ def _words(text: str) -> Callable[[Analysis], str]:
 def _method(
     run: Callable[[Question, Observed], Table], serves: dict[str, tuple[str, ...]], words: str, *uses: str
 ) -> Method:
-    return Method(run=run, serves=serves, uses=("alpha", "side", *uses), words=_words(words), check=_strategies)
+    return Method(run=run, serves=serves, uses=("alpha", "side", *uses), words=_words(words))
 
 
 _TIME: Final = "time_to_event"

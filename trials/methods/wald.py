@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trials.faults import Fault
     from trials.protocol import Protocol
 
-__all__ = ["adjusted", "checked", "codes", "covariates", "options", "strata", "table", "test", "words"]
+__all__ = ["adjusted", "codes", "covariates", "options", "strata", "table", "test", "words"]
 
 options = ("alpha", "side", "stratified")
 
@@ -77,19 +77,6 @@ def adjusted(protocol: Protocol, name: str, fault: Fault) -> None:
     if wrong and "adjust" in given:
         fault("cannot be adjusted for here", path, value=wrong[0],
               remedy=f"one of {', '.join(sorted(allowed))}; strata are in unless stratified: false")  # fmt: skip
-    checked(protocol, name, fault)
-
-
-def checked(protocol: Protocol, name: str, fault: Fault) -> None:
-    """Every intercurrent event has a strategy, and all the same: the data base does not say which of them it was."""
-    estimand, path = protocol.estimands[name], ("estimands", name, "strategies")
-    for event in protocol.intercurrent:
-        if event not in estimand.strategies:
-            fault(f"has no strategy for the intercurrent event {event}", ("estimands", name), value=event,
-                  remedy=f"strategies: {{{event}: treatment_policy}}")  # fmt: skip
-    used = sorted(set(estimand.strategies.values()))
-    if len(used) > 1:
-        fault("must be one strategy for all intercurrent events", path, value=", ".join(used), remedy=used[-1])
 
 
 def words(text: str) -> Callable[[Analysis], str]:
