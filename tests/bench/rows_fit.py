@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -251,8 +253,6 @@ def warfarin_sds() -> Measured:
 @row("fit.warfarin.nonmem", unit="distance over its limit", bar="<= 1")
 def warfarin_nonmem() -> Measured:
     """CL, V, kout, E0 within 3 %, EC50 within 10 % of NONMEM's."""
-    import math
-
     rows = reference("warfarin", "NONMEM")
     away = {
         n: max(abs(math.exp(of(f, ours)["mean"]) / float(rows.value[n]) - 1.0) for f in warfarin())
@@ -277,6 +277,34 @@ def warfarin_limits() -> Measured:
 def warfarin_speed() -> Measured:
     each = [d["min_ess_bulk"] / d["seconds"]["sample.cpu"] for d in warfarin()]
     return Measured(min(each), f"by seed {', '.join(f'{x:.0f}' for x in each)}")
+
+
+@row("fit.warfarin.density", unit="microseconds", bar="<= 80")
+def warfarin_density() -> Measured:
+    """Log density and gradient at typical values, called through C: the fastest of 20 times 200 calls."""
+    import ctypes
+
+    import numpy as np
+
+    from pkpd.bayes.density import density
+    from pkpd.bayes.design import design, measured_outputs
+    from pkpd.bayes.plan import plan
+    from pkpd.model.library import load
+    from pkpd.model.records import Records
+
+    model = load("warfarin_pca")
+    records = Records.read(DATA / "warfarin.csv", model)
+    found = density(plan(model, measured_outputs(model, records)), design(model, records))
+    x, value = np.zeros(found.layout.size), np.empty(1)
+    x[:7] = [0.165, -2.006, 2.045, 4.81, 0.096, -2.938, 4.570]
+    point, out, total = (a.ctypes.data_as(ctypes.POINTER(ctypes.c_double)) for a in (x, np.empty(x.size), value))
+    best = math.inf
+    for _ in range(20):
+        start = time.process_time()
+        for _ in range(200):
+            found.module.entry.ctypes(x.size, point, out, total, found.header.ctypes.data)
+        best = min(best, (time.process_time() - start) / 200)
+    return Measured(1e6 * best, f"log density {value[0]:.3f}")
 
 
 @row("fit.warfarin.cpu_cold", unit="CPU s", bar="<= 35")
