@@ -68,7 +68,8 @@ class Curves:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
     """One contrast of one analysis over its trials: mean estimate (of a ratio: the geometric mean), median limits,
-    middle 95 % of estimates, share that rejects; bias and coverage against the true value where there is one.
+    middle 95 % of estimates, share that rejects; bias and coverage against the true value where there is one;
+    beyond: trials with an estimate of 0 or infinity, of which a ratio has no geometric mean.
     """
 
     analysis: str
@@ -86,6 +87,7 @@ class Compared:
     coverage: Estimate | None
     events: tuple[float, float]
     failed: tuple[tuple[str, int], ...]
+    beyond: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +216,7 @@ def _compared(record: "RunRecord", which: tuple[str, str], arm: str) -> Compared
         coverage=None if truth is None else operating.coverage(lower, upper, truth),
         events=(float(counts[0].mean()), float(counts[1].mean())),
         failed=_failures(rows["status"].to_numpy()[np.isnan(estimate)]),
+        beyond=int((ratio & ((estimate == 0) | np.isinf(estimate))).sum()),
     )  # fmt: skip
 
 

@@ -61,7 +61,8 @@ def _table(study: Study, found: Timed) -> Table:
         notes=(
             captions.ONE_TRIAL,
             "Times are days. Ratios: geometric mean; ratios of hazards and rates below 1 say fewer events, ratios and "
-            "odds of wins above 1 favour the arm. Nothing is adjusted for several arms or analyses.",
+            "odds of wins above 1 favour the arm. Nothing is adjusted for several arms or analyses. Intervals of a "
+            "one-sided test at alpha are at 1 - 2 alpha.",
             captions.MCSE,
         ),
     )  # fmt: skip
@@ -94,8 +95,9 @@ def _truths(study: Study, found: Timed) -> Block:
     )  # fmt: skip
     note = (
         "Against the value with every subject of the trial followed under both arms, nobody lost: of a hazard ratio "
-        "the Cox ratio of them all, which follow-up averages where hazards are not proportional. None where "
-        "follow-up ends with treatment."
+        "the Cox ratio of them all, which follow-up averages where hazards are not proportional; of a rate ratio the "
+        "Andersen-Gill ratio. None where the follow-up of times to an event ends with treatment. Ratios: on their own "
+        "scale, not of logarithms."
     )
     return Table(
         caption="Estimates against true values.",
@@ -110,4 +112,9 @@ def _failures(study: Study, found: Timed) -> list[str]:
         f"have no estimate ({words}){'' if c.method == 'mcp mod' else '; they count as not rejecting'}."
         for c in found.compared
         for words, number in c.failed
+    ] + [
+        f"{c.analysis}, {_arm(study, found, c)}: {rounding.count(c.beyond)} of {rounding.count(c.rejected.n)} trials "
+        f"estimate a ratio of 0 or infinity (an arm without events); they are left out of the mean."
+        for c in found.compared
+        if c.beyond
     ]

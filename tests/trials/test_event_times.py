@@ -385,6 +385,19 @@ def test_true_rates_are_what_lwyy_estimates() -> None:
     assert found["drug"][0] == pytest.approx(number[1] / number[0], rel=1e-9)
 
 
+def test_ratios_without_a_mean_are_counted() -> None:
+    """A trial that estimates a ratio of 0 or infinity is not silently left out of the geometric mean."""
+    from reports.event_times import _compared
+
+    protocol = parsed()
+    table = pd.DataFrame({"replicate": [0, 1, 2, 3], "analysis": "logrank", "endpoint": "os", "contrast": "drug",
+                          "estimate": [0.5, 0.0, np.inf, np.nan], "lower": 0.1, "upper": 2.0, "reject": False,
+                          "status": [0, 0, 0, 20], "x_control": 3, "x_treated": 3})  # fmt: skip
+    record: Any = SimpleNamespace(protocol=protocol, analyses=table, truth=pd.DataFrame())
+    found = _compared(record, ("logrank", "os"), "drug")
+    assert (found.estimate.n, found.beyond, sum(k for _, k in found.failed)) == (1, 2, 1)
+
+
 @pytest.mark.slow
 def test_the_example_runs_and_reports(tmp_path: Path) -> None:
     """`vtrial run` of the example with 8 trials: every analysis has a row, true values and figures."""
