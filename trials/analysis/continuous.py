@@ -131,9 +131,23 @@ def impute(
     out = Imputed(final=final, imputed=imputed, status=status)
     words = _address("replicate", replicate, replicates), _address("subject", names, subjects)
     _fill(out, values, off, layout=layout, keys=key(seed, Purpose.IMPUTATION), words=words, rule=_rule(assume, off))
+    _without_unseen(out, values[:, :, -1], layout, assume)
     if delta != 0.0:
         final[:, imputed & (layout.arm > 0)] += delta
     return out
+
+
+def _without_unseen(out: Imputed, last: Floats, layout: _Layout, assume: str) -> None:
+    """No imputation where the last visit says nothing of an arm: no control seen there, or, at random, none of an arm.
+
+    The regression would take its effect to be 0.
+    """
+    inside = (layout.arm >= 0) & (layout.strata >= 0) & np.isfinite(layout.baseline)
+    for code in range(layout.arms if assume == "at_random" else 1):
+        own = inside & (layout.arm == code)
+        unseen = own.any(axis=1) & ~(own & np.isfinite(last)).any(axis=1)
+        out.status[unseen] = 1
+        out.final[:, out.imputed & unseen[:, None]] = np.nan
 
 
 def _rule(assume: str, off: Floats) -> int:

@@ -367,3 +367,21 @@ def test_bad_input(change, match):
     arguments = {"arms": 4, "seed": 1, "replicate": [0], **change}
     with pytest.raises(InputError, match=match):
         ancova_mi_dunnett(y[..., None], base, arm, st, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arm", "assume", "failed"),
+    [(2, "at_random", True), (0, "at_random", True), (2, "jump_to_reference", False), (0, "copy_reference", True)],
+)
+def test_an_arm_never_seen_at_the_last_visit_has_no_imputed_effect(arm: int, assume: str, failed: bool) -> None:
+    """Nothing tells its effect there: it must not be taken to be 0. A rule that uses control alone needs control alone."""
+    from trials.analysis.continuous import AnalysisStatus, ancova_mi_dunnett
+
+    rng, codes = np.random.default_rng(1), np.tile(np.arange(30) % 3, (1, 1))
+    visits = rng.normal(size=(1, 30, 2))
+    visits[0, codes[0] == arm, 1] = np.nan
+    found = ancova_mi_dunnett(visits, rng.normal(size=(1, 30)), codes, np.zeros((1, 30), int), arms=3, seed=1,
+                              replicate=[0], imputations=3, assume=assume)  # fmt: skip
+    expected = AnalysisStatus.IMPUTATION_FAILED if failed else AnalysisStatus.OK
+    assert found.status.tolist() == [[expected] * 2]
+    assert np.isnan(found.estimate).all() == failed
