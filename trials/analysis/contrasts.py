@@ -38,7 +38,8 @@ _ADVICE = {
     AnalysisStatus.OK: "estimated",
     AnalysisStatus.NOT_ESTIMABLE: "an arm has no analysable subject, or coincides with strata: enrol more subjects",
     AnalysisStatus.NO_DEGREES_OF_FREEDOM: "fewer analysable subjects than coefficients: enrol more subjects",
-    AnalysisStatus.IMPUTATION_FAILED: "too few observed values at a visit to fit the imputation model, or none of an arm at the last one",
+    AnalysisStatus.IMPUTATION_FAILED: "too few observed values at a visit to fit the imputation model, "
+    "or none of an arm at the last visit",
     AnalysisStatus.NO_VARIATION: "the residual variance is zero: the outcome does not vary within arms",
     AnalysisStatus.NOT_CONVERGED: "no maximum of the likelihood was found: enrol more subjects, or plan fewer visits",
     AnalysisStatus.COVARIANCE_UNKNOWN: "no subject was seen at two of the visits: their covariance is unknown",
