@@ -88,13 +88,13 @@ def data(seed: int) -> str:
 
 @cache
 def run() -> dict:
-    """4 x (700 + 2500): the volumes and the absorption lie on a bent ridge; the rest is default."""
+    """4 x (700 + 3500): the volumes and the absorption lie on a bent ridge; the rest is default."""
     from pkpd.bayes import fit
     from pkpd.model.records import Records
     from pkpd.model.spec import Model
 
     model = Model.parse(text())
-    found = fit(model, Records.parse(data(SEED), model=model), seed=SEED, draws=2500, cache=False)
+    found = fit(model, Records.parse(data(SEED), model=model), seed=SEED, draws=3500, cache=False)
     shutil.rmtree(found.tree_path.parent)
     return {**found.diagnostics, "seconds": found.seconds, "cpu": spent(found.seconds)}
 
@@ -121,7 +121,7 @@ def cpu() -> Measured:
 
 @row("fit.friberg.divergences", unit="transitions", bar="== 0")
 def divergences() -> Measured:
-    return Measured(float(run()["divergences"]), "4 chains, 2500 draws each")
+    return Measured(float(run()["divergences"]), "4 chains, 3500 draws each")
 
 
 @row("fit.friberg.truth", unit="95 % intervals that hold the truth", bar=">= 0.85")
