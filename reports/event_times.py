@@ -129,28 +129,29 @@ def _strategy(protocol: "Protocol", key: str) -> str:
 def _curves(record: "RunRecord", asked: list[tuple[str, str]]) -> list[Curves]:
     """One for each endpoint and strategy: analyses that share both share the curves."""
     protocol = record.protocol
-    found: dict[tuple[str, str, bool], str] = {}
+    found: dict[tuple[str, str, bool], list[str]] = {}
     for key, name in asked:
         if protocol.endpoints[name].as_ == "time_to_event":
             incidence = protocol.estimands[key].summary == "incidence_difference"
-            found.setdefault((name, _strategy(protocol, key), incidence), key)
+            found.setdefault((name, _strategy(protocol, key), incidence), []).append(key)
     rows = record.outcomes.sort_values(["replicate", "subject"], kind="stable")
     return [
-        _one(protocol, rows, (key, name, strategy), incidence) for (name, strategy, incidence), key in found.items()
+        _one(protocol, rows, (keys, name, strategy), incidence) for (name, strategy, incidence), keys in found.items()
     ]
 
 
-def _one(protocol: "Protocol", rows: "pd.DataFrame", which: tuple[str, str, str], incidence: bool) -> Curves:
+def _one(protocol: "Protocol", rows: "pd.DataFrame", which: tuple[list[str], str, str], incidence: bool) -> Curves:
+    """Of every arm that one of the analyses compares."""
     from trials.event_times import horizon
 
-    key, name, strategy = which
+    (key, *_), name, strategy = which
     until = horizon(protocol, protocol.endpoints[name])
     shape = (rows["replicate"].nunique(), -1)
     time, cause, arm = (
         rows[column].to_numpy().reshape(shape) for column in (f"{key}.{name}.time", f"{key}.{name}.cause", "arm")
     )
-    ticks, wanted = _ticks(protocol, until), protocol.estimands[key]
-    codes = {protocol.arm_names.index(a) for a in (wanted.against, *wanted.compare)}
+    ticks, wanted = _ticks(protocol, until), [protocol.estimands[k] for k in which[0]]
+    codes = {protocol.arm_names.index(a) for estimand in wanted for a in (estimand.against, *estimand.compare)}
     arms = len(protocol.arm_names)
     drawn = _values((time, cause, arm.astype(np.int64)), arms, np.linspace(0.0, until, POINTS), incidence)
     at_risk = _values((time, cause, arm.astype(np.int64)), arms, ticks, False, risk=True)

@@ -385,6 +385,23 @@ def test_true_rates_are_what_lwyy_estimates() -> None:
     assert found["drug"][0] == pytest.approx(number[1] / number[0], rel=1e-9)
 
 
+def test_curves_show_every_arm_that_is_compared() -> None:
+    """Two analyses of one endpoint that compare different arms share one figure with all of them."""
+    from reports.event_times import _curves
+
+    text = TEXT.replace("arms: {none: {regimen: []},", "arms: {none: {regimen: []}, half: {regimen: []},")
+    text = text.replace("size: 4", "size: 6").replace(
+        "late: {endpoint: os, compare: drug", "late: {endpoint: os, compare: half"
+    )
+    protocol, seen = parsed(text), trial()
+    seen = replace(seen, arm=np.tile(np.arange(60) % 3, (3, 1)))
+    columns = {"replicate": np.repeat(seen.replicate, 60), "subject": np.tile(np.arange(60), 3)}
+    outcomes = pd.DataFrame({**columns, "arm": seen.arm.reshape(-1), **time_columns(protocol, seen)})
+    record: Any = SimpleNamespace(protocol=protocol, outcomes=outcomes)
+    (curves,) = _curves(record, [("logrank", "os"), ("late", "os")])
+    assert [c.arm for c in curves.arms] == [0, 1, 2]
+
+
 def test_ratios_without_a_mean_are_counted() -> None:
     """A trial that estimates a ratio of 0 or infinity is not silently left out of the geometric mean."""
     from reports.event_times import _compared
