@@ -47,6 +47,14 @@ class Text(StrEnum):
     SBC = "sbc"
 
 
+class Truncation(StrEnum):
+    """How pairs that no report names enter the fit of `signals`."""
+
+    COMPONENT = "component"
+    JOINT = "joint"
+    NONE = "none"
+
+
 def guarded[**P](command: Callable[P, int]) -> Callable[P, None]:
     """The command with every error turned into one message and an exit code."""
 
@@ -275,6 +283,32 @@ def twin(
     return desk.twin(order, desk.Aim(
         target=target, toxic=toxic, amounts=doses, intervals=every, infusion=infusion, start=start, horizon=horizon,
         penalty=penalty,
+    ))  # fmt: skip
+
+
+@app.command()
+@guarded
+def signals(
+    reports: Annotated[Path, typer.Argument(metavar="REPORTS", help="CSV: a line names report, product and event.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where table and page are written.")] = Path("out"),
+    report: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the report's number.")] = "report_id",
+    product: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the product.")] = "product",
+    event: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the event.")] = "event",
+    strata: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Stratify by it; may be repeated.")] = None,
+    theta: Annotated[str | None, typer.Option(metavar="LIST", help="alpha1,beta1,alpha2,beta2,p: not fitted.")] = None,
+    truncation: Annotated[Truncation, typer.Option(help="How the prior's fit treats pairs without reports.")] = (
+        Truncation.COMPONENT
+    ),
+    top: Annotated[int, typer.Option(metavar="N", min=1, max=5000, help="Pairs on the page.")] = 100,
+    machine: Machine = False,
+) -> int:
+    """Rank products and events of spontaneous reports by disproportionality: EBGM, IC, PRR, ROR."""
+    from reports.desk import signals as desk
+
+    return desk.signals(desk.Order(
+        file=reports, out=out, report=report, product=product, event=event, strata=tuple(strata or ()), theta=theta,
+        truncation=truncation.value, top=top, machine=machine,
     ))  # fmt: skip
 
 

@@ -123,12 +123,13 @@ def to_csv(table: Table) -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow([_inert(f"{c.title} ({c.under})" if c.under else c.title) for c in table.columns])
-    writer.writerows([[_inert(cell) for cell in row] for row in table.rows])
+    writer.writerow([inert(f"{c.title} ({c.under})" if c.under else c.title) for c in table.columns])
+    writer.writerows([[inert(cell) for cell in row] for row in table.rows])
     return text.getvalue()
 
 
-def _inert(cell: str) -> str:
+def inert(cell: str) -> str:
+    """The cell as a spreadsheet may have it: an apostrophe before what it would run as a formula."""
     return f"'{cell}" if cell.lstrip(" \u00a0").startswith(_FORMULA_STARTS) else cell
 
 

@@ -1,0 +1,130 @@
+"""`vtrial signals`: spontaneous reports in; a table of all pairs and a page of the ranked ones out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from reports.desk import guard, say
+
+if TYPE_CHECKING:
+    from trials.analysis.signals_fit import Theta
+    from trials.analysis.signals_list import Signals
+
+__all__ = ["Order", "signals"]
+
+TABLE, PAGE = "signals.csv", "signals.html"
+SHOWN = 10  # lines on the screen
+COLUMNS = (
+    "rank", "product", "event", "n", "expected", "n_product", "n_event", "ebgm", "eb05", "eb95", "weight", "ic",
+    "ic025", "ic975", "prr", "prr_lower", "prr_upper", "ror", "ror_lower", "ror_upper", "chi2_yates", "log_lr",
+    "zero_cell", "meets",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What was asked: the file, names of its columns, where answers go, how the prior is had, lines on the page."""
+
+    file: Path
+    out: Path
+    report: str
+    product: str
+    event: str
+    strata: tuple[str, ...]
+    theta: str | None
+    truncation: Literal["component", "joint", "none"]
+    top: int
+    machine: bool
+
+
+def signals(order: Order) -> int:
+    """Read, score, write. Errors: InputError with file, line and column."""
+    from pkpd.ground.store import write_atomic
+    from reports.page import render
+    from reports.signals_page import page
+    from trials.analysis import signals_list
+    from trials.analysis.signals_reports import Columns, read
+
+    columns = Columns(report=order.report, product=order.product, event=order.event, strata=order.strata)
+    theta = None if order.theta is None else _theta(order.theta)
+    found = signals_list.signals(read(order.file, columns), theta=theta, truncation=order.truncation)
+    order.out.mkdir(parents=True, exist_ok=True)
+    write_atomic(order.out / TABLE, _table(found).encode())
+    write_atomic(order.out / PAGE, render(page(found, order.file.name, order.top)).encode())
+    if order.machine:
+        say.machine({"event": "done", "out": str(order.out), **_told(found)})
+    else:
+        say.result(*_lines(found))
+        say.remark(f"all pairs: {order.out / TABLE}", f"page: {order.out / PAGE}")
+    return guard.OK
+
+
+def _theta(text: str) -> Theta:
+    from pkpd.ground.errors import InputError
+    from trials.analysis.signals_fit import Theta
+
+    remedy = "write alpha1,beta1,alpha2,beta2,p, for example 0.2,0.1,2,4,0.33"
+    try:
+        a1, b1, a2, b2, p = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError("are not five numbers", field="--theta", value=text, remedy=remedy) from None
+    return Theta(alpha1=a1, beta1=b1, alpha2=a2, beta2=b2, p=p)
+
+
+def _table(found: Signals) -> str:
+    """All pairs as CSV; names that a spreadsheet would run as formulas get an apostrophe, numbers do not."""
+    from reports.tables import inert
+
+    made, scores, small = found.counts, found.scores, found.shrunk
+    numbers = (
+        made.n, made.expected, made.n_product, made.n_event, small.ebgm, small.eb05, small.eb95, small.weight,
+        scores.ic, scores.ic_lower, scores.ic_upper, scores.prr, scores.prr_lower, scores.prr_upper, scores.ror,
+        scores.ror_lower, scores.ror_upper, scores.chi2, scores.log_lr,
+    )  # fmt: skip
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for rank, k in enumerate(found.order.tolist(), 1):
+        names = found.reports.products[made.product[k]], found.reports.events[made.event[k]]
+        meets = " ".join(name for name, answers in found.meets.items() if answers[k])
+        cells = [_plain(column[k]) for column in numbers]
+        writer.writerow([rank, *map(inert, names), *cells, int(scores.zero_cell[k]), meets])
+    return text.getvalue()
+
+
+def _plain(value: Any) -> str:
+    number = float(value)
+    return "" if math.isnan(number) else f"{number:.10g}"
+
+
+def _told(found: Signals) -> dict[str, Any]:
+    fit = found.fit
+    return {
+        "reports": found.counts.reports, "pairs": int(found.counts.n.size), "strata": len(found.reports.strata),
+        "theta": None if found.theta is None else found.theta.text(),
+        "status": "given" if fit is None else fit.status.name,
+        "negative_log_likelihood": None if fit is None or math.isnan(fit.negative_log_likelihood)
+        else fit.negative_log_likelihood,
+        "other_optima": [] if fit is None else [{"worse": v - fit.negative_log_likelihood, "theta": t.text()}
+                                                for v, t in fit.others],
+        "meets": {name: int(answers.sum()) for name, answers in found.meets.items()}, "settled": list(found.settled),
+    }  # fmt: skip
+
+
+def _lines(found: Signals) -> list[str]:
+    from reports.signals_page import CAUTION, ranked, sentences
+
+    rows = [("product", "event", "n", "expected", "EBGM", "EB05 .. EB95", "IC025 .. IC975"), *ranked(found, SHOWN)]
+    clean = [[_printable(cell) for cell in row] for row in rows]
+    return [*sentences(found), "", *say.table(clean, indent=2), "", CAUTION]
+
+
+def _printable(text: str) -> str:
+    """A name on one line of the screen: no control characters, not longer than 40."""
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    return shown if len(shown) <= 40 else shown[:39] + "…"

@@ -1,0 +1,76 @@
+"""`vtrial signals`: reports in, a table of all pairs and a page of the ranked ones out."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from reports.cli import main
+from reports.desk import signals as desk
+from trials.analysis.signals_fit import Theta, shrunk
+
+THETA = "3.2538,0.3999,2.0261,1.9081,0.0653"
+
+
+def reports(path: Path) -> Path:
+    """20 reports: 8 of a product that a page must not run, 6 of them with an event that a spreadsheet must not run."""
+    lines = ["case,drug,reaction,sex"]
+    for k in range(20):
+        drug = "<script>x</script>" if k < 8 else "plain"
+        reaction = "=1+1" if k < 6 or k == 10 else "rash"
+        lines.append(f'{k},{drug},"{reaction}",{"F" if k % 2 else "M"}')
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def run(tmp_path: Path, *more: str) -> int:
+    names = ["--report", "case", "--product", "drug", "--event", "reaction"]
+    return main(["signals", str(reports(tmp_path / "r.csv")), *names, "--out", str(tmp_path / "out"), *more])
+
+
+def test_table_and_page_with_given_hyperparameters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "--theta", THETA, "--strata", "sex") == 0
+    assert "20 reports name 2 products and 2 events, 4 pairs" in capsys.readouterr().out
+    with (tmp_path / "out" / desk.TABLE).open() as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == desk.COLUMNS
+    assert (rows[0]["product"], rows[0]["event"], rows[0]["n"]) == ("<script>x</script>", "'=1+1", "6")
+    # by hand: of 10 women 4 took it and 3 had the event, of 10 men 4 and 4
+    assert float(rows[0]["expected"]) == pytest.approx(4 * 3 / 10 + 4 * 4 / 10)
+    small = shrunk([6], [2.8], Theta(alpha1=3.2538, beta1=0.3999, alpha2=2.0261, beta2=1.9081, p=0.0653))
+    assert float(rows[0]["eb05"]) == pytest.approx(small.eb05[0], rel=1e-9)
+    assert [float(r["eb05"]) for r in rows] == sorted((float(r["eb05"]) for r in rows), reverse=True)
+    text = (tmp_path / "out" / desk.PAGE).read_text()
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+    assert "A signal is a hypothesis" in text
+
+
+def test_without_a_fit_there_is_no_ebgm_and_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["status"] == "TOO_FEW"
+    assert told["theta"] is None
+    assert "No EBGM: fewer than 20 different cells" in (tmp_path / "out" / desk.PAGE).read_text()
+    with (tmp_path / "out" / desk.TABLE).open() as file:
+        rows = list(csv.DictReader(file))
+    assert {r["ebgm"] for r in rows} == {""}
+    assert all(r["ic025"] and r["ror_lower"] for r in rows)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--theta", "1,2,3"), "--theta: are not five numbers"),
+        (("--theta", "1,2,3,-4,0.5"), "theta: are not hyperparameters"),
+        (("--strata", "age"), "r.csv:1 age: the column is missing"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], words: str) -> None:
+    assert run(tmp_path, *more) == 2
+    told = capsys.readouterr().err
+    assert words in told
+    assert "Remedy" in told
