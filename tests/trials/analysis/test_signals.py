@@ -144,6 +144,18 @@ def test_fit_finds_the_published_optimum_and_a_better_one(caers: signals.Counts)
 
 @needs
 @witness
+@pytest.mark.slow
+def test_36_further_starts_end_at_one_of_two_optima(caers: signals.Counts) -> None:
+    starts = tuple(product((0.3, 3.0, 30.0), (0.1, 1.0), (0.5, 3.0), (1.0,), (0.01, 0.1, 0.4)))
+    fit = signals_fit.fit(caers.n, caers.expected, starts=starts)
+    usual = signals_fit.fit(caers.n, caers.expected)
+    assert fit.starts == len(starts) == 36
+    assert fit.negative_log_likelihood == pytest.approx(usual.negative_log_likelihood, abs=1e-6)
+    assert [value for value, _ in fit.others] == pytest.approx([value for value, _ in usual.others], abs=1e-6)
+
+
+@needs
+@witness
 def test_permutation_and_duplicates_change_nothing(table: signals_reports.Reports, caers: signals.Counts) -> None:
     turn = np.argsort((np.arange(table.report.size) * 7919) % table.report.size, kind="stable")
     turn = np.concatenate([turn, turn[:500]])
