@@ -77,6 +77,7 @@ class Purpose(StrEnum):
     SUMMARY_TRIAL = "summary_trial"  # summary-level replicates of the bench
     SUMMARY_OUTCOME = "summary_outcome"  # outcomes of stated distributions; slot 0 outcome, 1 loss, 2 entry
     SUMMARY_STAGE = "summary_stage"  # subject = arm or subset, index = stage; slot 0 statistic, 1 its sd, 2 lots
+    REPORT_ORDER = "report_order"  # signals: random order of reports; subject = report, replicate = draw
 
 
 def key(seed: int, purpose: Purpose) -> tuple[np.uint32, np.uint32]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import math
-from itertools import product
+from collections import Counter
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from scipy import stats
 
 from pkpd.ground.errors import InputError
-from trials.analysis import signals, signals_fit, signals_reports
+from trials.analysis import signals, signals_fit, signals_ratio, signals_reports
 from trials.analysis.signals_fit import SignalStatus, Theta
 from trials.analysis.signals_reports import Columns
 
@@ -269,6 +270,35 @@ def test_quantiles_of_the_mixture() -> None:
         below = made.weight * stats.gamma.cdf(point, t.alpha1 + n, scale=1 / (t.beta1 + expected))
         below += (1 - made.weight) * stats.gamma.cdf(point, t.alpha2 + n, scale=1 / (t.beta2 + expected))
         np.testing.assert_allclose(below, level, rtol=1e-9)
+
+
+def test_likelihood_ratio_test_against_every_subset() -> None:
+    """Witness: all ways to draw the product's reports from the two strata, enumerated."""
+    report = [0, 0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 9]
+    event = [*"xyxxyzzzxyzyx"]
+    drug = ["A" if r in (0, 1, 2, 6) else "B" for r in report]
+    sex = ["F" if r < 6 else "M" for r in report]
+    table = signals_reports.reports([str(r) for r in report], drug, event, sex)
+    tested = signals_ratio.likelihood_ratio_test(table, seed=3, replicates=1999)
+    made = signals.counts(table)
+    here = np.flatnonzero(made.product == 0)
+    seen = signals.disproportionality(made).log_lr[here].max()
+    larger = []
+    for women, men in product(combinations(range(6), 3), combinations(range(6, 10), 1)):
+        n = Counter(e for r, e in zip(report, event) if r in women + men)
+        expected = dict(zip(table.events, 3 * made.by_stratum[2][0] / 6 + 1 * made.by_stratum[2][1] / 4))
+        ratios = [
+            k * math.log(k / expected[e]) + (0 if k == 4 else (4 - k) * math.log((4 - k) / (4 - expected[e])))
+            for e, k in n.items() if k > expected[e]
+        ]  # fmt: skip
+        larger.append(max(ratios, default=0.0) >= seen - 1e-9)
+    exact = float(np.mean(larger))
+    assert len(larger) == 80
+    assert 0 < exact < 0.5
+    assert tested.p_product[0] == pytest.approx(exact, abs=3.5 * math.sqrt(exact * (1 - exact) / 1999) + 1 / 2000)
+    assert tested.p[here].min() == tested.p_product[0]
+    low, high = sorted(tested.p_product)
+    assert sorted(tested.fdr) == pytest.approx([min(2 * low, high), high])
 
 
 @pytest.mark.parametrize(
