@@ -7,8 +7,9 @@ import math
 from reports.page import Page
 from reports.tables import Facts, Section, Table, columns
 from trials.analysis.signals_list import CRITERIA, Signals
+from trials.analysis.signals_ratio import RatioTest
 
-__all__ = ["CAUTION", "page", "ranked", "sentences"]
+__all__ = ["CAUTION", "of_test", "page", "ranked", "sentences"]
 
 CAUTION = (
     "A signal is a hypothesis, not a finding: reports have no denominator, and duplicates, publicity and indication "
@@ -16,15 +17,15 @@ CAUTION = (
 )
 
 
-def page(found: Signals, name: str, top: int) -> Page:
-    """The page. name: of the file; top: how many pairs are listed."""
+def page(found: Signals, name: str, *, top: int, tested: RatioTest | None = None) -> Page:
+    """The page. name: of the file; top: how many pairs are listed; tested: likelihood ratios, where asked for."""
     failed = found.fit is not None and found.theta is None
     breaches = (f"No EBGM: {found.fit.status.advice}.",) if failed and found.fit is not None else ()
     return Page(
         brand="Signals", kicker="Disproportionality of spontaneous reports · hypotheses, not findings",
         title=f"Signals in {name}",
         byline=f"{found.counts.reports} reports · {found.counts.n.size} pairs of product and event",
-        breaches=breaches, answer=sentences(found), trust=_trust(found),
+        breaches=breaches, answer=(*sentences(found), *of_test(tested)), trust=_trust(found),
         sections=(_ranked(found, top), _criteria(found), _prior(found)),
     )  # fmt: skip
 
@@ -44,6 +45,17 @@ def sentences(found: Signals) -> tuple[str, ...]:
         worse = value - found.fit.negative_log_likelihood if found.fit else math.nan
         many += f" Under another optimum of the prior (log likelihood {worse:.2f} lower) EB05 >= 2 holds for {count}."
     return head, many
+
+
+def of_test(tested: RatioTest | None) -> tuple[str, ...]:
+    """What the test of the likelihood ratio says, in words."""
+    if tested is None:
+        return ()
+    many = int((tested.fdr < 0.05).sum())
+    return (
+        f"{many} products differ from reports drawn at random, at a false discovery rate of 5 % "
+        f"({tested.replicates} draws; fdr_product in the table).",
+    )
 
 
 def ranked(found: Signals, top: int) -> list[tuple[str, ...]]:

@@ -14,6 +14,7 @@ from reports.desk import guard, say
 if TYPE_CHECKING:
     from trials.analysis.signals_fit import Theta
     from trials.analysis.signals_list import Signals
+    from trials.analysis.signals_ratio import RatioTest
 
 __all__ = ["Order", "signals"]
 
@@ -22,7 +23,7 @@ SHOWN = 10  # lines on the screen
 COLUMNS = (
     "rank", "product", "event", "n", "expected", "n_product", "n_event", "ebgm", "eb05", "eb95", "weight", "ic",
     "ic025", "ic975", "prr", "prr_lower", "prr_upper", "ror", "ror_lower", "ror_upper", "chi2_yates", "log_lr",
-    "zero_cell", "meets",
+    "zero_cell", "p_log_lr", "fdr_product", "meets",
 )  # fmt: skip
 
 
@@ -40,6 +41,8 @@ class Order:
     truncation: Literal["component", "joint", "none"]
     top: int
     machine: bool
+    test: int | None = None  # replicates of the test of the likelihood ratio
+    seed: int = 20261121
 
 
 def signals(order: Order) -> int:
@@ -48,18 +51,22 @@ def signals(order: Order) -> int:
     from reports.page import render
     from reports.signals_page import page
     from trials.analysis import signals_list
+    from trials.analysis.signals_ratio import likelihood_ratio_test
     from trials.analysis.signals_reports import Columns, read
 
     columns = Columns(report=order.report, product=order.product, event=order.event, strata=order.strata)
     theta = None if order.theta is None else _theta(order.theta)
     found = signals_list.signals(read(order.file, columns), theta=theta, truncation=order.truncation)
+    tested = (
+        None if order.test is None else likelihood_ratio_test(found.reports, seed=order.seed, replicates=order.test)
+    )
     order.out.mkdir(parents=True, exist_ok=True)
-    write_atomic(order.out / TABLE, _table(found).encode())
-    write_atomic(order.out / PAGE, render(page(found, order.file.name, order.top)).encode())
+    write_atomic(order.out / TABLE, _table(found, tested).encode())
+    write_atomic(order.out / PAGE, render(page(found, order.file.name, top=order.top, tested=tested)).encode())
     if order.machine:
-        say.machine({"event": "done", "out": str(order.out), **_told(found)})
+        say.machine({"event": "done", "out": str(order.out), **_told(found, tested)})
     else:
-        say.result(*_lines(found))
+        say.result(*_lines(found, tested))
         say.remark(f"all pairs: {order.out / TABLE}", f"page: {order.out / PAGE}")
     return guard.OK
 
@@ -76,7 +83,7 @@ def _theta(text: str) -> Theta:
     return Theta(alpha1=a1, beta1=b1, alpha2=a2, beta2=b2, p=p)
 
 
-def _table(found: Signals) -> str:
+def _table(found: Signals, tested: RatioTest | None) -> str:
     """All pairs as CSV; names that a spreadsheet would run as formulas get an apostrophe, numbers do not."""
     from reports.tables import inert
 
@@ -93,7 +100,8 @@ def _table(found: Signals) -> str:
         names = found.reports.products[made.product[k]], found.reports.events[made.event[k]]
         meets = " ".join(name for name, answers in found.meets.items() if answers[k])
         cells = [_plain(column[k]) for column in numbers]
-        writer.writerow([rank, *map(inert, names), *cells, int(scores.zero_cell[k]), meets])
+        chance = ("", "") if tested is None else (_plain(tested.p[k]), _plain(tested.fdr[made.product[k]]))
+        writer.writerow([rank, *map(inert, names), *cells, int(scores.zero_cell[k]), *chance, meets])
     return text.getvalue()
 
 
@@ -102,7 +110,7 @@ def _plain(value: Any) -> str:
     return "" if math.isnan(number) else f"{number:.10g}"
 
 
-def _told(found: Signals) -> dict[str, Any]:
+def _told(found: Signals, tested: RatioTest | None) -> dict[str, Any]:
     fit = found.fit
     return {
         "reports": found.counts.reports, "pairs": int(found.counts.n.size), "strata": len(found.reports.strata),
@@ -113,15 +121,17 @@ def _told(found: Signals) -> dict[str, Any]:
         "other_optima": [] if fit is None else [{"worse": v - fit.negative_log_likelihood, "theta": t.text()}
                                                 for v, t in fit.others],
         "meets": {name: int(answers.sum()) for name, answers in found.meets.items()}, "settled": list(found.settled),
+        "tested": None if tested is None
+        else {"replicates": tested.replicates, "products": int((tested.fdr < 0.05).sum())},
     }  # fmt: skip
 
 
-def _lines(found: Signals) -> list[str]:
-    from reports.signals_page import CAUTION, ranked, sentences
+def _lines(found: Signals, tested: RatioTest | None) -> list[str]:
+    from reports.signals_page import CAUTION, of_test, ranked, sentences
 
     rows = [("product", "event", "n", "expected", "EBGM", "EB05 .. EB95", "IC025 .. IC975"), *ranked(found, SHOWN)]
     clean = [[_printable(cell) for cell in row] for row in rows]
-    return [*sentences(found), "", *say.table(clean, indent=2), "", CAUTION]
+    return [*sentences(found), *of_test(tested), "", *say.table(clean, indent=2), "", CAUTION]
 
 
 def _printable(text: str) -> str:

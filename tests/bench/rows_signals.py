@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.bench.harness import Measured, row
-from trials.analysis import signals, signals_fit, signals_reports
+from trials.analysis import signals, signals_fit, signals_ratio, signals_reports
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data" / "signals"
 
@@ -59,6 +59,15 @@ def likelihood_strata() -> Measured:
     fit = signals_fit.fit(made.n, made.expected)
     there = signals_fit.negative_log_likelihood(theta("sex_stratified_autosquash"), made.n, made.expected)
     return Measured(fit.negative_log_likelihood - there, f"{fit.status.name}, theta {fit.theta.text()}")
+
+
+@row("signals.test", unit="products", bar="== 49")
+def products() -> Measured:
+    """Products at a false discovery rate of 5 %, and the CPU seconds of 4,999 draws."""
+    signals_ratio.likelihood_ratio_test(table(), seed=1, replicates=19)
+    begin = time.process_time()
+    found = signals_ratio.likelihood_ratio_test(table(), seed=1, replicates=4999)
+    return Measured(float((found.fdr < 0.05).sum()), f"{time.process_time() - begin:.2f} CPU s for 4999 draws, warm")
 
 
 @row("signals.ebgm", unit="", bar="<= 1e-3")

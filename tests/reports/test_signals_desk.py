@@ -10,7 +10,10 @@ import pytest
 
 from reports.cli import main
 from reports.desk import signals as desk
+from trials.analysis import signals_reports
 from trials.analysis.signals_fit import Theta, shrunk
+from trials.analysis.signals_ratio import likelihood_ratio_test
+from trials.analysis.signals_reports import Columns
 
 THETA = "3.2538,0.3999,2.0261,1.9081,0.0653"
 
@@ -50,15 +53,20 @@ def test_table_and_page_with_given_hyperparameters(tmp_path: Path, capsys: pytes
 
 
 def test_without_a_fit_there_is_no_ebgm_and_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(tmp_path, "--json") == 0
+    assert run(tmp_path, "--json", "--test", "99", "--seed", "4") == 0
     told = json.loads(capsys.readouterr().out)
+    assert told["tested"]["replicates"] == 99
     assert told["status"] == "TOO_FEW"
     assert told["theta"] is None
     assert "No EBGM: fewer than 20 different cells" in (tmp_path / "out" / desk.PAGE).read_text()
     with (tmp_path / "out" / desk.TABLE).open() as file:
         rows = list(csv.DictReader(file))
     assert {r["ebgm"] for r in rows} == {""}
-    assert all(r["ic025"] and r["ror_lower"] for r in rows)
+    assert all(r["ic025"] and r["ror_lower"] and 0.01 <= float(r["p_log_lr"]) <= 1 for r in rows)
+    read = signals_reports.read(tmp_path / "r.csv", Columns(report="case", product="drug", event="reaction"))
+    tested = likelihood_ratio_test(read, seed=4, replicates=99)
+    places = {name: k for k, name in enumerate(read.products)}
+    assert all(float(r["fdr_product"]) == pytest.approx(tested.fdr[places[r["product"]]]) for r in rows)
 
 
 @pytest.mark.parametrize(
