@@ -51,7 +51,10 @@ def of_test(tested: RatioTest | None) -> tuple[str, ...]:
     """What the test of the likelihood ratio says, in words."""
     if tested is None:
         return ()
-    many = int((tested.fdr < 0.05).sum())
+    many, least = int((tested.fdr < 0.05).sum()), tested.fdr.size / (tested.replicates + 1)
+    if many == 0 and least > 0.05:
+        words = f"{tested.replicates} draws are too few to test {tested.fdr.size} products"
+        return (f"{words}: none reaches a false discovery rate of 5 %. Take {20 * tested.fdr.size} to be sure.",)
     return (
         f"{many} products differ from reports drawn at random, at a false discovery rate of 5 % "
         f"({tested.replicates} draws; fdr_product in the table).",

@@ -6,13 +6,15 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reports.cli import main
 from reports.desk import signals as desk
+from reports.signals_page import of_test
 from trials.analysis import signals_reports
 from trials.analysis.signals_fit import Theta, shrunk
-from trials.analysis.signals_ratio import likelihood_ratio_test
+from trials.analysis.signals_ratio import RatioTest, likelihood_ratio_test
 from trials.analysis.signals_reports import Columns
 
 THETA = "3.2538,0.3999,2.0261,1.9081,0.0653"
@@ -67,6 +69,13 @@ def test_without_a_fit_there_is_no_ebgm_and_it_is_said(tmp_path: Path, capsys: p
     tested = likelihood_ratio_test(read, seed=4, replicates=99)
     places = {name: k for k, name in enumerate(read.products)}
     assert all(float(r["fdr_product"]) == pytest.approx(tested.fdr[places[r["product"]]]) for r in rows)
+
+
+def test_too_few_draws_are_no_acquittal() -> None:
+    """None of 100 products can be found by 19 draws; of 2 products 999 draws could."""
+    for products, draws, words in ((100, 19, "too few to test 100 products"), (2, 999, "0 products differ")):
+        ones = np.ones(products)
+        assert words in of_test(RatioTest(p=ones, p_product=ones, fdr=ones, replicates=draws))[0]
 
 
 @pytest.mark.parametrize(

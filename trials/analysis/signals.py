@@ -19,7 +19,7 @@ __all__ = ["Counts", "Scores", "counts", "disproportionality", "with_zeros"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-_MOST_CELLS = 50_000_000
+_MOST_CELLS = 20_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ def _margins(table: Reports, code: Ints, shape: tuple[int, int]) -> Ints:
 def with_zeros(made: Counts) -> tuple[Floats, Floats, Floats]:
     """Every cell of products by events, those that no report names too: n, expected and how many cells have both.
 
-    InputError where there are more than 50 million cells.
+    InputError where there are more than 20 million cells.
     """
     from pkpd.ground.errors import InputError
 
