@@ -256,6 +256,7 @@ def _natural(model: Model, name: str, named: dict) -> float:
     return {"log": np.exp, "logit": lambda v: 1 / (1 + np.exp(-v)), "identity": float}[p.scale](value)
 
 
+@pytest.mark.slow
 def test_modes_are_the_closed_form(model, records):
     """Theophylline by modes and by the one-compartment kernel: value and gradient to rounding."""
     how = plan(model, "CP")

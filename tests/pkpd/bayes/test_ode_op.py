@@ -103,6 +103,7 @@ def people() -> np.ndarray:
     return TYPICAL * np.exp(0.1 * np.random.default_rng(3).normal(size=(2, len(TYPICAL))))
 
 
+@pytest.mark.slow
 def test_value_is_that_of_solve(dosing):
     """Lag, share and scale by parameters, infusions, two outputs: the engine's own event records are the witness."""
     run, records, form = dosing

@@ -75,7 +75,7 @@ def model():
     return compiled(Model.parse(TEXT))
 
 
-@pytest.mark.parametrize("path", ["tsit5", "rodas5p"])
+@pytest.mark.parametrize("path", ["tsit5", pytest.param("rodas5p", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("rtol", "bar"), [(1e-6, 3e-6), (1e-10, 1e-9)])
 def test_values(model, path, rtol, bar):
     found = solve(model, P[None], given(), TIMES, path=path, rtol=rtol, atol=1e-2 * rtol)

@@ -172,7 +172,7 @@ def superposed(row, doses, times):
     return np.array([sum(f * d * one(t - at - lag) for at, d in doses if t > at + lag) for t in times])
 
 
-@pytest.mark.parametrize("n", [0, 1, 5, 20])
+@pytest.mark.parametrize("n", [0, 1, 5, pytest.param(20, marks=pytest.mark.slow)])
 def test_against_a_chain_of_states(savic, n):
     """Witness: n + 1 states of rate ktr written out, by DOP853."""
     times = np.array([0.2, 0.7, 1.0, 2.0, 3.0, 4.5, 8.0, 12.4, 13.0, 16.0, 30.0])
@@ -221,6 +221,7 @@ def test_area_is_share_times_dose_over_clearance(savic):
     np.testing.assert_allclose(400 * tight.summaries["AV"][:, 0], 0.6 * 100 / 3.0, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_long_transits_and_frequent_doses(savic):
     """AUC of 8 hourly doses whose inputs overlap: nothing is dropped while it matters; too many at once are said."""
     found = solve(savic, rows((2.2, 10.0)), events(record(1.0, ii=1.0, more=7)), [401.0], rtol=1e-9, atol=1e-11)

@@ -282,6 +282,7 @@ def test_closed_form_equals_the_ode_path(linear, name, scale):
     assert worst(ode.gradient, closed.gradient) <= 1e-8
 
 
+@pytest.mark.slow
 def test_closed_form_at_steady_state():
     """Lag and duration that do not move; otherwise `auto` takes the ODE path."""
     text = LINEAR.replace(", lag: LAG", ", lag: 0.5 h").replace("  LAG: {typical: 0.6 h, status: assumed}\n", "")

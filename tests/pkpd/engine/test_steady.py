@@ -156,9 +156,8 @@ TIES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "case", [case if case == "slow" else pytest.param(case, marks=pytest.mark.slow) for case in TIES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", TIES)
 def test_sensitivities_of_steady_states_equal_central_differences(slow, case):
     """Richardson-extrapolated central differences at rtol 1e-12, to 1e-6 of the largest."""
     times, tight = np.array([2.5, 7.7, 30.0, 200.0]), {"rtol": 1e-12, "atol": 1e-13, "path": "ode"}
