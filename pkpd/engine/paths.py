@@ -116,7 +116,7 @@ def _alike(events: Events, dosing: Dosing) -> bool:
     if (counts != counts[0]).any():
         return False
     columns = (getattr(events, c) for c in _EVENT_COLUMNS)
-    if not all((c == np.tile(c[: counts[0]], len(counts))).all() for c in columns):
+    if not all((c.reshape(counts.size, -1) == c[: counts[0]]).all() for c in columns):
         return False
     tables = (getattr(dosing, f.name) for f in fields(Dosing))
     return all(t is None or ((t == t[0]) | (np.isnan(t) & np.isnan(t[0]))).all() for t in tables)
