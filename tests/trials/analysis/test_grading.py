@@ -59,7 +59,7 @@ def test_every_bound_below_at_above() -> None:
             got = grade(term, [better, value, worse], baseline=base, version=version, **limits)
             assert got.tolist() == [k - 1, k if inclusive else k - 1, k], (row["term"], row["unit"], k)
             seen += 1
-    assert seen == 48
+    assert seen == 50
 
 
 @witness
