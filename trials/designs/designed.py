@@ -19,12 +19,13 @@ from trials.designs.sequential import Boundaries, boundaries
 from trials.designs.sequential_size import SequentialSurvival, sequential_size, sequential_survival
 from trials.designs.sizes import Size
 from trials.designs.survival import Times
+from trials.designs.text_scenarios import Truth
 
 if TYPE_CHECKING:
     from trials.designs import text
     from trials.designs.text import Design
 
-__all__ = ["solved", "times_of"]
+__all__ = ["solved", "survival_of", "times_of", "times_under"]
 
 Floats = NDArray[np.float64]
 
@@ -122,20 +123,29 @@ def _counts(design: Design, c: text.Counts) -> Size:
     )  # fmt: skip
 
 
-def times_of(design: Design, *, hazard_ratio: float | None = None, delay: float = 0.0) -> Times:
-    """Hazards, accrual, dropout and allocation of a survival design, under its own or another hazard ratio."""
+def times_of(design: Design) -> Times:
+    """Hazards, accrual, dropout and allocation of a survival design."""
+    return times_under(design, Truth())
+
+
+def times_under(design: Design, truth: Truth) -> Times:
+    """The same where a truth says otherwise: another hazard ratio (in pieces), control, accrual or dropout."""
     from trials.designs.survival import Hazard
 
     s = design.endpoint.survival
     assert s is not None
-    control = text_checks.hazard_of(s.control, "control")
-    ratio = s.hazard_ratio if hazard_ratio is None else hazard_ratio
-    factors = Hazard(starts=(0.0, delay), rates=(1.0, ratio)) if delay > 0 else Hazard.constant(ratio)
-    lost = text_checks.hazard_of(s.dropout, "dropout")
-    treated_lost = lost if s.dropout_treated is None else text_checks.hazard_of(s.dropout_treated, "dropout_treated")
+    control = text_checks.hazard_of(truth.hazard or s.control, "control")
+    lost = text_checks.hazard_of(truth.dropout or s.dropout, "dropout")
+    apart = None if truth.dropout is not None else s.dropout_treated
+    treated_lost = lost if apart is None else text_checks.hazard_of(apart, "dropout_treated")
+    ratio = s.hazard_ratio if truth.hazard_ratio is None else truth.hazard_ratio
+    factors = Hazard(starts=(0.0, truth.delay), rates=(1.0, ratio)) if truth.delay > 0 else Hazard.constant(ratio)
+    if truth.hazard_ratios is not None:
+        factors = text_checks.hazard_of(truth.hazard_ratios, "hazard_ratios")
     return Times(
-        treated=control.changed(factors), control=control, accrual=text_checks.accrual_of(s.accrual),
-        dropout_treated=treated_lost, dropout_control=lost, ratio=text_checks.ratio_of(design),
+        treated=control.changed(factors), control=control,
+        accrual=text_checks.accrual_of(truth.accrual or s.accrual), dropout_treated=treated_lost,
+        dropout_control=lost, ratio=text_checks.ratio_of(design),
     )  # fmt: skip
 
 

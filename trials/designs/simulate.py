@@ -12,7 +12,7 @@ from enum import IntEnum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from pkpd.ground.errors import InputError
 from pkpd.ground.streams import Purpose, key
@@ -20,7 +20,10 @@ from trials.designs.sequential import Boundaries
 from trials.designs.sizes import allocated, restricted
 from trials.operating import Estimate, mean, proportion
 
-__all__ = ["Instruction", "Simulated", "Stages", "decide", "followed", "simulated_means", "simulated_rates"]
+__all__ = [
+    "CALM", "Disturbance", "Instruction", "Seen", "Simulated", "Stages", "decide", "followed", "simulated_means",
+    "simulated_rates",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -36,11 +39,34 @@ class Instruction(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """The estimate at the end of each replicate, not corrected for looks, its standard error, its df: (R) each.
+
+    Of means the difference, of proportions the risk difference, of survival -log hazard ratio (one step from the
+    log-rank statistic): upwards is better.
+    """
+
+    estimate: Floats
+    se: Floats
+    df: Floats
+
+    def interval(self, level: float) -> tuple[Floats, Floats]:
+        """Limits whose error on each side is `level`."""
+        half = -stdtrit(self.df, level) * self.se
+        return self.estimate - half, self.estimate + half
+
+    def above(self, value: float) -> Floats:
+        """P(effect > value) under a flat prior (R)."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(stdtr(self.df, (self.estimate - value) / self.se))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Simulated:
     """Replicates: `look` at which each ended (R, from 0), `reject`, `futile` (early stop) (R), `subjects` (R).
 
     time, events: calendar time and events at the end (R), NaN where the outcome has none. by_look: the same at every
-    look whether reached or not (R, K).
+    look whether reached or not (R, K). seen: the estimate at the end, None where the design has no plain one.
     """
 
     looks: int
@@ -51,6 +77,7 @@ class Simulated:
     time: Floats
     events: Floats
     time_by_look: Floats
+    seen: Seen | None = None
 
     @property
     def power(self) -> Estimate:
@@ -190,9 +217,22 @@ def t_bounds(bounds: Boundaries, df: Floats) -> Boundaries:
     return replace(bounds, upper=as_t(bounds.upper), lower=as_t(bounds.lower))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disturbance:
+    """What a plan does not count on: a share of subjects `lost`, a `trend` of the outcome over the order of entry (by
+    so much the last subject is above the first one, in every arm; of binary outcomes in log odds).
+    """
+
+    lost: float = 0.0
+    trend: float = 0.0
+
+
+CALM = Disturbance()
+
+
 def simulated_means(bounds: Boundaries, cumulative: ArrayLike, *, effect: float, sd: float = 1.0, seed: int,
                     replicates: int | ArrayLike, ratio: float = 1.0, margin: float = 0.0,
-                    test: str = "t") -> Simulated:  # fmt: skip
+                    test: str = "t", disturbed: Disturbance = CALM) -> Simulated:  # fmt: skip
     """Difference of means; test: t (pooled variance, bounds as levels) or z (known sd); cumulative subjects (K).
 
     >>> from trials.designs.sequential import Plan, boundaries
@@ -204,27 +244,54 @@ def simulated_means(bounds: Boundaries, cumulative: ArrayLike, *, effect: float,
     if test not in ("t", "z"):
         raise InputError("must be t or z", field="test", value=test, remedy="write t unless sd is known")
     stages = Stages.two_arms(cumulative, ratio)
-    total, square = normal_sums(stages, [0.0, effect], sd, seed=seed, replicates=replicates)
-    n = np.cumsum(stages.size, axis=0).astype(np.float64)
-    means = np.cumsum(total, axis=1) / n
-    scale = np.sqrt(1 / n[:, 0] + 1 / n[:, 1])
-    difference = means[:, :, 1] - means[:, :, 0] - margin
+    planned = np.cumsum(stages.size.sum(axis=1)).astype(np.float64)
+    if disturbed == CALM:
+        total, square = normal_sums(stages, [0.0, effect], sd, seed=seed, replicates=replicates)
+        n = np.cumsum(stages.size, axis=0).astype(np.float64)[None]
+    else:
+        from trials.designs.disturbed import disturbed_normals
+
+        counts, total, square = disturbed_normals(stages, (0.0, effect), sd, disturbed, (seed, replicates))
+        n = np.cumsum(counts, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = np.cumsum(total, axis=1) / n
+        scale = np.sqrt(1 / n[:, :, 0] + 1 / n[:, :, 1])
+    estimate = means[:, :, 1] - means[:, :, 0]
     if test == "z":
-        return _ended(bounds, difference / (sd * scale), n.sum(axis=1))
+        se = np.broadcast_to(sd * scale, estimate.shape)
+        return _ended(bounds, (estimate - margin) / se, planned, (estimate, se, np.full(se.shape, np.inf)))
     within = np.sum(np.cumsum(square, axis=1) - n * means**2, axis=2)
-    df = n.sum(axis=1) - 2
-    return _ended(t_bounds(bounds, df), difference / (np.sqrt(within / df) * scale), n.sum(axis=1))
+    df = np.broadcast_to(n.sum(axis=2) - 2, estimate.shape)
+    se = np.sqrt(within / df) * scale
+    t = (estimate - margin) / se
+    if disturbed.lost:
+        return _ended(bounds, _as_z(t, df), planned, (estimate, se, df))
+    return _ended(t_bounds(bounds, df[0]), t, planned, (estimate, se, df))
+
+
+def _as_z(t: Floats, df: Floats) -> Floats:
+    """z of the same p-value."""
+    return np.asarray(np.sign(t) * -ndtri(stdtr(df, -np.abs(t))))
 
 
 def simulated_rates(bounds: Boundaries, cumulative: ArrayLike, *, treated: float, control: float, seed: int,
                     replicates: int | ArrayLike, ratio: float = 1.0, null: float | None = None,
-                    measure: str = "difference") -> Simulated:  # fmt: skip
+                    measure: str = "difference", disturbed: Disturbance = CALM) -> Simulated:  # fmt: skip
     """Two proportions by the score test (Farrington & Manning; pooled variance where the null is no difference)."""
     stages = Stages.two_arms(cumulative, ratio)
-    total = np.cumsum(event_sums(stages, [control, treated], seed=seed, replicates=replicates), axis=1)
-    n = np.cumsum(stages.size, axis=0).astype(np.float64)
-    z = score_z(total[:, :, 1] / n[:, 1], total[:, :, 0] / n[:, 0], (n[:, 1], n[:, 0]), null=null, measure=measure)
-    return _ended(bounds, z, n.sum(axis=1))
+    planned = np.cumsum(stages.size.sum(axis=1)).astype(np.float64)
+    if disturbed == CALM:
+        total = np.cumsum(event_sums(stages, [control, treated], seed=seed, replicates=replicates), axis=1)
+        n = np.cumsum(stages.size, axis=0).astype(np.float64)[None]
+    else:
+        from trials.designs.disturbed import disturbed_events
+
+        counts, events = disturbed_events(stages, (control, treated), disturbed, (seed, replicates))
+        n, total = np.cumsum(counts, axis=1), np.cumsum(events, axis=1)
+    p1, p0 = total[:, :, 1] / n[:, :, 1], total[:, :, 0] / n[:, :, 0]
+    z = score_z(p1, p0, (n[:, :, 1], n[:, :, 0]), null=null, measure=measure)
+    se = np.sqrt(p1 * (1 - p1) / n[:, :, 1] + p0 * (1 - p0) / n[:, :, 0])
+    return _ended(bounds, z, planned, (p1 - p0, se, np.full(se.shape, np.inf)))
 
 
 def score_z(p1: Floats, p2: Floats, n: tuple[Floats, Floats], *, null: float | None = None,
@@ -239,10 +306,12 @@ def score_z(p1: Floats, p2: Floats, n: tuple[Floats, Floats], *, null: float | N
         return np.where(distance == 0, 0.0, distance / np.sqrt(variance))
 
 
-def _ended(bounds: Boundaries, z: Floats, cumulative: Floats) -> Simulated:
+def _ended(bounds: Boundaries, z: Floats, cumulative: Floats, seen: tuple[Floats, Floats, Floats]) -> Simulated:
     look, reject, futile = followed(bounds, z)
-    nothing = np.full(look.shape, np.nan)
+    nothing, rows = np.full(look.shape, np.nan), np.arange(look.size)
+    estimate, se, df = (x[rows, look] for x in seen)
     return Simulated(
         looks=z.shape[1], look=look, reject=reject, futile=futile, subjects=cumulative[look],
         time=nothing, events=nothing, time_by_look=np.full(z.shape, np.nan),
+        seen=Seen(estimate=estimate, se=se, df=df),
     )  # fmt: skip

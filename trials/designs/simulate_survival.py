@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from pkpd.ground.errors import InputError
 from pkpd.ground.streams import Purpose, key
 from trials.designs.sequential import Boundaries
-from trials.designs.simulate import Simulated, Stages, followed
+from trials.designs.simulate import Seen, Simulated, Stages, followed
 from trials.designs.survival import Hazard, Times
 
 __all__ = ["simulated_survival"]
@@ -21,12 +21,14 @@ Floats = NDArray[np.float64]
 
 
 def simulated_survival(bounds: Boundaries, events: ArrayLike, times: Times, *, subjects: int, seed: int,
-                       replicates: int | ArrayLike, entry: str = "even",
-                       until: float | None = None) -> Simulated:  # fmt: skip
+                       replicates: int | ArrayLike, entry: str = "even", until: float | None = None,
+                       null: float = 1.0) -> Simulated:  # fmt: skip
     """events: cumulative numbers at the looks (K); times: hazards, accrual, dropout, allocation of the subjects.
 
     entry: even (the i-th of N enters when i are expected) or random. z > 0 where the treated have fewer events than
-    expected; with two sides both directions reject. Errors: InputError (events do not increase, dropout in pieces).
+    expected; with two sides both directions reject. null: hazard ratio under the null hypothesis; where it is not 1 the
+    score statistic is shifted by log(null) x its variance. Errors: InputError (events do not increase, dropout in
+    pieces).
     """
     from trials.kernels.summary import survival_looks
 
@@ -44,7 +46,9 @@ def simulated_survival(bounds: Boundaries, events: ArrayLike, times: Times, *, s
         *key(seed, Purpose.SUMMARY_OUTCOME), which, arm, entry == "random", np.array(times.accrual.times), cumulative,
         starts, rates, loss, wanted.astype(np.int64), np.inf if until is None else float(until), out,
     )  # fmt: skip
-    return _ended(bounds, _last_known(out))
+    if null != 1.0:
+        out[:, :, 0] += np.log(null) * np.sqrt(out[:, :, 4])
+    return _ended(bounds, _last_known(out), float(np.log(null)))
 
 
 def _check(events: NDArray[np.generic], looks: int, subjects: int, times: Times) -> None:
@@ -73,10 +77,14 @@ def _last_known(out: Floats) -> Floats:
     return np.where(np.isfinite(out), out, np.nan)
 
 
-def _ended(bounds: Boundaries, out: Floats) -> Simulated:
+def _ended(bounds: Boundaries, out: Floats, shift: float) -> Simulated:
     look, reject, futile = followed(bounds, out[:, :, 0])
     rows = np.arange(look.size)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        se = 1.0 / np.sqrt(out[rows, look, 4])
+    estimate = out[rows, look, 0] * se - shift
     return Simulated(
         looks=out.shape[1], look=look, reject=reject, futile=futile, subjects=out[rows, look, 3],
         time=out[rows, look, 1], events=out[rows, look, 2], time_by_look=out[:, :, 1],
+        seen=Seen(estimate=estimate, se=se, df=np.full(se.shape, np.inf)),
     )  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 
 from trials.designs import sizes, text_checks
 from trials.designs.adaptive import Combination, Reestimation, simulated_reestimation
-from trials.designs.designed import fisher_plan, survival_of, times_of
+from trials.designs.designed import fisher_plan, survival_of, times_under
 from trials.designs.selection import (
     Choice,
     Chosen,
@@ -18,18 +18,19 @@ from trials.designs.selection import (
 )
 from trials.designs.sequential import Boundaries, boundaries
 from trials.designs.sequential_size import sequential_size
-from trials.designs.simulate import Simulated, simulated_means, simulated_rates
+from trials.designs.simulate import Disturbance, Simulated, simulated_means, simulated_rates
 from trials.designs.simulate_survival import simulated_survival
 from trials.operating import Estimate
 
 if TYPE_CHECKING:
-    from trials.designs.text import Design, Truth
+    from trials.designs.text import Design, Proportions
+    from trials.designs.text_scenarios import Truth
 
-__all__ = ["simulated"]
+__all__ = ["drawn", "looks_of", "simulated"]
 
 
 def simulated(design: Design, replicates: int | None = None) -> list[dict[str, Any]]:
-    """One row a truth, as plain data. All truths and all designs of a seed meet the same subjects.
+    """One row a truth (and point of the grid), as plain data. All truths and designs of a seed meet the same subjects.
 
     replicates: instead of the text's number. A text without `simulate` gives no rows.
     """
@@ -38,11 +39,13 @@ def simulated(design: Design, replicates: int | None = None) -> list[dict[str, A
     runs = replicates or design.simulate.replicates
     chance = {"seed": design.simulate.seed, "replicates": runs}
     return [
-        {"truth": name, **_row(design, _run(design, truth, chance))} for name, truth in design.simulate.truths.items()
+        {"truth": name, **_row(design, drawn(design, truth, chance))}
+        for name, truth in design.simulate.scenarios.items()
     ]
 
 
-def _run(design: Design, truth: Truth, chance: dict[str, Any]) -> Simulated | Chosen:
+def drawn(design: Design, truth: Truth, chance: dict[str, Any]) -> Simulated | Chosen:
+    """Trials of a design under one truth; chance: seed and replicates (how many, or which)."""
     if design.reestimate is not None:
         return _reestimation(design, truth, chance)
     if design.select is not None:
@@ -76,30 +79,43 @@ def _bounds(design: Design) -> Boundaries:
     return boundaries(text_checks.plan_of(design))
 
 
-def _looks(design: Design, fixed: float) -> list[int]:
-    """Whole cumulative subjects at the looks, each group rounded up."""
-    looks = sequential_size(text_checks.plan_of(design), fixed).looks
-    return [sizes.split(float(n), text_checks.ratio_of(design)).whole for n in looks]
-
-
-def _two_arms(design: Design, truth: Truth, chance: dict[str, Any]) -> Simulated:
+def looks_of(design: Design) -> list[int]:
+    """Whole cumulative subjects at the looks of a design for means or proportions, each group rounded up."""
     error, ratio, m, p = text_checks.error_of(design), text_checks.ratio_of(design), design.endpoint.means, None
     if m is not None:
         method = "t" if m.test == "t" else "normal"
         size = sizes.means_size(error, effect=m.effect, sd=m.sd, margin=m.margin, ratio=ratio, method=method)
+    else:
+        p = design.endpoint.proportions
+        assert p is not None
+        size = sizes.proportions_size(
+            error, treated=p.treated, control=p.control, null=p.null, ratio=ratio, measure=p.measure
+        )
+    looks = sequential_size(text_checks.plan_of(design), size.total).looks
+    return [sizes.split(float(n), ratio).whole for n in looks]
+
+
+def _two_arms(design: Design, truth: Truth, chance: dict[str, Any]) -> Simulated:
+    ratio, m = text_checks.ratio_of(design), design.endpoint.means
+    disturbed = Disturbance(lost=truth.lost, trend=truth.trend)
+    if m is not None:
         return simulated_means(
-            _bounds(design), _looks(design, size.total), effect=_or(truth.effect, m.effect), sd=_or(truth.sd, m.sd),
-            ratio=ratio, margin=m.margin, test=m.test, **chance,
+            _bounds(design), looks_of(design), effect=_or(truth.effect, m.effect), sd=_or(truth.sd, m.sd),
+            ratio=ratio, margin=m.margin, test=m.test, disturbed=disturbed, **chance,
         )  # fmt: skip
     p = design.endpoint.proportions
     assert p is not None
-    size = sizes.proportions_size(
-        error, treated=p.treated, control=p.control, null=p.null, ratio=ratio, measure=p.measure
-    )
+    treated, control = rates_of(p, truth)
     return simulated_rates(
-        _bounds(design), _looks(design, size.total), treated=_or(truth.treated, p.treated),
-        control=_or(truth.control, p.control), null=p.null, measure=p.measure, ratio=ratio, **chance,
+        _bounds(design), looks_of(design), treated=treated, control=control, null=p.null, measure=p.measure,
+        ratio=ratio, disturbed=disturbed, **chance,
     )  # fmt: skip
+
+
+def rates_of(p: Proportions, truth: Truth) -> tuple[float, float]:
+    """True rates of treated and control."""
+    control = _or(truth.control, p.control)
+    return (_or(truth.treated, p.treated) if truth.effect is None else control + truth.effect), control
 
 
 def _or(said: float | None, assumed: float) -> float:
@@ -107,10 +123,12 @@ def _or(said: float | None, assumed: float) -> float:
 
 
 def _survival(design: Design, truth: Truth, chance: dict[str, Any]) -> Simulated:
-    solved = survival_of(design)
+    solved, s = survival_of(design), design.endpoint.survival
+    assert s is not None
     events = np.array([sizes._up(float(d)) for d in solved.events.looks], dtype=np.int64)
-    times = times_of(design, hazard_ratio=truth.hazard_ratio, delay=truth.delay)
-    return simulated_survival(solved.events.bounds, events, times, subjects=solved.subjects.whole, **chance)
+    return simulated_survival(
+        solved.events.bounds, events, times_under(design, truth), subjects=solved.subjects.whole, null=s.null, **chance
+    )
 
 
 def _reestimation(design: Design, truth: Truth, chance: dict[str, Any]) -> Simulated:

@@ -23,16 +23,10 @@ from pkpd.ground import text
 from pkpd.ground.errors import InputError
 from pkpd.ground.fields import Identifier, Real, problem
 from pkpd.ground.text import Listing, Mapping, Node
+from trials.designs.text_parts import STRICT, Count, Entry, NotNegative, Positive, Rates, Reals, Share
+from trials.designs.text_scenarios import Costs, Enrolment, Profile, Simulate
 
 __all__ = ["Design", "json_schema", "placed"]
-
-STRICT = ConfigDict(extra="forbid")
-
-Positive = Annotated[Real, Field(gt=0)]
-NotNegative = Annotated[Real, Field(ge=0)]
-Share = Annotated[Real, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1, le=10**9)]
-Reals = tuple[Real, ...]
 
 
 def _looks(value: Any) -> Any:
@@ -42,42 +36,6 @@ def _looks(value: Any) -> Any:
     if not (str(value).isdigit() and 1 <= int(value) <= 50):
         raise problem("must be a number of looks (1 to 50) or their information fractions", "write 3 or [0.5, 0.75, 1]")
     return [(k + 1) / int(value) for k in range(int(value))]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rates:
-    """A hazard: one of a median time, a constant rate, a share of events `by` a time, or rates in pieces."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    median: Positive | None = None
-    rate: NotNegative | None = None
-    share: Share | None = None
-    by: Positive | None = None
-    starts: Reals = ()
-    rates: Reals = ()
-
-    def __post_init__(self) -> None:
-        given = [self.median is not None, self.rate is not None, self.share is not None, bool(self.rates)]
-        if sum(given) != 1:
-            raise problem("needs exactly one of median, rate, share and rates", "write for example {median: 12}")
-        if (self.share is None) != (self.by is None):
-            raise problem("a share needs the time it is reached", "write {share: 0.05, by: 12}")
-        if len(self.rates) != len(self.starts):
-            raise problem("needs one rate for each start", "write {starts: [0, 6], rates: [0.1, 0.05]}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """Accrual: over a `duration`, or between `times` with relative `intensities`."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    duration: Positive | None = None
-    times: Reals = ()
-    intensities: Reals = ()
-
-    def __post_init__(self) -> None:
-        if (self.duration is None) == (not self.times):
-            raise problem("needs one of duration and times", "write {duration: 12}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,34 +263,6 @@ class Enrich:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Truth:
-    """What is true in a simulation, where it differs from the endpoint's assumption.
-
-    delay: no effect before this time (hazard ratio 1). arms: true value of each arm that differs.
-    """
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    effect: Real | None = None
-    sd: Positive | None = None
-    treated: Share | None = None
-    control: Share | None = None
-    hazard_ratio: Positive | None = None
-    delay: NotNegative = 0.0
-    arms: dict[Identifier, Real] = field(default_factory=dict)
-    effects: Reals = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Simulate:
-    """Trials drawn from stated distributions, under each of the `truths`."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
-    replicates: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
-    truths: Annotated[dict[Identifier, Truth], Field(min_length=1)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
     """A design as its text says it."""
 
@@ -350,6 +280,9 @@ class Design:
     select: Select | None = None
     enrich: Enrich | None = None
     simulate: Simulate | None = None
+    enrolment: Enrolment | None = None
+    profile: Profile | None = None
+    costs: Costs | None = None
 
     @classmethod
     def read(cls, path: str | Path) -> Design:

@@ -15,6 +15,8 @@ from trials.designs.sizes import Error
 if TYPE_CHECKING:
     from trials.designs import text
     from trials.designs.text import Design
+    from trials.designs.text_parts import Entry, Rates
+    from trials.designs.text_scenarios import Truth
 
 __all__ = ["accrual_of", "error_of", "hazard_of", "inside", "plan_of", "ratio_of"]
 
@@ -26,6 +28,7 @@ def inside(design: Design) -> Design:
     error_of(design)
     _combinations(design)
     plan_of(design)
+    _extras(design)
     if design.simulate is not None:
         _truths(design)
     return design
@@ -94,9 +97,9 @@ def _stages(rule: text.Reestimate, looks: int) -> None:
 
 
 TRUTHS = {
-    "means": ("effect", "sd"),
-    "proportions": ("treated", "control"),
-    "survival": ("hazard_ratio", "delay"),
+    "means": ("effect", "sd", "lost", "trend"),
+    "proportions": ("treated", "control", "effect", "lost", "trend"),
+    "survival": ("hazard_ratio", "delay", "hazard_ratios", "hazard", "accrual", "dropout"),
 }
 
 
@@ -109,27 +112,82 @@ def _truths(design: Design) -> None:
     m, s = design.endpoint.means, design.endpoint.survival
     if m is not None and m.groups == "1":
         raise InputError("is not simulated with one group", field="means.groups", value=1, remedy="remove simulate")
-    if s is not None and any(lost is not None and len(lost.rates) > 1 for lost in (s.dropout, s.dropout_treated)):
+    truths = design.simulate.truths
+    losses = [s.dropout, s.dropout_treated, *(t.dropout for t in truths.values())] if s is not None else []
+    if any(lost is not None and len(lost.rates) > 1 for lost in losses):
         raise InputError("must have one rate in a simulation", field="dropout", remedy="write {share: 0.05, by: 12}")
+    for name, truth in truths.items():
+        for part in _said(truth):
+            _heard(design, part, f"simulate.truths.{name}.{part}")
+        _agrees(design, truth, f"simulate.truths.{name}")
+    for axis in design.simulate.grid:
+        _heard(design, axis, f"simulate.grid.{axis}")
+    _outcomes(design)
+
+
+def _said(truth: Truth) -> list[str]:
+    return [f.name for f in fields(truth) if getattr(truth, f.name) not in (None, (), {}, 0.0)]
+
+
+def _heard(design: Design, part: str, field: str) -> None:
+    """InputError where a design of this kind has nothing that `part` could change."""
+    kind = design.endpoint.kind
     known = {*TRUTHS[kind]}
     if design.select is not None:
         known = {"arms", "sd"} if kind == "means" else {"arms", "control"}
     if design.enrich is not None:
         known = {"effects", "sd"}
-    for name, truth in design.simulate.truths.items():
-        said = [f.name for f in fields(truth) if getattr(truth, f.name) not in (None, (), {}, 0.0)]
-        for part in said:
-            if part not in known:
-                problem = "says nothing here"
-                remedy = f"use {', '.join(sorted(known))}"
-                raise InputError(problem, field=f"simulate.truths.{name}.{part}", remedy=remedy)
-        for arm in truth.arms:
-            if design.select is not None and arm not in design.select.arms:
-                remedy = f"the arms are {', '.join(design.select.arms)}"
-                raise InputError("is no arm", field=f"simulate.truths.{name}.arms.{arm}", value=arm, remedy=remedy)
-        if truth.effects and len(truth.effects) != 2:
-            raise InputError("needs two effects", field=f"simulate.truths.{name}.effects", value=list(truth.effects),
-                             remedy="in the subgroup and in the rest")  # fmt: skip
+    if design.reestimate is not None:
+        known = {"effect", "sd"}
+    if design.enrolment is not None:
+        known.add("rate")
+    if part not in known:
+        raise InputError("says nothing here", field=field, remedy=f"use {', '.join(sorted(known))}")
+
+
+def _agrees(design: Design, truth: Truth, field: str) -> None:
+    """InputError where the parts of a truth do not go together."""
+    for arm in truth.arms:
+        if design.select is not None and arm not in design.select.arms:
+            remedy = f"the arms are {', '.join(design.select.arms)}"
+            raise InputError("is no arm", field=f"{field}.arms.{arm}", value=arm, remedy=remedy)
+    if truth.effects and len(truth.effects) != 2:
+        raise InputError("needs two effects", field=f"{field}.effects", value=list(truth.effects),
+                         remedy="in the subgroup and in the rest")  # fmt: skip
+    if truth.hazard_ratios is not None and (truth.hazard_ratio is not None or truth.delay):
+        raise InputError("says the hazard ratio twice", field=f"{field}.hazard_ratios", remedy="keep one of them")
+    if design.endpoint.proportions is not None and truth.effect is not None and truth.treated is not None:
+        raise InputError("says the treated rate twice", field=f"{field}.effect", remedy="keep one of them")
+
+
+def _outcomes(design: Design) -> None:
+    """Every point of the grid must be possible; costs of time and profiles need what they are about."""
+    from trials.designs.simulated import rates_of
+
+    assert design.simulate is not None
+    p = design.endpoint.proportions
+    for name, truth in design.simulate.scenarios.items():
+        if p is not None and design.select is None and not all(0 <= rate <= 1 for rate in rates_of(p, truth)):
+            problem = f"has a rate outside 0 to 1 in {name}"
+            raise InputError(
+                problem, field="simulate.truths", value=rates_of(p, truth), remedy="change control or effect"
+            )
+
+
+def _extras(design: Design) -> None:
+    """What `enrolment`, `profile` and `costs` may not say."""
+    chooses = design.select is not None or design.enrich is not None
+    if design.enrolment is not None and (design.endpoint.survival is not None or design.enrich is not None):
+        remedy = "the endpoint has accrual" if design.endpoint.survival is not None else "remove it"
+        raise InputError("is not heard here", field="enrolment", remedy=remedy)
+    profile, s = design.profile, design.endpoint.survival
+    if profile is not None and (chooses or design.reestimate is not None):
+        raise InputError("needs a plain estimate of one effect", field="profile", remedy="remove it")
+    if profile is not None and s is not None and min(profile.wanted, profile.least or s.null) <= 0:
+        raise InputError("must be hazard ratios > 0", field="profile.wanted", value=profile.wanted, remedy="write 0.8")
+    if design.costs is not None and design.costs.time > 0 and s is None and design.enrolment is None:
+        remedy = "write enrolment: {rate: 20, follow_up: 3}"
+        raise InputError("needs to know how long the trial takes", field="costs.time", remedy=remedy)
 
 
 def error_of(design: Design) -> Error:
@@ -155,7 +213,7 @@ def _values(noun: Any) -> dict[str, Any]:
     return {f.name: getattr(noun, f.name) for f in fields(noun)}
 
 
-def hazard_of(rates: text.Rates | None, field: str) -> survival.Hazard:
+def hazard_of(rates: Rates | None, field: str) -> survival.Hazard:
     """The hazard a text means; none is 0."""
     if rates is None:
         return survival.NONE
@@ -171,7 +229,7 @@ def hazard_of(rates: text.Rates | None, field: str) -> survival.Hazard:
         raise InputError(error.problem, field=field, value=error.value, remedy=error.remedy) from None
 
 
-def accrual_of(entry: text.Entry) -> survival.Accrual:
+def accrual_of(entry: Entry) -> survival.Accrual:
     if entry.duration is not None:
         return survival.Accrual.uniform(entry.duration)
     intensities = entry.intensities or (1.0,) * (len(entry.times) - 1)
