@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,9 @@ from pkpd.ground import digest
 from pkpd.ground.errors import InputError
 from pkpd.ground.streams import Purpose, normals, uniforms
 from pkpd.ground.text import nearest
+
+if TYPE_CHECKING:
+    from populations.genotype_law import Genotypes
 
 __all__ = ["DERIVED", "PopulationLaw", "laws"]
 
@@ -70,7 +73,8 @@ class PopulationLaw:
 
     `names`: what `draw` gives (SEX, AGE, measured, categories, derived); `labels`: {category: {code: label}};
     `valid`: {name: (low, high)} outside which the law knows nothing (`enrol` takes nobody from there).
-    `digest`: SHA-256 of what the law was read from, overrides included.
+    `digest`: SHA-256 of what the law was read from, overrides and genotypes included. `genotype`: covariates drawn
+    beside it, independent of all others.
     """
 
     name: str
@@ -85,6 +89,7 @@ class PopulationLaw:
     continuous: tuple[Continuous, ...]
     categories: tuple[Category, ...]
     roots: Sexes  # lower Cholesky factors of the latent correlations
+    genotype: Genotypes | None = None
 
     @classmethod
     def read(cls, name: str = "nhanes_adults") -> PopulationLaw:
@@ -118,12 +123,14 @@ class PopulationLaw:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all covariates, derived ones last."""
-        return ("SEX", "AGE", *(x.name for x in self.continuous), *(x.name for x in self.categories), *DERIVED)
+        measured = (*(x.name for x in self.continuous), *(x.name for x in self.categories))
+        return ("SEX", "AGE", *measured, *DERIVED, *(self.genotype.names if self.genotype else ()))
 
     @property
     def labels(self) -> dict[str, dict[int, str]]:
         """Labels of the codes of each category, SEX among them."""
-        return {"SEX": {0: "female", 1: "male"}} | {x.name: dict(x.labels) for x in self.categories}
+        own = {"SEX": {0: "female", 1: "male"}} | {x.name: dict(x.labels) for x in self.categories}
+        return own | (self.genotype.labels if self.genotype else {})
 
     @property
     def units(self) -> dict[str, str]:
@@ -164,6 +171,9 @@ class PopulationLaw:
             if name in wanted:
                 inputs, formula, _ = DERIVED[name]
                 values[name] = formula(*(values[x] for x in inputs))
+        if self.genotype and wanted & set(self.genotype.names):
+            address = {"replicate": flat.replicate, "subject": flat.subject, "index": flat.index}
+            values |= self.genotype.draw(seed, **address, only=wanted)
         return {name: values[name].reshape(parts[0].shape) for name in self.names if name in wanted}
 
     def needed(self, names: Collection[str]) -> frozenset[str]:
@@ -191,6 +201,9 @@ class PopulationLaw:
         if not shares:
             return self
         for name, given in shares.items():
+            if self.genotype and name in self.genotype.names:
+                raise InputError("is drawn with the genotype", field=f"population.set.{name}",
+                                 remedy="set ancestry or frequencies under population.genotype")  # fmt: skip
             _check_shares(self.labels, name, given)
         plain = {name: {str(code): float(p) for code, p in given.items()} for name, given in shares.items()}
         return replace(
@@ -200,8 +213,15 @@ class PopulationLaw:
             digest=digest.of_json([self.digest, plain]),
         )
 
+    def with_genotype(self, genotype: Genotypes | None) -> PopulationLaw:
+        """The law whose people also carry genotypes; every other covariate keeps its bits."""
+        if genotype is None:
+            return self
+        return replace(self, genotype=genotype, digest=digest.of_json([self.digest, genotype.digest]))
+
     def _measured(self, flat: _Addresses, wanted: frozenset[str]) -> dict[str, F64]:
-        values = {name: np.empty(flat.size) for name in self.names if name in wanted and name not in DERIVED}
+        drawn = ("SEX", "AGE", *(x.name for x in self.continuous), *(x.name for x in self.categories))
+        values = {name: np.empty(flat.size) for name in drawn if name in wanted}
         is_male = flat.uniforms(SEX_SLOT) < self.male_share
         for sex in (0, 1):
             here = np.flatnonzero(is_male == bool(sex))
