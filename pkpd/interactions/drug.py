@@ -1,0 +1,220 @@
+"""What is known of a drug in interactions: as perpetrator (its entities and what they do to enzymes) and as victim.
+
+Times in h, volumes in L, amounts in mg, concentrations in uM; interaction constants are unbound.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field
+
+from pkpd.ground import text
+from pkpd.ground.errors import InputError
+
+__all__ = ["Act", "Drug", "Entity", "Pathway", "Perpetrator", "Regimen", "Victim", "average", "concentrations", "read"]
+
+Floats = NDArray[np.float64]
+Status = Literal["verified", "copied", "assumed"]
+FLOW_LIVER = 97.0  # L/h (ICH M12)
+FLOW_ENTEROCYTE = 18.0  # L/h (ICH M12)
+
+
+def _number(value: object) -> object:
+    return float(value) if isinstance(value, str) else value
+
+
+Real = Annotated[float, BeforeValidator(_number)]
+Positive = Annotated[float, BeforeValidator(_number), Field(gt=0)]
+Share = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A value with where it comes from. cv: its uncertainty (of the logarithm; of the logit for shares)."""
+
+    value: Real
+    cite: str
+    status: Status
+    cv: Real = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """What an entity does to one enzyme: Ki, KI, EC50 [uM], kinact [1/h], Emax (fold - 1). Absent: it does not.
+
+    ir, ic: inhibition ratio or increase in clearance at the reference dose a day (Ohno et al., Clin Pharmacokinet
+    2007;46:681;
+    2008;47:669) in place of constants: Ki, or Emax and EC50, are then those that give it at the average concentration.
+    """
+
+    enzyme: str
+    cite: str
+    status: Status
+    ki: Positive = math.inf
+    kinact: Real = 0.0
+    ki_inactivation: Positive = math.inf
+    emax: Real = 0.0
+    ec50: Positive = math.inf
+    ir: Share | None = None
+    ic: Positive | None = None
+    cv: Positive = 0.8
+
+    @property
+    def mechanism(self) -> str:
+        """induction, inactivation or reversible: the first that the constants show."""
+        induces = self.emax > 0 or self.ic is not None
+        return "induction" if induces else "inactivation" if self.kinact > 0 else "reversible"
+
+    def at(self, average: float) -> Act:
+        """The act with constants in place of `ir` and `ic`. average: unbound concentration [uM] at the reference
+        regimen."""
+        if self.ir is not None:
+            return replace(self, ki=average * (1.0 - self.ir) / self.ir, ir=None)
+        return self if self.ic is None else replace(self, emax=2.0 * self.ic, ec50=average, ic=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entity:
+    """A molecule in plasma after a dose of its parent. auc_ratio: molar, to the parent (1 for the parent itself).
+
+    Time course: Bateman's function with ka and the half-life [h] (of appearance and disappearance for a metabolite).
+    """
+
+    name: str
+    molar_mass: Positive
+    fu: Known
+    half_life: Known
+    ka: Known
+    auc_ratio: Known | None = None
+    acts: list[Act] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Perpetrator:
+    """Apparent oral clearance CL/F [L/h] at the reference dose [mg]; exponent: AUC ~ dose**exponent; F:
+    bioavailability."""
+
+    clearance: Known
+    reference_dose: Positive
+    entities: list[Entity]
+    exponent: Real = 1.0
+    fa: Share = 1.0
+    bioavailability: Share = 1.0
+    blood_plasma: Positive = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pathway:
+    """Share of the hepatic intrinsic clearance that an enzyme makes; cv: sd of its logit."""
+
+    enzyme: str
+    fm: Known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Victim:
+    """fg: escaping the gut wall; extraction: hepatic; renal: share of the systemic clearance outside the liver."""
+
+    pathways: list[Pathway]
+    fg: Known
+    extraction: Known
+    half_life: Known
+    ka: Known
+    renal: Known | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regimen:
+    """A customary regimen: dose [mg], interval [h], how many doses before the victim."""
+
+    name: str
+    dose: Positive
+    interval: Positive
+    doses: Annotated[int, BeforeValidator(lambda v: int(v) if isinstance(v, str) else v), Field(gt=0)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drug:
+    """A drug of the library; `sources`: what the keys of `cite` mean."""
+
+    vtrial: Literal["drug/1"]
+    name: str
+    sources: dict[str, str]
+    perpetrator: Perpetrator | None = None
+    victim: Victim | None = None
+    regimens: list[Regimen] = field(default_factory=list)
+
+
+def average(who: Perpetrator, entity: Entity) -> float:
+    """Unbound concentration [uM] of an entity, averaged over a day of the reference dose."""
+    ratio = entity.auc_ratio.value if entity.auc_ratio else 1.0
+    return (
+        entity.fu.value * ratio * 1000.0 * who.reference_dose / (who.clearance.value * who.entities[0].molar_mass) / 24
+    )
+
+
+def read(path: Path) -> Drug:
+    """A drug file. Errors: InputError with file, line and field; a `cite` that `sources` does not explain."""
+    drug = text.validated(Drug, text.read(path), str(path))
+    unknown = sorted({cite for cite in _cites(drug) if cite not in drug.sources})
+    if unknown:
+        raise InputError("is not among the sources", file=str(path), field="cite", value=unknown[0])
+    return drug
+
+
+def _cites(drug: Drug) -> list[str]:
+    found: list[str] = []
+
+    def walk(item: object) -> None:
+        if isinstance(item, Known | Act):
+            found.append(item.cite)
+        if isinstance(item, list):
+            for part in item:
+                walk(part)
+        elif hasattr(item, "__dataclass_fields__"):
+            for name in item.__dataclass_fields__:
+                walk(getattr(item, name))
+
+    walk(drug)
+    return found
+
+
+def concentrations(
+    drug: Drug, times: Floats, doses: tuple[Floats, Floats], *, intravenous: bool = False
+) -> tuple[Floats, Floats]:
+    """Unbound concentrations [uM] of each entity at the liver's inlet and in the gut wall: two arrays (entity, time).
+
+    doses: (time [h], amount [mg]). Linear superposition of Bateman's functions of unit area times the AUC of the
+    dose. The
+    inlet has the parent's absorbed drug in the portal flow on top of the systemic concentration, the gut wall what is
+    absorbed into Qen, or the systemic concentration where that is more (metabolites: the systemic one).
+    """
+    who = drug.perpetrator
+    assert who is not None
+    after = times[None, :] - doses[0][:, None]
+    since, given = np.maximum(after, 0.0), after >= 0
+    inlet, gut = [], []
+    for entity in who.entities:
+        ka, ke = entity.ka.value, math.log(2) / entity.half_life.value
+        ka = ka if abs(ka - ke) > 1e-3 * ke else 1.001 * ke
+        scaled = who.reference_dose * (doses[1] / who.reference_dose) ** who.exponent
+        area = 1000.0 * scaled / (who.clearance.value * who.entities[0].molar_mass)
+        parent = entity is who.entities[0]
+        area *= (1.0 / who.bioavailability if intravenous else 1.0) * (
+            entity.auc_ratio.value if entity.auc_ratio else 1
+        )
+        bolus = intravenous and parent
+        shape = ke * np.exp(-ke * since) if bolus else (
+            ka * ke / (ka - ke) * (np.exp(-ke * since) - np.exp(-ka * since)))  # fmt: skip
+        free = entity.fu.value * (np.where(given, shape, 0.0) * area[:, None]).sum(axis=0)
+        molar = 1000.0 * doses[1] / entity.molar_mass * who.fa * (parent and not intravenous)
+        flux = (np.where(given, ka * np.exp(-ka * since), 0.0) * molar[:, None]).sum(axis=0)
+        inlet.append(free + entity.fu.value * flux / (FLOW_LIVER * who.blood_plasma))
+        gut.append(np.maximum(flux / FLOW_ENTEROCYTE, free))
+    return np.array(inlet), np.array(gut)
