@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from pkpd.ground.errors import InputError
-from trials.analysis import qt, qt_data
+from pkpd.ground.streams import Purpose, normals
+from trials.analysis import qt, qt_bayes, qt_data
+from trials.analysis.random_effects import profiled
 
 FOLDER = Path(__file__).resolve().parents[4] / "shared" / "data" / "qt"
 FILE = FOLDER / "scr002_concentration_qtc.csv"
@@ -41,7 +43,7 @@ def test_the_model_is_nlmes(scr002: qt_data.Ecgs, drug: str) -> None:
     """Bars: slope and SE 1 %, ddQTcF and limits 0.3 ms. Most are held far closer (the file rounds dQTcF to 0.001)."""
     asked = reference(drug)
     course = qt.course_of(scr002, scr002.drugs.index(drug))
-    assert (course.change.size, course.subject.max() + 1) == (asked["n_obs"], asked["n_subj"])
+    assert [course.change.size, int(course.subject.max()) + 1] == [int(asked["n_obs"]), int(asked["n_subj"])]
     cmax, _, people = qt.geometric_mean_cmax(course, 1)
     assert (cmax[0], people[0]) == (pytest.approx(asked["geomean_cmax"], rel=1e-7), asked["n_subj"])
     found = qt.concentration_qt(course, df="normal")
@@ -72,16 +74,17 @@ def test_kenward_roger_is_pbkrtests_and_within_the_bar_of_nlme(scr002: qt_data.E
     assert not found.excluded(asked["geomean_cmax"])[0]  # both drugs prolong QT by more than 10 ms at this dose
 
 
-def made(slope: float, people: int = 10) -> qt.Course:
-    """A crossover without noise but a little: the truth is known."""
+def made(slope: float, people: int = 10, spread: float = 1.0) -> qt.Course:
+    """A crossover; subjects have intercepts (sd 3 ms) and slopes (sd 0.1 ms) of their own, times `spread`."""
     subject, time = np.repeat(np.arange(people), 8), np.tile([1.0, 2.0, 4.0, 8.0], 2 * people)
     group = np.tile(np.repeat([0, 1], 4), people)
+    z = normals(11, Purpose.SUMMARY_TRIAL, subject=np.arange(8 * people)[:, None], replicate=0, slot=np.arange(4))
+    own = spread * z[:people][subject]
     conc = np.where(group == 1, 10.0 * (1 + subject % 3) * np.exp(-0.3 * time), 0.0)
-    noise = np.sin(np.arange(8.0 * people) ** 2)
-    change = slope * conc + 2.0 * np.cos(time) + noise
+    change = (slope + 0.1 * own[:, 0]) * conc + 3.0 * own[:, 1] + 2.0 * np.cos(time) + 2.0 * z[:, 2]
     return qt.Course(
         subject=subject, time=time, group=group, conc=conc[None], change=change[None],
-        baseline=(400.0 + subject + noise[::-1])[None],
+        baseline=(400.0 + 5.0 * z[:, 3])[None],
     )  # fmt: skip
 
 
@@ -157,3 +160,42 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, header: str, line: st
         return
     with pytest.raises(InputError, match=said):
         qt_data.read(path)
+
+
+def test_the_posterior_is_the_restricted_likelihood_under_flat_priors() -> None:
+    """log p(u | y) - Jacobian = restricted log likelihood + constant, at any variances (Harville 1974)."""
+    m = qt.concentration_qt(made(0.4)).fit.moments
+    u = np.array([[0.3, -1.0, 0.4, 0.1], [-0.5, 0.2, -0.3, 0.4], [1.0, 0.5, 0.0, -0.2]])
+    sd = qt_bayes._natural(u)
+    jacobian = u[:, 0] + u[:, 1] + u[:, 3] + np.log1p(-(sd[:, 2] ** 2))
+    found = qt_bayes._log_posterior(m, u, qt_bayes.Priors.flat())[0] - jacobian
+    factor = np.zeros((3, 2, 2))
+    factor[:, 0, 0], factor[:, 1, 0] = sd[:, 0] / sd[:, 3], sd[:, 2] * sd[:, 1] / sd[:, 3]
+    factor[:, 1, 1] = np.sqrt(1 - sd[:, 2] ** 2) * sd[:, 1] / sd[:, 3]
+    whole, free = profiled(m, factor), m.rows - (m.ww.shape[1] - 1)
+    restricted = -0.5 * (whole.log_det + free * np.log(sd[:, 3] ** 2) + whole.rss / sd[:, 3] ** 2)
+    assert found - found[0] == pytest.approx(restricted - restricted[0], rel=1e-9)
+
+
+def test_the_posterior_agrees_with_the_mixed_model_and_with_a_sharp_prior_leaves_it() -> None:
+    """Flat priors, 60 subjects: mean and limits within 0.1 se of REML's; a sharp prior pulls to itself."""
+    fit = qt.concentration_qt(made(0.4, people=60))
+    reml, weights = fit.added(20.0), fit.weights(20.0)[0]
+    drawn = qt_bayes.posterior(fit, qt_bayes.Priors.flat(), draws=1500)
+    flat = drawn.added(weights)
+    assert drawn.sound
+    assert flat.mean == pytest.approx(reml.estimate[0], abs=0.1 * reml.se[0])
+    assert flat.sd == pytest.approx(reml.se[0], rel=0.06)
+    assert (flat.lower, flat.upper) == pytest.approx(np.ravel(reml.interval()), abs=0.1 * reml.se[0])
+    assert flat.below == pytest.approx(0.5 * math.erfc((flat.mean - 10.0) / flat.sd / math.sqrt(2)), abs=0.01)
+    sharp = qt_bayes.Priors(on_drug=(3.0, 1e-4), slope_mean=(1.0, 1e-4))
+    pulled = qt_bayes.posterior(fit, sharp, draws=400).added(weights)
+    assert pulled.mean == pytest.approx(3.0 + 20.0 / fit.scale[0], abs=0.01)
+    assert qt_bayes.posterior(fit, qt_bayes.Priors.flat(), draws=1500).added(weights) == flat
+
+
+def test_the_posterior_is_sound_where_the_subjects_do_not_differ() -> None:
+    """The best D is singular (variances of 0): importance sampling still has enough effective draws."""
+    fit = qt.concentration_qt(made(0.4, people=12, spread=0.0))
+    assert fit.fit.singular[0]
+    assert qt_bayes.posterior(fit, draws=2000).effective > 500
