@@ -189,14 +189,36 @@ def fit(
 @app.command()
 @guarded
 def compare(
-    fits: Annotated[list[Path], typer.Argument(metavar="FIT ...", help="Posterior files (vtrial fit --out).")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE ...", help="Designs or protocols (YAML), or fits (vtrial fit --out).")
+    ],
     *,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where page and numbers go.")] = Path("out"),
+    scenarios: Annotated[Path | None, typer.Option(metavar="FILE", help="Scenarios (YAML) for all designs.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed, instead of the texts'.")] = None,
+    replicates: Annotated[int | None, typer.Option(metavar="N", min=2, help="Trials a scenario.")] = None,
+    mcse: Annotated[
+        float | None, typer.Option(metavar="X", min=1e-4, max=0.5, help="Trials until P(reject) has this error.")
+    ] = None,
+    null: Annotated[
+        bool, typer.Option("--null", help="Protocols: also with the control's doses in every arm.")
+    ] = False,
+    workers: Workers = None,
+    serial: Serial = False,
+    force: Force = False,
     machine: Machine = False,
 ) -> int:
-    """Compare fits of the same data: leave-one-subject-out, differences with errors, stacking weights."""
-    from reports.desk import compare as desk
+    """Compare designs or protocols on the same virtual patients, or fits of the same data."""
+    from reports.desk import compare as fits
+    from reports.desk import compare_texts as texts
+    from reports.desk.trial import Place
 
-    return desk.compare(fits, machine=machine)
+    if files[0].suffix.lower() not in (".yaml", ".yml"):
+        return fits.compare(files, machine=machine)
+    return texts.compare(texts.Order(
+        files=tuple(files), out=out, place=Place(workers=workers, serial=serial), scenarios=scenarios, seed=seed,
+        replicates=replicates, mcse=mcse, null=null, force=force, machine=machine,
+    ))  # fmt: skip
 
 
 @app.command()

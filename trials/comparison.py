@@ -65,12 +65,13 @@ class Difference:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """What all designs did under one truth. null: `global` or `partial` by design, where nothing or not all is true to
-    find; exact: by design and measure.
+    find; exact: by design and measure; shares: the measures that are probabilities.
     """
 
     name: str
     replicates: int
     labels: dict[str, str]
+    shares: frozenset[str]
     estimates: dict[str, dict[str, Estimate]]
     differences: tuple[Difference, ...]
     null: dict[str, str] = field(default_factory=dict)
@@ -165,7 +166,9 @@ def scenario(
     exact: Mapping[str, Mapping[str, Exact]] | None = None,
 ) -> Scenario:  # fmt: skip
     """Estimates of every design, and differences of each against the first in what both have."""
-    labels = {key: s.label for by in samples.values() for key, s in by.items()}
+    fullest = sorted(samples.values(), key=len, reverse=True)
+    labels = {key: s.label for by in fullest for key, s in by.items()}
+    shares = frozenset(key for by in fullest for key, s in by.items() if s.kind == "share")
     first, *others = samples
     made = []
     for design in others:
@@ -174,7 +177,8 @@ def scenario(
             made.append(Difference(measure=key, design=design, against=first, paired=paired, unpaired=unpaired))
     known = {d: {k: e for k, e in by.items() if k in samples[d]} for d, by in (exact or {}).items()}
     return Scenario(
-        name=name, replicates=max(s.values.size for by in samples.values() for s in by.values()), labels=labels,
+        name=name, replicates=max(s.values.size for by in samples.values() for s in by.values()),
+        labels=labels, shares=shares,
         estimates={d: {k: estimated(s) for k, s in by.items()} for d, by in samples.items()},
         differences=tuple(made), null=dict(null or {}), exact=known,
     )  # fmt: skip

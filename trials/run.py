@@ -101,10 +101,14 @@ class Plan:
     seconds: float
 
 
-def prepare(path: str | Path, *, replicates: int | None = None, unsound: bool = False) -> Prepared:
+def prepare(
+    path: str | Path, *, replicates: int | None = None, unsound: bool = False, seed: int | None = None,
+    beside: Callable[[Protocol], Mapping[str, Protocol]] | None = None,
+) -> Prepared:  # fmt: skip
     """Read a protocol with every check, fit or load what it takes its parameters from, make the payloads.
 
-    unsound: use a fit although it broke its limits.
+    unsound: use a fit although it broke its limits; replicates, seed: instead of the text's; beside: {name: protocol}
+    simulated beside it, instead of its sensitivity runs.
 
     Errors: InputError. Sampling happens here, in this process, and never on workers.
     """
@@ -115,13 +119,16 @@ def prepare(path: str | Path, *, replicates: int | None = None, unsound: bool = 
         if replicates < 1:
             raise InputError("must be >= 1", field="replicates", value=replicates)
         protocol = dataclasses.replace(protocol, replicates=replicates)
+    if seed is not None:
+        protocol = dataclasses.replace(protocol, seed=seed)
     posterior, fit_inputs, diagnostics, evidence = _posterior(protocol, path.parent, unsound=unsound)
     made = _Maker(protocol, path.parent, posterior, fit_inputs)
     variants = {MAIN: made.variant(protocol)}
     if len(variants[MAIN].payload.draws.typical) > 1:
         variants["median"] = made.variant(_bare(protocol), median=True)
-    for name, change in protocol.sensitivity.items():
-        variants[f"sensitivity/{name}"] = made.variant(_bare(protocol.varied(change)))
+    runs = {f"sensitivity/{name}": protocol.varied(change) for name, change in protocol.sensitivity.items()}
+    for name, other in (runs if beside is None else beside(protocol)).items():
+        variants[name] = made.variant(_bare(other))
     return Prepared(
         protocol=protocol, source=source, variants=variants, diagnostics=diagnostics, evidence=evidence
     )  # fmt: skip
@@ -329,7 +336,7 @@ def _resumed(folder: Path, variant: Variant) -> Manifest:
     if manifest.key != variant.key:
         changed = [name for name, value in variant.inputs.items() if manifest.inputs.get(name) != value]
         problem = f"holds another run ({', '.join(changed) or 'key'} changed)"
-        remedy = "run the protocol, model and data it was begun with, or give another --out"
+        remedy = "run the protocol, model and data it was begun with, replace it by --force, or give another --out"
         raise InputError(problem, file=folder, field="resume", value=manifest.key[:16], remedy=remedy)
     return dataclasses.replace(manifest, state="running", failed={})
 

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from trials.record import RunRecord
     from trials.run import Progress
 
-__all__ = ["Order", "Place", "demo", "demo_protocol", "run"]
+__all__ = ["Order", "Place", "cleared", "demo", "demo_protocol", "run"]
 
 OURS = (
     "manifest.json", "protocol.yaml", "model.yaml", "draws.parquet", "posterior.parquet", "data.csv", "checks.json",
     "report.html", "error.txt",
 )  # fmt: skip
-FOLDERS = ("blocks", "median", "others", "sensitivity")
+FOLDERS = ("blocks", "median", "null", "others", "sensitivity")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,7 @@ def _simulated(protocol: Path, order: Order, command: str) -> RunRecord:
 
     mode, read = order.place.mode(), Protocol.read(protocol)  # a bad protocol must not cost the run that is there
     if order.force and not order.resume:
-        _cleared(order.out)
+        cleared(order.out)
     fitted = read.model.parameters
     with progress.listening(machine=order.machine) as heard:
         if fitted is not None:
@@ -130,7 +130,7 @@ def _left(now: Progress) -> float | None:
     return now.eta if now.eta >= 0 and 20 * now.blocks_done >= now.blocks else None
 
 
-def _cleared(out: Path) -> None:
+def cleared(out: Path) -> None:
     """Remove the run in `out`, and nothing else that may lie there."""
     from trials.record import read_manifest
 

@@ -28,7 +28,7 @@ def applied(designs: Mapping[str, Design], path: str | Path) -> dict[str, Design
     def under(name: str, design: Design) -> Design:
         try:
             return inside(replace(
-                design, simulate=found.simulate, enrolment=found.enrolment or design.enrolment,
+                design, simulate=found.simulate or design.simulate, enrolment=found.enrolment or design.enrolment,
                 profile=found.profile or design.profile, costs=found.costs or design.costs,
             ))  # fmt: skip
         except InputError as error:

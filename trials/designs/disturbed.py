@@ -33,7 +33,7 @@ def progress(subjects: int) -> Floats:
 
 
 def disturbed_normals(
-    stages: Stages, means: tuple[float, ...], sd: float, disturbed: Disturbance, chance: Chance
+    stages: Stages, means: tuple[float, ...], sd: float, *, disturbed: Disturbance, chance: Chance
 ) -> tuple[Floats, Floats, Floats]:
     """Numbers, sums and sums of squares (R, K, A) of the outcomes that are seen."""
     shift = np.asarray(means)[stages.arm] + disturbed.trend * progress(stages.arm.size)
@@ -47,7 +47,7 @@ def disturbed_normals(
 
 
 def disturbed_events(
-    stages: Stages, rates: tuple[float, ...], disturbed: Disturbance, chance: Chance
+    stages: Stages, rates: tuple[float, ...], *, disturbed: Disturbance, chance: Chance
 ) -> tuple[Floats, Floats]:
     """Numbers of subjects seen and of events among them (R, K, A)."""
     rate = np.asarray(rates)[stages.arm]

@@ -251,7 +251,9 @@ def simulated_means(bounds: Boundaries, cumulative: ArrayLike, *, effect: float,
     else:
         from trials.designs.disturbed import disturbed_normals
 
-        counts, total, square = disturbed_normals(stages, (0.0, effect), sd, disturbed, (seed, replicates))
+        counts, total, square = disturbed_normals(
+            stages, (0.0, effect), sd, disturbed=disturbed, chance=(seed, replicates)
+        )
         n = np.cumsum(counts, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         means = np.cumsum(total, axis=1) / n
@@ -286,7 +288,7 @@ def simulated_rates(bounds: Boundaries, cumulative: ArrayLike, *, treated: float
     else:
         from trials.designs.disturbed import disturbed_events
 
-        counts, events = disturbed_events(stages, (control, treated), disturbed, (seed, replicates))
+        counts, events = disturbed_events(stages, (control, treated), disturbed=disturbed, chance=(seed, replicates))
         n, total = np.cumsum(counts, axis=1), np.cumsum(events, axis=1)
     p1, p0 = total[:, :, 1] / n[:, :, 1], total[:, :, 0] / n[:, :, 0]
     z = score_z(p1, p0, (n[:, :, 1], n[:, :, 0]), null=null, measure=measure)

@@ -117,11 +117,13 @@ class Costs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenarios:
-    """Scenarios for several designs at once (`vtrial: scenarios/1`): used instead of each text's own."""
+    """Scenarios for several designs at once (`vtrial: scenarios/1`): used instead of each text's own. Protocols take
+    the costs alone (time in days).
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     vtrial: Literal["scenarios/1"]
-    simulate: Simulate
+    simulate: Simulate | None = None
     enrolment: Enrolment | None = None
     profile: Profile | None = None
     costs: Costs | None = None

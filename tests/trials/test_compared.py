@@ -1,0 +1,99 @@
+"""Protocols on the same virtual patients. Witnesses: each protocol run alone, equality of covariates, no doses at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pkpd.ground.errors import InputError
+from trials.compared import compared, same_people, without_effect
+from trials.comparison import Comparison
+from trials.designs.text_scenarios import Costs
+from trials.dispatch import Mode
+from trials.operating import difference
+from trials.protocol import Protocol
+from trials.record import RunRecord
+from trials.run import run
+
+SERIAL = Mode(kind="serial")
+FEWER = ("subjects: 24", "subjects: 18")
+
+
+@pytest.fixture(scope="module")
+def files(study: Path, protocol_text: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The small protocol with 24 and with 18 subjects."""
+    less = study.with_name("fewer.yaml")
+    less.write_text(protocol_text.replace(*FEWER), encoding="utf-8")
+    return {"whole": study, "fewer": less}
+
+
+@pytest.fixture(scope="module")
+def made(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Path]:
+    out = tmp_path_factory.mktemp("compared")
+    costs = Costs(fixed=10.0, subject=2.0, time=1.0, value=500.0)
+    return compared(files, out, mode=SERIAL, null=True, costs=costs), out
+
+
+def test_each_protocol_is_what_it_is_alone(
+    made: tuple[Comparison, Path], files: dict[str, Path], tmp_path: Path
+) -> None:
+    alone = run(files["fewer"], tmp_path / "alone", mode=SERIAL)
+    beside = RunRecord.read(made[1] / "fewer")
+    assert beside.digest == alone.digest
+    found = made[0].scenarios[0].estimates["fewer"]["reject_primary.fev1.high"]
+    rows = alone.analyses[(alone.analyses["analysis"] == "primary") & (alone.analyses["contrast"] == "high")]
+    assert found.value == pytest.approx(rows["reject"].mean())
+
+
+def test_people_are_the_same_and_differences_are_paired(made: tuple[Comparison, Path]) -> None:
+    found, out = made
+    whole, fewer = (RunRecord.read(out / name) for name in found.designs)
+    assert same_people(whole, fewer) == 1.0
+    assert "100.0 %" in found.remarks[0]
+    rows = [
+        r.analyses[(r.analyses["analysis"] == "primary") & (r.analyses["contrast"] == "high")]
+        .sort_values("replicate")["estimate"].to_numpy() for r in (fewer, whole)
+    ]  # fmt: skip
+    expected = difference(*rows)
+    (shown,) = (d for d in found.scenarios[0].differences if d.measure == "estimate_primary.fev1.high")
+    assert (shown.paired.value, shown.paired.mcse) == (expected.value, expected.mcse)
+    assert found.scenarios[0].estimates["fewer"]["subjects"].value == 18
+
+
+def test_scenarios_without_an_effect_have_none(made: tuple[Comparison, Path], files: dict[str, Path]) -> None:
+    """With the control's doses in every arm each subject's true outcomes are the same in all arms."""
+    found, out = made
+    assert [s.name for s in found.scenarios] == ["assurance", "power at the median parameters", "no effect"]
+    assert found.scenarios[-1].null == {"whole": "global", "fewer": "global"}
+    protocol = without_effect(Protocol.read(files["whole"]))
+    assert all(not arm.regimen for arm in protocol.arms.values())
+    run_ = RunRecord.read(out / "whole" / "null")
+    assert (run_.outcomes["CP.true@day14"] == 0).all()
+    assert RunRecord.read(out / "whole").outcomes["CP.true@day14"].max() > 1
+
+
+def test_costs_and_bias(made: tuple[Comparison, Path]) -> None:
+    e = made[0].scenarios[0].estimates["whole"]
+    assert e["cost"].value == pytest.approx(10 + 2 * 24 + 14)
+    assert e["net"].value == pytest.approx(500 * e["decide_go"].value - e["cost"].value)
+    bias = e["bias_primary.fev1.high"]
+    assert (bias.n, bias.failed) == (3, 9)  # the text computes the truth of three trials
+    assert np.isfinite(bias.value)
+
+
+def test_a_finished_run_is_read_and_another_refused(made: tuple[Comparison, Path], files: dict[str, Path]) -> None:
+    begun = (made[1] / "whole" / "blocks" / "00000.json").stat().st_mtime_ns
+    again = compared(files, made[1], mode=SERIAL, null=True)
+    assert (made[1] / "whole" / "blocks" / "00000.json").stat().st_mtime_ns == begun
+    assert again.scenarios[0].estimates["whole"]["reject"] == made[0].scenarios[0].estimates["whole"]["reject"]
+    with pytest.raises(InputError, match="holds another run"):
+        compared(files, made[1], mode=SERIAL, null=True, seed=12)
+
+
+def test_what_cannot_be_paired_is_refused(files: dict[str, Path], protocol_text: str, tmp_path: Path) -> None:
+    other = files["whole"].with_name("other.yaml")
+    other.write_text(protocol_text.replace("seed: 11", "seed: 12"), encoding="utf-8")
+    with pytest.raises(InputError, match="different seed"):
+        compared({"a": files["whole"], "b": other}, tmp_path / "out", mode=SERIAL)
