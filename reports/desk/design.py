@@ -26,6 +26,7 @@ EXPECTED = {
     "events_effect": "expected events, effect", "events_half_effect": "expected events, half the effect",
     "events_no_effect": "expected events, no effect", "duration_effect": "expected duration, effect",
 }  # fmt: skip
+SHOWN = {"reject": "power", "subjects": "subjects", "events": "events", "duration": "duration"}  # also exact
 
 
 def design(file: Path, *, simulate: bool, replicates: int | None, machine: bool) -> int:
@@ -46,12 +47,22 @@ def design(file: Path, *, simulate: bool, replicates: int | None, machine: bool)
 
 def _simulated(made: Any, replicates: int | None, file: Path) -> list[dict[str, Any]]:
     from pkpd.ground.errors import InputError
+    from trials.designs.exact import exact
+    from trials.designs.grid import null_of
     from trials.designs.simulated import simulated
 
     if made.simulate is None:
         remedy = "add simulate: {seed: 1, truths: {planned: {}}}"
         raise InputError("says nothing to simulate", file=file, field="simulate", remedy=remedy)
-    return simulated(made, replicates)
+    rows = simulated(made, replicates)
+    for row in rows:
+        truth = made.simulate.scenarios[row["truth"]]
+        row["null"] = null_of(made, truth) or None
+        row["exact"] = {
+            name: {"value": e.value, "how": e.how, "approximate": e.approximate}
+            for name, e in exact(made, truth).items() if name in SHOWN
+        }  # fmt: skip
+    return rows
 
 
 def _lines(answer: dict[str, Any]) -> list[str]:
@@ -70,7 +81,19 @@ def _lines(answer: dict[str, Any]) -> list[str]:
     out += ["", *(f"  {remark}" for remark in answer["remarks"])]
     for row in answer.get("simulated", []):
         out += ["", *_truth(row)]
-    return out
+    return out + _largest(answer.get("simulated", []))
+
+
+def _largest(rows: list[dict[str, Any]]) -> list[str]:
+    """The most rejections where none would be right."""
+    null = [row for row in rows if row["null"] == "global"]
+    if not null:
+        return []
+    from reports.rounding import with_mcse
+
+    worst = max(null, key=lambda row: float(row["power"]["value"]))
+    shown = with_mcse(worst["power"]["value"], worst["power"]["mcse"])
+    return ["", f"  largest type I error over {len(null)} null scenarios: {shown} ({worst['truth']})"]
 
 
 def _columns(rows: list[dict[str, Any]]) -> list[str]:
@@ -101,6 +124,9 @@ def _truth(row: dict[str, Any]) -> list[str]:
             return [(name.replace("_", " "), with_mcse(value["value"], value["mcse"]))]
         return [(f"{name.replace('_', ' ')}: {who}", with_mcse(e["value"], e["mcse"])) for who, e in value.items()]
 
-    lines = [pair for name, value in row.items() if name != "truth" for pair in shown(name, value)]
+    said = ("truth", "null", "exact")
+    lines = [pair for name, value in row.items() if name not in said for pair in shown(name, value)]
+    lines += [(f"{SHOWN[name]}, {e['how']}", f"{'~ ' if e['approximate'] else ''}{e['value']:.5g}")
+              for name, e in row["exact"].items()]  # fmt: skip
     head = f"  truth {row['truth']} ({row['power']['n']} trials, MCSE in brackets)"
     return [head, *say.table(lines, indent=4)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,11 +33,14 @@ __all__ = ["drawn", "looks_of", "simulated"]
 def simulated(design: Design, replicates: int | None = None) -> list[dict[str, Any]]:
     """One row a truth (and point of the grid), as plain data. All truths and designs of a seed meet the same subjects.
 
-    replicates: instead of the text's number. A text without `simulate` gives no rows.
+    replicates: instead of the text's number (with `mcse`, what any probability needs: 1/(4 mcse^2)). A text without
+    `simulate` gives no rows.
     """
     if design.simulate is None:
         return []
-    runs = replicates or design.simulate.replicates
+    asked = design.simulate
+    enough = None if asked.mcse is None else min(math.ceil(0.25 / asked.mcse**2), asked.most)
+    runs = replicates or enough or asked.replicates
     chance = {"seed": design.simulate.seed, "replicates": runs}
     return [
         {"truth": name, **_row(design, drawn(design, truth, chance))}
