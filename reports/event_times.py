@@ -146,9 +146,9 @@ def _one(protocol: "Protocol", rows: "pd.DataFrame", which: tuple[list[str], str
 
     (key, *_), name, strategy = which
     until = horizon(protocol, protocol.endpoints[name])
-    shape = (rows["replicate"].nunique(), -1)
     time, cause, arm = (
-        rows[column].to_numpy().reshape(shape) for column in (f"{key}.{name}.time", f"{key}.{name}.cause", "arm")
+        _wide(rows, column, absent)
+        for column, absent in ((f"{key}.{name}.time", np.nan), (f"{key}.{name}.cause", 0), ("arm", -1))
     )
     ticks, wanted = _ticks(protocol, until), [protocol.estimands[k] for k in which[0]]
     codes = {protocol.arm_names.index(a) for estimand in wanted for a in (estimand.against, *estimand.compare)}
@@ -165,6 +165,15 @@ def _one(protocol: "Protocol", rows: "pd.DataFrame", which: tuple[list[str], str
             for a in sorted(codes)
         ),
     )  # fmt: skip
+
+
+def _wide(rows: "pd.DataFrame", column: str, absent: float) -> NDArray[Any]:
+    """A column of sorted rows as (R, N); where a trial ended before everybody had entered, `absent` fills the line."""
+    _, number, counts = np.unique(rows["replicate"].to_numpy(), return_inverse=True, return_counts=True)
+    values = rows[column].to_numpy()
+    found = np.full((counts.size, int(counts.max())), absent, values.dtype)
+    found[number, np.arange(number.size) - np.repeat(np.cumsum(counts) - counts, counts)] = values
+    return found
 
 
 def _ticks(protocol: "Protocol", until: float) -> Array:

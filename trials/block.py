@@ -20,7 +20,8 @@ Item = tuple[str, Block]
 def simulate_block(payload: Payload, block: Block) -> BlockResult:
     """Simulate and analyse the replicates of a block.
 
-    Tables: outcomes, analyses, and where the block has them curves and truth; counts: screening and solver status.
+    Tables: outcomes, analyses, and where the block has them curves, truth and looks; counts: screening and status of
+    the solver.
     """
     import pandas as pd
 
@@ -29,7 +30,7 @@ def simulate_block(payload: Payload, block: Block) -> BlockResult:
     outcomes = outcome_columns(setting, trial)
     tables = {
         "outcomes": outcomes, "analyses": trial.analyses, "curves": curves(setting, trial),
-        "truth": _truth(setting, trial),
+        "truth": _truth(setting, trial), "looks": trial.looks,
     }  # fmt: skip
     counts = {"screening": trial.cohort.screening.to_dict(), "status": _statuses(outcomes["status"])}
     return BlockResult(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pkpd.ground import text
 from pkpd.ground.text import Node
 from pkpd.model import equations
-from trials import checks_twin
+from trials import checks_conduct, checks_twin
 from trials.estimand import Analysis, Endpoint, Estimand
 from trials.faults import Fault, Path_, at
 from trials.kinds import KINDS
@@ -43,6 +43,9 @@ def inside(protocol: Protocol, node: Node) -> None:
         _weights,
         _estimands,
         _analyses,
+        checks_conduct.enrolment,
+        checks_conduct.data_cut,
+        checks_conduct.interims,
         _decisions,
     ):
         check(protocol, fault)

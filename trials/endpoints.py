@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trials.data_cut import due
 from trials.event_times import event_times
 from trials.methods import METHODS, Question
 from trials.observed import Floats, Observed
@@ -31,7 +32,7 @@ def analyse(protocol: Protocol, trial: Observed) -> dict[str, NDArray[Any] | lis
         for endpoint in estimand.endpoint:
             analysis, asked = protocol.analyses[name], protocol.endpoints[endpoint]
             question = Question(protocol=protocol, estimand=estimand, analysis=analysis, endpoint=asked)
-            made = METHODS[analysis.method].run(question, trial)
+            made = METHODS[analysis.method].run(question, due(question, trial))
             for column, contrast in enumerate(estimand.compare):
                 picked = {key: value[:, column] if value.ndim == 2 else value for key, value in made.items()}
                 rows.append({"analysis": name, "endpoint": endpoint, "contrast": contrast, **picked})

@@ -1,6 +1,7 @@
 """From what happened to times to an event: (time, event or censored, cause) of an endpoint under its estimand.
 
-Follow-up ends at leaving, at a terminal event, at the last visit or at the endpoint's own visit, whichever is first.
+Follow-up ends at leaving, at a terminal event, at the last visit, at the endpoint's own visit or at the data cut,
+whichever is first.
 The end of treatment enters by the estimand's strategy: `treatment_policy` looks past it, `composite` counts it as the
 event, `while_on_treatment` and `hypothetical` end follow-up there (the two ask different questions of the same data;
 the second takes those who stopped to be like those who did not). Times are days.
@@ -67,6 +68,7 @@ def _first(endpoint: Endpoint, estimand: Estimand | None, trial: Observed | Live
 def _followed(protocol: Protocol, endpoint: Endpoint, estimand: Estimand | None, trial: Observed) -> Floats:
     """Hour at which a subject is last looked at, whatever may end it but the event."""
     end = np.minimum(np.minimum(trial.leave, trial.times[:, :, -1]), horizon(protocol, endpoint) * HOURS_PER_DAY)
+    end = end if trial.cut is None else np.minimum(end, np.maximum(trial.cut, 0.0))
     return np.minimum(end, trial.stop) if ends_with_treatment(estimand) else end
 
 

@@ -48,7 +48,8 @@ class Kind:
     None: any; needs, takes: fields of the endpoint's text that it must have and may have; strategies: for intercurrent
     events; true: (protocol, endpoint, estimand, lived) -> (R, N) the value whose mean in an arm goes into the truth
     table, None where a mean says nothing; jointly: (protocol, endpoint, estimand, lived by arm) -> {arm: (R,)} where
-    the truth is of the arms together (a ratio of hazards: 1 for control), None for other summaries.
+    the truth is of the arms together (a ratio of hazards: 1 for control), None for other summaries; whole: it is known
+    once the follow-up to its visit is complete, and not before.
     """
 
     of: Literal["output", "event"]
@@ -58,6 +59,7 @@ class Kind:
     events: str | None = None
     true: Callable[[Protocol, Endpoint, Estimand, Lived], NDArray[Any]] | None = None
     jointly: Callable[[Protocol, Endpoint, Estimand, Mapping[str, Lived]], dict[str, Floats] | None] | None = None
+    whole: bool = False
 
 
 def values_at(protocol: Protocol, endpoint: Endpoint, outputs: Mapping[str, Floats]) -> Floats:
@@ -105,17 +107,22 @@ def _true_responder(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, 
 
 
 KINDS: Final[dict[str, Kind]] = {
-    "value": Kind(of="output", needs=("at",), true=_true_output),
-    "change_from_baseline": Kind(of="output", needs=("at",), true=_true_output),
+    "value": Kind(of="output", needs=("at",), true=_true_output, whole=True),
+    "change_from_baseline": Kind(of="output", needs=("at",), true=_true_output, whole=True),
     "responder": Kind(
         of="output",
         needs=("at", "threshold"),
         takes=("responds", "change", "unseen"),
         strategies=("treatment_policy", "composite"),
         true=_true_responder,
+        whole=True,
     ),
     "incidence": Kind(
-        of="event", takes=("at_least",), strategies=("treatment_policy", "while_on_treatment"), true=_true_incidence
+        of="event",
+        takes=("at_least",),
+        strategies=("treatment_policy", "while_on_treatment"),
+        true=_true_incidence,
+        whole=True,
     ),
     "time_to_event": Kind(
         of="event",

@@ -22,6 +22,7 @@ from pkpd.model.guidance import Guidance
 from pkpd.model.regimen import Dose, Regimen
 from pkpd.model.rules import Decisions, Rule
 from trials.estimand import Analysis, Endpoint, Estimand, Names
+from trials.planned import DataCut, Enrolment, Interims
 
 __all__ = [
     "Adherence", "Allocation", "Arm", "Dropout", "Fitted", "Intercurrent", "Keep", "ModelChoice", "ModelFile",
@@ -265,6 +266,9 @@ class Protocol:
     endpoints: dict[Identifier, Endpoint]
     estimands: dict[Identifier, Estimand]
     analyses: dict[Identifier, Analysis]
+    enrolment: Enrolment | None = None
+    data_cut: DataCut | None = None
+    interims: Interims | None = None
     prognosis: Prognosis | None = None
     decide: dict[Identifier, str] = field(default_factory=dict)
     keep: Keep = field(default_factory=Keep)

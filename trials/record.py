@@ -2,7 +2,8 @@
 
     OUT/manifest.json protocol.yaml model.yaml draws.parquet
     OUT/blocks/00007.json                  written last: the block is finished; SHA-256 of its files
-    OUT/blocks/00007.outcomes.parquet      one row per subject and replicate; also .analyses, .curves, .truth
+    OUT/blocks/00007.outcomes.parquet      one row per subject and replicate; also .analyses, .curves, .truth,
+                                           .looks
 
 Every file is written to a temporary name and renamed, so an interrupted run has whole blocks only. The run key hashes
 all that decides the numbers; another key is refused on resume. Equality of runs is judged on `RunRecord.digest`.
@@ -38,7 +39,7 @@ __all__ = [
 ]  # fmt: skip
 
 FORMAT: Final = "vtrial run/1"
-TABLES: Final = ("outcomes", "analyses", "curves", "truth")
+TABLES: Final = ("outcomes", "analyses", "curves", "truth", "looks")
 VERSIONED: Final = ("vtrial", "numpy", "numba", "pandas", "pyarrow", "scipy")
 
 
@@ -233,7 +234,7 @@ class RunRecord:
     """A run on disk, read lazily.
 
     `.manifest, .protocol, .model, .draws`; DataFrames `.outcomes` (replicate x subject), `.analyses`, `.curves`,
-    `.truth`, `.decisions`; `.counts` (screening, failed solves); `.digest` of the canonical outcome table;
+    `.truth`, `.looks`, `.decisions`; `.counts` (screening, failed solves); `.digest` of the canonical outcome table;
     `.sensitivity` {name: RunRecord}; `.median`, the run at the posterior median, or None.
     """
 
@@ -298,6 +299,11 @@ class RunRecord:
     def truth(self) -> pd.DataFrame:
         """Potential outcomes: mean of each endpoint with every subject in that arm; one row per replicate."""
         return self._frame("truth")
+
+    @cached_property
+    def looks(self) -> pd.DataFrame:
+        """Looks of a trial in calendar time: a row per replicate, look and contrast; empty without enrolment."""
+        return self._frame("looks")
 
     @cached_property
     def decisions(self) -> pd.DataFrame:

@@ -42,6 +42,7 @@ class Trial:
     course: Course
     observed: Observed
     analyses: dict[str, Any]
+    looks: Columns | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -71,19 +72,49 @@ def simulate_trial(setting: Setting, replicates: Iterable[int]) -> Trial:
     # 3. allocate in order of enrolment, within strata
     stratum = _strata(setting, cohort)
     arm = _allocated(protocol, stratum, numbers)
-    # 4. dose histories and visits
-    people = _people(setting, cohort, (arm, times), drawn)
-    # 5. follow everyone visit by visit: exposure, response, adverse events, end of treatment
-    course = follow(setting, people)
-    # 6. observe: who left, which visits were missed, with what error
-    observed = _observed(setting, cohort, course, (arm, stratum, people.times, drawn.draw))
-    # 7. foretell, from what was known before randomisation
-    if setting.score is not None:
-        baseline = {name: observed.outputs[name][:, :, 0] for name in setting.score.sees}
-        observed = replace(observed, prognosis=prognosis.scores(setting.score, cohort.covariates, baseline))
-    # 8. analyse what was observed
-    analyses = endpoints.analyse(protocol, observed)
-    return Trial(cohort=cohort, draw=drawn.draw, people=people, course=course, observed=observed, analyses=analyses)
+    entered = _entered(setting, cohort)
+
+    def under(arm: NDArray[np.int64]) -> tuple[People, Course, Observed]:
+        # 4. dose histories and visits
+        people = _people(setting, cohort, (arm, times), drawn)
+        # 5. follow everyone visit by visit: exposure, response, adverse events, end of treatment
+        course = follow(setting, people)
+        # 6. observe: who left, which visits were missed, with what error
+        observed = _observed(setting, cohort, course, (arm, stratum, people.times, drawn.draw))
+        # 7. foretell, from what was known before randomisation
+        if setting.score is not None:
+            baseline = {name: observed.outputs[name][:, :, 0] for name in setting.score.sees}
+            observed = replace(observed, prognosis=prognosis.scores(setting.score, cohort.covariates, baseline))
+        return people, course, replace(observed, **entered)
+
+    people, course, observed = under(arm)
+    # 8. analyse what was observed; where the trial runs in calendar time, look by look until it ends
+    if protocol.enrolment is None:
+        analyses, table = endpoints.analyse(protocol, observed), None
+    else:
+        from trials.looks import conducted
+
+        def again(arm: NDArray[np.int64]) -> Observed:
+            nonlocal people, course
+            people, course, seen = under(arm)
+            return seen
+
+        found = conducted(protocol, observed, again)
+        observed, analyses, table = found.observed, found.analyses, found.looks
+    return Trial(
+        cohort=cohort, draw=drawn.draw, people=people, course=course, observed=observed, analyses=analyses, looks=table
+    )
+
+
+def _entered(setting: Setting, cohort: Cohort) -> dict[str, Any]:
+    """Calendar time, site and region of entry, none in a trial without enrolment."""
+    plan = setting.protocol.enrolment
+    if plan is None:
+        return {}
+    from trials.enrolment import entries
+
+    found = entries(plan, cohort.subject.size, seed=setting.seed, replicate=cohort.replicate)
+    return {"entry": found.time, "site": found.site, "region": found.region}
 
 
 def _strata(setting: Setting, cohort: Cohort) -> NDArray[np.int64]:
@@ -229,7 +260,20 @@ def outcome_columns(setting: Setting, trial: Trial) -> Columns:
     columns |= endpoints.time_columns(setting.protocol, seen)
     columns |= guidance.outcome(course.plans, setting, rows)
     columns |= {"stopped.day": _days(seen.stop), "dropout.day": _dropout(setting, seen), "status": course.status}
-    return columns
+    return columns if seen.entry is None else _of_enrolled(setting, seen, columns)
+
+
+def _of_enrolled(setting: Setting, seen: Observed, columns: Columns) -> Columns:
+    """The rows of those who entered before the trial ended, with when and where."""
+    assert seen.entry is not None
+    assert seen.site is not None
+    assert seen.region is not None
+    columns |= {"entry.day": _days(seen.entry), "site": seen.site.reshape(-1).astype(np.int32)}
+    if setting.protocol.enrolment is not None and setting.protocol.enrolment.regions:
+        columns["region"] = seen.region.reshape(-1).astype(np.int16)
+    columns["arm"] = seen.arm.reshape(-1).astype(np.int16)
+    inside = seen.arm.reshape(-1) >= 0
+    return columns if inside.all() else {name: np.asarray(value)[inside] for name, value in columns.items()}
 
 
 def _days(hours: Floats) -> Floats:

@@ -2,7 +2,8 @@
 
 Site i recruits as a Poisson process of rate lambda_i ~ Gamma(shape a = 1/cv^2, mean m) once it is open. With S sites
 open for t, the total is negative binomial of size S a and mean S m t, and the time to n subjects is a/m times a beta
-prime (n, S a) variable. Simulation adds opening dates, caps per site and for the trial, and screen failure.
+prime (n, S a) variable. Simulation adds opening dates, caps per site and for the trial, screen failure and a ramp-up:
+`simulate` up to a time, `arrivals` subject by subject.
 
 Source: Anisimov & Fedorov, Stat Med 2007;26:4958. Time in any one unit; rates are per site and that unit.
 """
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from pkpd.ground.errors import InputError
 from pkpd.ground.streams import Purpose, uniforms
 
-__all__ = ["Arrivals", "Sites", "empty_sites", "mean_and_sd", "simulate", "time_to", "total_quantile"]
+__all__ = ["Arrivals", "Sites", "arrivals", "empty_sites", "mean_and_sd", "simulate", "time_to", "total_quantile"]
 
 Floats = NDArray[np.float64]
 
@@ -169,6 +170,31 @@ def simulate(sites: Sites, until: float, *, seed: int, replicates: ArrayLike, mo
         flat = flat[:, :most]
     by_site = np.asarray((when <= last[:, None, None]).sum(axis=2), dtype=np.int64)
     return Arrivals(by_site=by_site, total=by_site.sum(axis=1), times=flat)
+
+
+def arrivals(
+    sites: Sites, count: int, *, seed: int, replicates: ArrayLike, first: int = 0, ramp: float = 0.0
+) -> Floats:
+    """Times (R, S, count) of the first subjects of each site, ascending, without caps.
+
+    A site's rate rises linearly from 0 at its opening to its full value after `ramp`. Address: site number `first` + i,
+    slot 0 its rate, slot 3 the waiting times (index = subject): more subjects or sites change none of these.
+
+    >>> early = arrivals(Sites(number=2, rate=1.0), 3, seed=1, replicates=[0])
+    >>> bool((early == arrivals(Sites(number=2, rate=1.0), 9, seed=1, replicates=[0])[:, :, :3]).all())
+    True
+    """
+    from pkpd.kernels.elementary import log_array
+
+    names, site = np.asarray(replicates, dtype=np.int64)[:, None], first + np.arange(sites.number)
+    rate = _rates(sites, uniforms(seed, Purpose.RECRUITMENT, subject=site, replicate=names, slot=0))
+    u = uniforms(
+        seed, Purpose.RECRUITMENT, subject=site[:, None], replicate=names[:, :, None], index=np.arange(count), slot=3
+    )
+    full = np.cumsum(-log_array(u), axis=2) / rate[:, :, None]  # days at the full rate
+    waited = np.where(full < ramp / 2, np.sqrt(2 * ramp * full), full + ramp / 2)
+    opening = np.array(sites.opening or (0.0,) * sites.number)
+    return np.asarray(opening[:, None] + waited)
 
 
 def _rates(sites: Sites, u: Floats) -> Floats:

@@ -20,7 +20,7 @@ from trials.designs.simulate import Stages, event_sums, normal_sums
 from trials.operating import Estimate, mean, proportion
 
 __all__ = [
-    "Choice", "Chosen", "chosen", "simulated_arms_means", "simulated_arms_rates", "simulated_enrichment",
+    "Choice", "Chosen", "chosen", "ended", "simulated_arms_means", "simulated_arms_rates", "simulated_enrichment",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -160,12 +160,10 @@ def _arms(bounds: Boundaries, n: Floats, seen: tuple[Floats, Floats, Floats], ch
         active[:, k] = chosen(choice, overall[:, k - 1], active[:, k - 1], lots[:, k - 1])
     loading = np.broadcast_to(np.sqrt(n[:, 1:] / (n[:, 1:] + n[:, :1])), z.shape)
     by_stage = np.sum(active * n[:, 1:], axis=2) + n[:, 0]
-    return _ended(bounds, (z, active, loading), by_stage, rule=rule)
+    return ended(bounds, (z, active, loading), by_stage, rule=rule)
 
 
-def _ended(
-    bounds: Boundaries, data: tuple[Floats, Bools, Floats], by_stage: Floats, *, rule: tuple[str, str]
-) -> Chosen:
+def ended(bounds: Boundaries, data: tuple[Floats, Bools, Floats], by_stage: Floats, *, rule: tuple[str, str]) -> Chosen:
     """When each trial ends and with what."""
     z, active, loading = data
     intersection, success = rule
@@ -222,7 +220,7 @@ def simulated_enrichment(bounds: Boundaries, size: ArrayLike, *, prevalence: flo
         total, weighted = total + n, weighted + n * effect
         inside = chosen(choice, _population_effect(weighted, total), inside)
     by_stage = np.where(active.any(axis=2), sizes, 0.0)
-    return _ended(bounds, (z, active.astype(np.bool_), loading), by_stage, rule=(intersection, success))
+    return ended(bounds, (z, active.astype(np.bool_), loading), by_stage, rule=(intersection, success))
 
 
 def _subsets(size: float, prevalence: float, inside: Bools) -> Floats:

@@ -146,6 +146,6 @@ METHODS: Final = {
     ),
     "mmrm": Method(
         run=_mmrm, serves=_MEANS, uses=("adjust", "multiplicity", "alpha", "side", "df", "covariance"),
-        words=_mmrm_words, check=_repeated, fills=_always,
+        words=_mmrm_words, check=_repeated, fills=_always, partial=True,
     ),
 }  # fmt: skip

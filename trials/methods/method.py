@@ -64,7 +64,8 @@ class Method:
     out is NaN, -1 or False there. serves: {kind of endpoint: summaries it estimates}; uses: fields of `Analysis` beside
     `method` that it reads, every other one is refused in a text; words: the method in a report, of an analysis; check:
     (protocol, name of the analysis, fault), what else must hold; fills: whether an analysis stands in for values after
-    the end of follow-up, so that it cannot be used with a terminal event.
+    the end of follow-up, so that it cannot be used with a terminal event; partial: takes subjects whose endpoint's
+    visit has not come yet (at an interim look, or where the data base closes before).
     """
 
     run: Callable[[Question, Observed], Table]
@@ -73,3 +74,4 @@ class Method:
     words: Callable[[Analysis], str]
     check: Callable[[Protocol, str, Fault], None] = _no_check
     fills: Callable[[Analysis], bool] = _never
+    partial: bool = False
