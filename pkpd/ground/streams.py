@@ -80,6 +80,7 @@ class Purpose(StrEnum):
     REPORT_ORDER = "report_order"  # signals: random order of reports; subject = report, replicate = draw
     QT_POSTERIOR = "qt_posterior"  # concentration-QTc: subject = draw; slots 0 to 3 variances, the rest the tail
     AE_MODEL = "ae_model"  # Bayesian AE model; subject = term or SOC, replicate = chain, index = sweep, slot = use
+    SWING_WEIGHTS = "swing_weights"  # weights of criteria, even on the simplex; subject = draw, slot = criterion
 
 
 def key(seed: int, purpose: Purpose) -> tuple[np.uint32, np.uint32]:
