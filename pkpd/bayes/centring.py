@@ -49,6 +49,8 @@ UNFINISHED = 0.1
 LEAST_VARIANCE = 1e-4
 LITTLE = 0.01
 """Step in a log residual error."""
+NOTHING = 1e-3
+"""Information, over that of the population, below which the rows say nothing."""
 ASKED = 100.0
 """Information, over that of the population, of an effect that the user wants centred: its prior moves it by 1 %."""
 
@@ -165,16 +167,24 @@ def frame_of(layout: Layout, seen: Look, asked: Mapping[str, bool] | None = None
                 info[:, j, j] = np.where(layout.at[j] >= 0, np.maximum(info[:, j, j], least), 0.0)
             else:
                 info[:, j, :], info[:, :, j], slope[:, j, :], pull[:, j] = 0.0, 0.0, 0.0, 0.0
+    known = _inverse(info, root)
+    slope, pull = known @ slope, np.einsum("nij,nj->ni", known, pull)
     for j, name in enumerate(layout.plan.spread):  # the rows see a typical value through u alone where it has an effect
         if name in layout.plan.typical:
-            slope[:, :, list(layout.plan.typical).index(name)] = info[:, :, j]
-    lean = pull + np.einsum("nij,nj->ni", info, seen.individual - m)
-    lean += np.einsum("nik,k->ni", slope, seen.population[: layout.sizes[0]])
+            slope[:, :, list(layout.plan.typical).index(name)] = np.eye(len(root))[j]
+    peak = seen.individual - m + pull + np.einsum("nik,k->ni", slope, seen.population[: layout.sizes[0]])
     return Frame(
-        info=np.ascontiguousarray(np.moveaxis(info, 0, -1)), lean=np.ascontiguousarray(lean.T),
+        info=np.ascontiguousarray(np.moveaxis(info, 0, -1)), peak=np.ascontiguousarray(peak.T),
         slope=np.ascontiguousarray(np.moveaxis(slope, 0, -1)),
         share=np.ascontiguousarray(np.moveaxis(seen.share, 0, -1)), seen=seen.population[layout.errors].copy(),
     )  # fmt: skip
+
+
+def _inverse(info: Floats, root: Floats) -> Floats:
+    """Inverses of info (N, D, D) where it says something beside the population."""
+    values, vectors = np.linalg.eigh(np.einsum("ji,njk,kl->nil", root, info, root))
+    turned = np.einsum("ij,njk->nik", root, vectors)
+    return np.asarray(np.einsum("nik,nk,njk->nij", turned, values / (values**2 + NOTHING**2), turned))
 
 
 def _rows(layout: Layout, name: str) -> range:

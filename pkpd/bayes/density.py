@@ -34,7 +34,7 @@ COMMON = (
     Argument("dv", "float64", 1), Argument("output", "int64", 1), Argument("covariates", "float64", 2),
     Argument("base", "float64", 1), Argument("free", "int64", 1), Argument("location", "float64", 1),
     Argument("scale", "float64", 1), Argument("spread_scale", "float64", 1), Argument("who", "int64", 1),
-    Argument("eta_at", "int64", 2), Argument("eta_info", "float64", 3), Argument("eta_lean", "float64", 2),
+    Argument("eta_at", "int64", 2), Argument("eta_info", "float64", 3), Argument("eta_peak", "float64", 2),
     Argument("eta_slope", "float64", 3), Argument("pair_shape", "float64", 1), Argument("pair_row", "int64", 1),
     Argument("pair_column", "int64", 1), Argument("pair_first", "int64", 1), Argument("terms", "int64", 2),
     Argument("freedom", "float64", 2), Argument("kind", "int64", 1), Argument("floor", "float64", 1),
@@ -45,7 +45,7 @@ COMMON = (
     Argument("tail", "float64", 1), Argument("absent", "int64", 2), Argument("absent_law", "float64", 2),
     Argument("eta_share", "float64", 3), Argument("error_seen", "float64", 1), Argument("pop_middle", "float64", 1),
     Argument("pop_root", "float64", 2), Argument("fold", "float64", 1), Argument("fold_at", "int64", 1),
-    Argument("fold_row", "int64", 1),
+    Argument("fold_row", "int64", 1), Argument("ring", "float64", 1), Argument("ring_at", "int64", 2),
 )  # fmt: skip
 PLACE = {a.name: k for k, a in enumerate(COMMON)}
 
@@ -95,7 +95,7 @@ class Density:
         """The same law with what is each subject's own in other coordinates: the same machine code."""
         made = self
         for name, own in (
-            ("eta_info", frame.info), ("eta_lean", frame.lean), ("eta_slope", frame.slope),
+            ("eta_info", frame.info), ("eta_peak", frame.peak), ("eta_slope", frame.slope),
             ("eta_share", frame.share), ("error_seen", frame.seen),
         ):  # fmt: skip
             made = made._with(name, np.array(own, order="C"))
@@ -105,7 +105,8 @@ class Density:
         """The same law of population quantities in other coordinates; `layout.plain` gives those it reads."""
         made = self._with("pop_middle", np.array(turn.middle))._with("pop_root", np.array(turn.root, order="C"))
         value = float(np.linalg.slogdet(turn.root)[1]) if turn.root.size else 0.0
-        made = made._with("fold", np.array(turn.fold))._with("constant", np.array([_constant(self.layout) + value]))
+        made = made._with("fold", np.array(turn.fold))._with("ring", np.array(turn.ring))
+        made = made._with("constant", np.array([_constant(self.layout) + value]))
         return replace(made, layout=replace(self.layout, turn=turn))
 
     def with_data(self, dv: Floats) -> Density:
@@ -176,7 +177,7 @@ def _common(layout: Layout, design: Design) -> tuple[NDArray[Any], ...]:
         np.asarray([p.location for p in priors], np.float64), np.asarray([p.scale for p in priors], np.float64),
         np.asarray([p.scale for p in plan.spread.values()], np.float64),
         np.asarray([order.index(n) for n in plan.spread], np.int64),
-        layout.at, layout.frame.info, layout.frame.lean, layout.frame.slope,
+        layout.at, layout.frame.info, layout.frame.peak, layout.frame.slope,
         shape, row, column, first, _terms(plan), _freedom(plan), design.kind, design.floor,
         np.asarray([p.scale for p in plan.error.values()], np.float64), np.asarray([_constant(layout)]), np.empty(0),
         np.empty(0), pieces.subject, pieces.slot, np.ascontiguousarray(layout.slots), np.arange(layout.most_occasions),
@@ -186,7 +187,7 @@ def _common(layout: Layout, design: Design) -> tuple[NDArray[Any], ...]:
         np.asarray([p.scale for p in plan.shrunk.values()], np.float64),
         np.asarray([p.tail for p in plan.shrunk.values()][:1], np.float64), absent.at, absent.law,
         layout.frame.share, layout.frame.seen, np.empty(0), np.empty((0, 0)), np.empty(0),
-        layout.scales, layout.spread_rows,
+        layout.scales, layout.spread_rows, np.empty(0), layout.rings,
     )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ from pkpd.kernels.pieces import carry, carry_back
 from pkpd.kernels.pointers import address
 from pkpd.kernels.special import cos, digamma, factorial, lgamma, sin, trigamma
 from pkpd.kernels.standardised import standardised, standardised_back
-from pkpd.kernels.turned import turned, turned_back, unfolded, unfolded_back
+from pkpd.kernels.turned import ringed, ringed_back, turned, turned_back, unfolded, unfolded_back
 
 options = dict(error_model="numpy", nogil=True, fastmath=False)
 inline = internal
@@ -60,12 +60,13 @@ def entry(size, x_, g_, value_, data_):
     g[:] = 0.0
     turned(carray(x_, (size,)), pop_middle, pop_root, x)
     n_t, q, n_p, n_e, P = location.size, who.size, pair_shape.size, error_scale.size, base.size
-    D_, people = eta_lean.shape
+    D_, people = eta_peak.shape
     n_o, seen_, pieces_ = between_who.size, slots.size, piece_subject.size
     sd, sigma, sd_o = np.empty(q), np.empty(n_e), np.empty(n_o)
     C, rest = np.empty((q, q)), np.empty(n_p)
-    total, fold_v = constant[0], np.empty(fold.size)
+    total, fold_v, ring_t = constant[0], np.empty(fold.size), np.empty(ring.size)
     total += unfolded(x, fold, fold_at, fold_row, pair_row, pair_column, n_t + q, eta_at, fold_v)
+    total += ringed(x, ring, ring_at, ring_t)
     total += normal_prior(x, g, 0, location, scale)
     total += half_normal_prior(x, g, n_t, spread_scale, sd)
     for j in range(q):
@@ -88,11 +89,11 @@ def entry(size, x_, g_, value_, data_):
         linked[pair_row[k], pair_column[k]] = 1
     eta_a, eta_t = np.empty((D_, D_, people)), np.empty((D_, D_, people))
     eta_v, eta_h, eta_w = np.empty((D_, people)), np.empty((D_, people)), np.empty((D_, people))
-    eta_s, error_at = np.empty((D_, people)), n_t + q + n_p
+    eta_s, eta_q, error_at = np.empty((D_, people)), np.empty((D_, people)), n_t + q + n_p
     Z, U, z_ = np.empty((D_, people)), np.empty((people, P)), np.zeros(x.size)
     total += standardised(
-        x, eta_at, L, linked, eta_info, eta_lean, eta_slope, eta_share, error_seen, error_at, eta_s, eta_a, eta_t,
-        eta_v, eta_h, eta_w, Z, z_,
+        x, eta_at, L, linked, eta_info, eta_peak, eta_slope, eta_share, error_seen, error_at, eta_s, eta_a, eta_t,
+        eta_v, eta_q, eta_h, eta_w, Z, z_,
     )
     spread_out(t, L, linked, who, Z, U)
     c = covariates.shape[1]
@@ -140,8 +141,8 @@ def entry(size, x_, g_, value_, data_):
     spread_back(L, linked, who, Z, gU, gt, gZ, gL)
     gathered(eta_at, q, gz_, gZ)
     standardised_back(
-        g, eta_at, L, linked, x, eta_slope, eta_share, error_seen, error_at, eta_s, eta_a, eta_t, eta_v, eta_h, eta_w,
-        Z, gZ, gL,
+        g, eta_at, L, linked, x, eta_info, eta_slope, eta_share, error_seen, error_at, eta_s, eta_a, eta_t, eta_v,
+        eta_q, eta_h, eta_w, Z, gZ, gL,
     )
     for k in range(n_o):
         for e in range(most_occasions.size):
@@ -158,6 +159,7 @@ def entry(size, x_, g_, value_, data_):
     correlation_root_back(x, g, n_t + q, pair_row, pair_column, pair_first, C, rest, gC)  # pairs
     for k in range(n_e):
         g[n_t + q + n_p + k] += gs[k] * sigma[k]
+    ringed_back(g, ring, ring_at, ring_t)
     unfolded_back(g, fold, fold_at, fold_row, pair_row, pair_column, n_t + q, eta_at, fold_v)
     turned_back(g, pop_root)
     value[0] = total

@@ -18,14 +18,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """log p(rows of i | u) about (lean - slope t + info m)'u - u' info u / 2, u the individual values, m their typical
-    values, t all free typical values: info (q, q, N), lean (q, N), slope (q, typical, N). All 0: non-centred. Said at
+    """log p(rows of i | u) about -(v - p)' info (v - p)/2, v = u - m of the individual values u and their typical
+    values m, p = peak - slope t, t all free typical values: info (q, q, N), peak (q, N), slope (q, typical, N). All 0:
+    non-centred. Said at
     the residual errors exp(seen), seen (errors,); share (q, errors, N): of each in what is said of an effect. Empty: it
     does not follow the errors.
     """
 
     info: Floats
-    lean: Floats
+    peak: Floats
     slope: Floats
     share: Floats = field(default_factory=lambda: np.empty((0, 0, 0)))
     seen: Floats = field(default_factory=lambda: np.empty(0))
@@ -38,7 +39,7 @@ class Frame:
         (2, 3, 5)
         """
         return cls(
-            info=np.zeros((effects, effects, subjects)), lean=np.zeros((effects, subjects)),
+            info=np.zeros((effects, effects, subjects)), peak=np.zeros((effects, subjects)),
             slope=np.zeros((effects, typical, subjects)),
         )  # fmt: skip
 
@@ -47,7 +48,7 @@ class Frame:
         (..., q, q) of the effects' covariance and log residual errors (..., errors).
         """
         T, w = self._factored(typical, root, error)
-        q, z = len(self.lean), w + y
+        q, z = len(self.peak), w + y
         for j in range(q - 1, -1, -1):
             for k in range(j + 1, q):
                 z[..., j, :] -= T[k, j] * z[..., k, :]
@@ -58,8 +59,8 @@ class Frame:
         """The coordinates (..., q, N) of standard normal effects z (..., q, N): the inverse of `effects`."""
         T, w = self._factored(typical, root, error)
         made = -w
-        for j in range(len(self.lean)):
-            for k in range(j, len(self.lean)):
+        for j in range(len(self.peak)):
+            for k in range(j, len(self.peak)):
                 made[..., j, :] += T[k, j] * z[..., k, :]
         return made
 
@@ -71,12 +72,13 @@ class Frame:
         return np.asarray(1.0 / np.sqrt(np.maximum(1.0 + np.einsum("jkn,...k->...jn", self.share, wider), 1e-12)))
 
     def _factored(self, typical: Floats, root: Floats, error: Floats) -> tuple[dict[tuple[int, int], Any], Floats]:
-        """T with T T' = 1 + L' s info s L, entry by entry (..., N), and w = T^-1 L' s^2 (lean - slope t)."""
-        q = len(self.lean)
+        """T with T T' = 1 + L' s info s L, entry by entry (..., N), and w = T^-1 L' s info s p."""
+        q = len(self.peak)
         L = root[..., None]
         linked = np.any(root.reshape(-1, q, q) != 0.0, axis=0)
-        s = np.broadcast_to(self.scale(error), (*error.shape[:-1], *self.lean.shape))
-        h = s**2 * (self.lean - np.einsum("jkn,...k->...jn", self.slope, typical))
+        s = np.broadcast_to(self.scale(error), (*error.shape[:-1], *self.peak.shape))
+        p = self.peak - np.einsum("jkn,...k->...jn", self.slope, typical)
+        h = s * np.einsum("jkn,...kn->...jn", self.info, s * p)
         A = {
             (j, k): s[..., j, :]
             * sum(
@@ -101,9 +103,11 @@ class Frame:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """Population quantities as middle + root y, middle (p,), root (p, p), then sds as fold sinh|v|, fold
-    (sds,), 0: a logarithm (`kernels.turned`); y is what is sampled. Empty: as they are.
+    (sds,), 0: a logarithm, then the pairs of sds of residual errors by size and share, ring (pairs,)
+    (`kernels.turned`); y is what is sampled. Empty: as they are.
     """
 
     middle: Floats = field(default_factory=lambda: np.empty(0))
     root: Floats = field(default_factory=lambda: np.empty((0, 0)))
     fold: Floats = field(default_factory=lambda: np.empty(0))
+    ring: Floats = field(default_factory=lambda: np.empty(0))

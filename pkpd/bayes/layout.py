@@ -1,10 +1,12 @@
 """The unconstrained vector a fit samples: where each quantity stands, and draws of it as named quantities.
 
-[typical values | log sds | logits of partial correlations | log residual sds | random effects, effect by effect]
+[typical values | log sds | logits of partial correlations | log residual sds | log sds between occasions | horseshoes |
+logits of partial correlations of residual errors | random effects, effect by effect]
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,8 @@ from pkpd.bayes.plan import (
     error_label,
     natural,
     partial_label,
+    residual_label,
+    residual_partial,
     spread_label,
     typical_label,
 )  # fmt: skip
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["Layout", "columns_of"]
 
 Floats = NDArray[np.float64]
+Shapes = tuple[Floats, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+Label = Callable[[str, str], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +84,16 @@ class Layout:
         return slice(first, first + self.sizes[3])
 
     @property
+    def sigma_pairs(self) -> tuple[tuple[tuple[str, ...], float, int, int], ...]:
+        """(block of outputs, shape, i, j) of each partial correlation of residual errors, row by row."""
+        return tuple((b, s, i, j) for b, s in self.plan.sigma for i, j in pairs(len(b)))
+
+    @property
+    def ties(self) -> slice:
+        """Places of the logits of partial correlations of residual errors: the last population quantities."""
+        return slice(self.population - len(self.sigma_pairs), self.population)
+
+    @property
     def effects(self) -> slice:
         """Places of the subjects' random effects, effect after effect."""
         return slice(self.population, self.population + len(self.plan.spread) * self.subjects)
@@ -88,6 +104,13 @@ class Layout:
         n_t, q, n_p, n_e = self.sizes
         late = n_t + q + n_p + n_e + np.arange(len(self.plan.between))
         return np.concatenate([n_t + np.arange(q), late, n_t + q + n_p + np.arange(n_e)])
+
+    @property
+    def rings(self) -> NDArray[np.int64]:
+        """Places (R, 2) of the log additive and proportional sds of outputs that have both."""
+        place = {name: self.errors.start + k for k, name in enumerate(self.plan.error)}
+        found = [[place.get(f"{o}.additive", -1), place.get(f"{o}.proportional", -1)] for o in self.plan.outputs]
+        return np.asarray([pair for pair in found if min(pair) >= 0], np.int64).reshape(-1, 2)
 
     @property
     def spread_rows(self) -> NDArray[np.int64]:
@@ -105,18 +128,30 @@ class Layout:
         v = x[..., self.scales]
         logs = np.log(np.where(turn.fold > 0.0, turn.fold, 1.0)) + np.log(np.sinh(np.abs(v)))
         x[..., self.scales] = np.where(turn.fold > 0.0, logs, v)
-        return self._signed(x, v)
+        return self._ringed(self._signed(x, v))
 
     def sampled(self, x: Floats) -> Floats:
         """What is sampled (..., size), with no sd below 0, of vectors of the law."""
         y, turn, p = np.array(x), self.turn, len(self.turn.middle)
+        if turn.ring.size:
+            y[..., self.rings] = np.stack(_by_size(np.exp(x[..., self.rings]) * _widths(turn.ring)), axis=-1)
         if turn.fold.size:
-            log_sd = x[..., self.scales]
+            log_sd = y[..., self.scales]
             unfolded = np.arcsinh(np.exp(log_sd) / np.where(turn.fold > 0.0, turn.fold, 1.0))
             y[..., self.scales] = np.where(turn.fold > 0.0, unfolded, log_sd)
         if p:
             y[..., :p] = np.einsum("jk,...k->...j", np.linalg.inv(turn.root), y[..., :p] - turn.middle)
         return y
+
+    def _ringed(self, x: Floats) -> Floats:
+        """x with log sds of pairs of residual errors in place of their size and share."""
+        if self.turn.ring.size:
+            from scipy.special import log_ndtr
+
+            size, share = np.moveaxis(x[..., self.rings], -1, 0)
+            w = 0.5 * np.pi * np.exp(np.stack([log_ndtr(-share), log_ndtr(share)], axis=-1))
+            x[..., self.rings] = size[..., None] + np.log(np.sin(w)) - np.log(_widths(self.turn.ring))
+        return x
 
     def _signed(self, x: Floats, v: Floats) -> Floats:
         """x with the signs of correlations and coordinates that go with sds below 0."""
@@ -147,7 +182,10 @@ class Layout:
         at = n_t + q + n_p + len(plan.error)
         found |= {spread_label(between(name)): np.exp(x[..., at + k]) for k, name in enumerate(plan.between)}
         found |= self._shrunk(x, found, at + len(plan.between))
-        return found | self._correlations(found)
+        for k, (block, _, i, j) in enumerate(self.sigma_pairs):
+            found[residual_partial(block[j], block[i])] = 1.0 / (1.0 + np.exp(-x[..., self.ties.start + k]))
+        found |= _correlations(plan.blocks, found, (partial_label, correlation_label))
+        return found | _correlations(plan.sigma, found, (residual_partial, residual_label))
 
     def _shrunk(self, x: Floats, found: Mapping[str, Floats], at: int) -> dict[str, Floats]:
         """Coefficients with a horseshoe in place of the standard normals behind them, and their shares of the slab."""
@@ -193,16 +231,6 @@ class Layout:
                 made[..., d, d] = found[spread_label(between(name))]
         return made
 
-    def _correlations(self, found: Mapping[str, Floats]) -> dict[str, Floats]:
-        made = {}
-        for block, _ in self.plan.blocks:
-            partial = {(i, j): 2.0 * found[partial_label(block[j], block[i])] - 1.0 for i, j in pairs(len(block))}
-            rows = correlation_factor(partial, len(block), np.sqrt)
-            for i, j in pairs(len(block)):
-                total = sum(a * b for a, b in zip(rows[i], rows[j], strict=False))
-                made[correlation_label(block[j], block[i])] = np.asarray(total)
-        return made
-
     def root(self, found: Mapping[str, Floats]) -> Floats:
         """Cholesky factor (..., q, q) of the random effects' covariance."""
         spread = list(self.plan.spread)
@@ -231,22 +259,56 @@ class Layout:
                     made[f"log_{name}"] = np.log(values[name])
         return made
 
-    def shapes(self) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    def shapes(self) -> Shapes:
         """Beta shape, row, column and start of row of each partial correlation, as the kernel takes them."""
-        order = list(self.plan.spread)
-        rows = [
-            (beta_shape(s, len(b), j), order.index(b[i]), order.index(b[j]), j == 0) for b, s, i, j in self.block_pairs
-        ]
-        table = np.asarray(rows, np.float64).reshape(-1, 4)
-        whole = table[:, 1:].astype(np.int64)
-        return table[:, 0].copy(), whole[:, 0].copy(), whole[:, 1].copy(), whole[:, 2].copy()
+        return _shapes(self.block_pairs, list(self.plan.spread))
+
+    def sigma_shapes(self) -> Shapes:
+        """The same of residual errors: rows and columns are outputs."""
+        return _shapes(self.sigma_pairs, list(self.plan.outputs))
+
+
+def _shapes(found: tuple[tuple[tuple[str, ...], float, int, int], ...], order: list[str]) -> Shapes:
+    rows = [(beta_shape(s, len(b), j), order.index(b[i]), order.index(b[j]), j == 0) for b, s, i, j in found]
+    table = np.asarray(rows, np.float64).reshape(-1, 4)
+    whole = table[:, 1:].astype(np.int64)
+    return table[:, 0].copy(), whole[:, 0].copy(), whole[:, 1].copy(), whole[:, 2].copy()
+
+
+def _correlations(
+    blocks: tuple[tuple[tuple[str, ...], float], ...], found: Mapping[str, Floats], labels: tuple[Label, Label]
+) -> dict[str, Floats]:
+    """Correlations from partial ones, both by name; labels: of a partial correlation and of a correlation."""
+    made = {}
+    for block, _ in blocks:
+        partial = {(i, j): 2.0 * found[labels[0](block[j], block[i])] - 1.0 for i, j in pairs(len(block))}
+        rows = correlation_factor(partial, len(block), np.sqrt)
+        for i, j in pairs(len(block)):
+            total = sum(a * b for a, b in zip(rows[i], rows[j], strict=False))
+            made[labels[1](block[j], block[i])] = np.asarray(total)
+    return made
+
+
+def _widths(ring: Floats) -> Floats:
+    """What additive and proportional sds (R, 2) are multiplied by before their sizes are compared."""
+    return np.stack([np.ones(len(ring)), ring], axis=-1)
+
+
+def _by_size(sds: Floats) -> tuple[Floats, Floats]:
+    """Log size and share (`kernels.turned`) of pairs (..., 2)."""
+    from scipy.special import ndtri
+
+    a, b = np.moveaxis(sds, -1, 0)
+    low, high = (2.0 / np.pi * np.arctan2(one, other) for one, other in ((b, a), (a, b)))
+    return np.log(np.hypot(a, b)), np.where(b < a, ndtri(low), -ndtri(high))
 
 
 def population_size(plan: Plan) -> int:
     """Population quantities of the vector."""
     correlations = sum(len(pairs(len(block))) for block, _ in plan.blocks)
     shrunk = len(plan.shrunk) + 1 if plan.shrunk else 0
-    return shrunk + len(plan.typical) + len(plan.spread) + correlations + len(plan.error) + len(plan.between)
+    ties = sum(len(pairs(len(block))) for block, _ in plan.sigma)
+    return shrunk + len(plan.typical) + len(plan.spread) + correlations + len(plan.error) + len(plan.between) + ties
 
 
 def columns_of(plan: Plan, subjects: int, occasions: NDArray[np.int64], absent: NDArray[np.int64]) -> NDArray[np.int64]:

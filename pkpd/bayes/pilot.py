@@ -49,6 +49,8 @@ KEPT = 0.02
 """Weight of the curvature at the mean beside that of the draws: it decides where draws hardly move."""
 UNFOLDED = 3.0
 """Sds of effects are unfolded about this many widths of their draws: about a straight line where they may be 0."""
+WIDEST = 3.0
+"""Logarithm of how far the sizes of two residual sds may lie apart where they tell the same of the rows."""
 PLAIN = 2.0
 """Variances within this factor of 1 are left alone: noise of the pilot."""
 
@@ -128,12 +130,13 @@ def reframed(old: Density, new: Density, x: Floats) -> Floats:
 def turn_of(law: Density, x: Floats) -> Turn:
     """The map of the population quantities from draws x (S, size) of a density.
 
-    Sds of effects are unfolded. The rest is linear: between the covariance C of draws and that of gradients, G, the
+    Sds that may be 0 are unfolded, those of errors with two are told by their size and share. The rest is linear: between the covariance C of draws and that of gradients, G, the
     matrix M with M G M = C, the nearest in Fisher divergence.
     """
     p = law.layout.population
-    fold = UNFOLDED * np.exp(x[:, law.layout.scales]).std(axis=0)
-    unfolded = law.turned(Turn(fold=fold))
+    fold, ring = UNFOLDED * np.exp(x[:, law.layout.scales]).std(axis=0), _ring(law, x)
+    fold[np.isin(law.layout.scales, law.layout.rings)] = 0.0
+    unfolded = law.turned(Turn(fold=fold, ring=ring))
     y = unfolded.layout.sampled(x)
     own, g = y[:, :p], np.stack([unfolded(one)[1][:p] for one in y])
     scale = np.sqrt(own.std(axis=0) / g.std(axis=0))
@@ -142,7 +145,22 @@ def turn_of(law: Density, x: Floats) -> Turn:
     values, vectors = np.linalg.eigh(metric(C, G))
     values = np.where(np.abs(np.log(values)) > np.log(PLAIN), values, 1.0)
     root = (vectors * np.sqrt(values)) @ vectors.T
-    return Turn(middle=own.mean(axis=0), root=scale[:, None] * root, fold=fold)
+    return Turn(middle=own.mean(axis=0), root=scale[:, None] * root, fold=fold, ring=ring)
+
+
+def _ring(law: Density, x: Floats) -> Floats:
+    """c of each output with two residual sds a, b: where log(a^2 + c^2 b^2) varies least over the draws."""
+    from scipy.optimize import minimize_scalar
+
+    made = []
+    for a, b in x[:, law.layout.rings].transpose(1, 2, 0):
+        middle = a.mean() - b.mean()
+        found = minimize_scalar(
+            lambda c, a=a, b=b: float(np.var(np.logaddexp(2.0 * a, 2.0 * (b + c)))),
+            bounds=(middle - WIDEST, middle + WIDEST), method="bounded",
+        )  # fmt: skip
+        made.append(np.exp(found.x))
+    return np.asarray(made)
 
 
 def metric(C: Floats, G: Floats) -> Floats:

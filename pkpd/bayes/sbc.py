@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pkpd.bayes.centring import frame_of, look, starting_point
+from pkpd.bayes.centring import look, starting_point
 from pkpd.bayes.density import Density, density
 from pkpd.bayes.design import design, measured_outputs
 from pkpd.bayes.fit import PACKAGES, Settings, _code_key
@@ -249,7 +249,9 @@ FEW = "too few effective draws"
 
 
 def _attempt(study: Study, number: int, attempt: int, cores: int) -> Outcome:
+    """The steps of an ordinary fit (`sampling.sampled`) on the study's data."""
     from pkpd.bayes.nuts import draw
+    from pkpd.bayes.pilot import piloted
 
     about = study.design
     draws = about.draws * 2**attempt
@@ -257,15 +259,14 @@ def _attempt(study: Study, number: int, attempt: int, cores: int) -> Outcome:
         seed=number, draws=draws, tune=about.tune, chains=about.chains, target_accept=about.target_accept
     )
     u = uniforms(about.seed, Purpose.CALIBRATION_FIT, subject=number, replicate=0, index=attempt)
-    law = study.law.with_data(study.y[number])
-    seen = look(law)
-    form = law.framed(frame_of(law.layout, seen))
+    law, seed = study.law.with_data(study.y[number]), int(float(u) * 2**63)
+    form, seen, rest = piloted(law, look(law), settings, seed=seed, cores=cores)
     try:
-        drawn = draw(form, partial(starting_point, form, seen), settings, seed=int(float(u) * 2**63), cores=cores)
+        drawn = draw(form, partial(starting_point, form, seen), rest, seed=seed, cores=cores)
     except RunFailed:
         return Outcome(fit=number, failed="the sampler could not start")
     divergences = int(drawn.stats["diverging"].sum())
-    return _ranked(study, number, (law, form, drawn.x), divergences)
+    return _ranked(study, number, (law, form, form.layout.plain(drawn.x)), divergences)
 
 
 def _ranked(study: Study, number: int, fit: tuple[Density, Density, Floats], divergences: int) -> Outcome:

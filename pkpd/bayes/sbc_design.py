@@ -78,7 +78,7 @@ class StudyDesign:
     tune: Annotated[int, Field(ge=50, le=100_000)] = 400
     draws: Annotated[int, Field(ge=50, le=100_000)] = 400
     kept: Annotated[int, Field(ge=BINS - 1, le=9_999)] = 99
-    target_accept: Annotated[Real, Field(gt=0.5, lt=1.0)] = 0.9
+    target_accept: Annotated[Real, Field(gt=0.5, lt=1.0)] = 0.98
 
     def __post_init__(self) -> None:
         if (self.kept + 1) % BINS:

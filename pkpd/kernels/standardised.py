@@ -1,10 +1,10 @@
 r"""Random effects in coordinates that the data have standardised: log density and adjoint, hand-derived.
 
 Subject i has D effects L z, z ~ N(0, I): those of its parameters, of its occasions, its missing covariates. In the
-normal approximation of a look beforehand its rows say of v = m + L z that log p(rows | v) = b'v - v'Iv/2, b linear in
-the typical values t. Given (t, L) the effects then are normal with
+normal approximation of a look beforehand its rows say of L z that log p(rows | L z) = -(L z - p)'I(L z - p)/2, p linear
+in the typical values t. Given (t, L) the effects then are normal with
 
-    P = 1 + L'IL = T T',    mean(z) = P^-1 L'h,    h = lean - slope t  (= b - I m),
+    P = 1 + L'IL = T T',    mean(z) = P^-1 L'h,    h = I p,    p = peak - slope t,
 
 and what is sampled is y in z = T'^-1 (T^-1 L'h + y): a standard normal vector a posteriori, whatever t and L, as far as
 the approximation holds. Where the data say nothing (I = 0) that is the non-centred form, where they say all the
@@ -15,9 +15,9 @@ Bayesian Statistics 7, with the degree a function of omega). The law is the same
     log density of y = -z'z/2 - sum log T_jj.
 
 What the rows say grows with the precision of their errors. Where a subject has about as many rows as effects, the
-length of all y together would tell the residual error, and coordinates made at one error bind it; so I and h follow it:
-s I s and s^2 h, 1/s_j^2 = 1 + sum_k share_jk ((error_k / error_k at the look)^2 - 1), share_jk: of error k in the
-variance of the rows that tell of effect j.
+length of all y together would tell the residual error, and coordinates made at one error bind it; so I follows it, but
+not the peak: s I s for I, 1/s_j^2 = 1 + sum_k share_jk ((error_k / error_k at the look)^2 - 1), share_jk: of error k
+in the variance of the rows that tell of effect j.
 
 Arrays have the subjects last, loops over subjects are innermost.
 """
@@ -88,28 +88,32 @@ def _dot(a: F64, b: F64) -> float:
 
 @internal
 def standardised(
-    x: F64, at: I64, L: F64, linked: I64, info: F64, lean: F64, slope: F64, share: F64, seen: F64, error_at: int,
-    S: F64, A: F64, T: F64, v: F64, H: F64, W: F64, Z: F64, z: F64,
+    x: F64, at: I64, L: F64, linked: I64, info: F64, peak: F64, slope: F64, share: F64, seen: F64, error_at: int,
+    S: F64, A: F64, T: F64, v: F64, Q: F64, H: F64, W: F64, Z: F64, z: F64,
 ) -> float:  # fmt: skip
     """Effects Z (q, N) of the coordinates x, and their log density, constants left out.
 
     x: typical values first; at (q, N): place of each coordinate in x and of its effect in z, -1 where a subject has
-    fewer; L (q, q) lower; linked (q, q): 1 where L may differ from 0; info (q, q, N), lean (q, N), slope (q, typical,
+    fewer; L (q, q) lower; linked (q, q): 1 where L may differ from 0; info (q, q, N), peak (q, N), slope (q, typical,
     N): what the look found; share (q, errors, N), seen (errors,): its log sds, those now from x[error_at]. Filled
-    besides: S = s (q, N), A = s info s L, T, v = 1/diag T (q, N), H = s^2 h, W = T^-1 L'h.
+    besides: S = s (q, N), Q = s p, H = h, A = s info s L, T, v = 1/diag T (q, N), W = T^-1 L'h.
     """
     q, N = Z.shape
     for j in range(q):
-        _copy(H[j], lean[j])
+        _copy(Q[j], peak[j])
         for k in range(slope.shape[1]):
-            _add(H[j], -x[k], slope[j, k])
+            _add(Q[j], -x[k], slope[j, k])
         S[j, :] = 1.0
         for k in range(seen.size):
             _add(S[j], exp(2.0 * (x[error_at + k] - seen[k])) - 1.0, share[j, k])
         for i in range(N):
             S[j, i] = 1.0 / np.sqrt(max(S[j, i], 1e-12))
-            H[j, i] *= S[j, i] * S[j, i]
+            Q[j, i] *= S[j, i]
     for j in range(q):
+        H[j, :] = 0.0
+        for k in range(q):
+            _add_product(H[j], 1.0, info[j, k], Q[k])
+        _multiply(H[j], S[j])
         for k in range(q):
             A[j, k, :] = 0.0
             for m in range(k, q):
@@ -173,8 +177,8 @@ def _factor_back(F: F64, T: F64, v: F64) -> None:
 
 @internal
 def standardised_back(
-    g: F64, at: I64, L: F64, linked: I64, x: F64, slope: F64, share: F64, seen: F64, error_at: int, S: F64, A: F64,
-    T: F64, v: F64, H: F64, W: F64, Z: F64, gZ: F64, gL: F64,
+    g: F64, at: I64, L: F64, linked: I64, x: F64, info: F64, slope: F64, share: F64, seen: F64, error_at: int, S: F64,
+    A: F64, T: F64, v: F64, Q: F64, H: F64, W: F64, Z: F64, gZ: F64, gL: F64,
 ) -> None:  # fmt: skip
     """Adjoint of `standardised` and of its log density: gZ (q, N), used up -> g of typical values, errors and
     coordinates, gL.
@@ -215,15 +219,21 @@ def standardised_back(
                 gL[m, j] += _dot(H[m], B[j]) + _dot(R, ones)
                 _add(grown[m], L[m, j], R)
     for j in range(q):
-        W[j, :] = 0.0  # now the adjoint of s^2 h
+        W[j, :] = 0.0  # now the adjoint of h
         for k in range(j + 1):
             if linked[j, k] == 1:
                 _add(W[j], L[j, k], B[k])
+        _add_product(grown[j], 1.0, H[j], W[j])
+        _multiply(W[j], S[j])
+    for j in range(q):
+        R[:] = 0.0  # of s p, then of p
+        for k in range(q):
+            _add_product(R, 1.0, info[k, j], W[k])
+        _add_product(grown[j], 1.0, Q[j], R)
         for i in range(N):
-            grown[j, i] += 2.0 * H[j, i] * W[j, i]
-            W[j, i] *= S[j, i] * S[j, i]
+            R[i] *= S[j, i]
             grown[j, i] *= S[j, i] * S[j, i]
         for k in range(slope.shape[1]):
-            g[k] -= _dot(slope[j, k], W[j])
+            g[k] -= _dot(slope[j, k], R)
         for k in range(seen.size):
             g[error_at + k] -= exp(2.0 * (x[error_at + k] - seen[k])) * _dot(share[j, k], grown[j])

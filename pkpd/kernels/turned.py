@@ -4,6 +4,10 @@ First a linear map of the population quantities. Then each sd that is unfolded, 
 it as e^|v|. Its logarithm would have a long flat tail where the sd is as good as 0, in which a sampler
 loses its way. v may pass through 0: (v, correlations r with the effect, its coordinates y) and (-v, -r, -y) are one,
 and the density is smooth there, since an effect is v times a standard normal; of residual errors it knows the squares.
+
+The two sds a, b of an error sqrt(a^2 + b^2 f^2) have mass along an arc where data tell of their sum alone. They come
+from its size and their share of it: a = s cos w, c b = s sin w, with w = pi/2 Phi(t), so that t is about normal where
+nothing is known of the share, and its tails are a normal's where one of the two is as good as 0.
 """
 
 from __future__ import annotations
@@ -13,9 +17,14 @@ from numpy.typing import NDArray
 
 from pkpd.kernels.elementary import exp, log, tanh
 from pkpd.kernels.linking import internal
+from pkpd.kernels.special import sin
+from pkpd.kernels.tails import log_normal_below
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
+QUARTER = 0.5 * np.pi
+LOG_SLOPE = float(np.log(QUARTER) - 0.5 * np.log(2.0 * np.pi))
+"""Of dw/dt = pi/2 phi(t), at t = 0."""
 
 
 @internal
@@ -89,3 +98,30 @@ def unfolded_back(
             t = tanh(v[k])
             g[fold_at[k]] = g[fold_at[k]] / t + t - 1.0 / t
     _signed(g, fold, fold_row, row, column, pair_at, at, v)
+
+
+@internal
+def ringed(x: F64, ring: F64, ring_at: I64, t: F64) -> float:
+    """Logs of a and b in place of (log s, t) at x[ring_at]; log of the Jacobian. ring: c of each pair; t: filled."""
+    total = 0.0
+    for k in range(ring.size):
+        i, j = ring_at[k, 0], ring_at[k, 1]
+        t[k] = x[j]
+        low, high = log_normal_below(t[k])[0], log_normal_below(-t[k])[0]
+        log_sin, log_cos = log(sin(QUARTER * exp(low))), log(sin(QUARTER * exp(high)))
+        x[j] = x[i] + log_sin - log(ring[k])
+        x[i] += log_cos
+        total += LOG_SLOPE - 0.5 * t[k] * t[k] - log_sin - log_cos
+    return total
+
+
+@internal
+def ringed_back(g: F64, ring: F64, ring_at: I64, t: F64) -> None:
+    """Adjoint of `ringed` and of its log Jacobian, in place."""
+    for k in range(ring.size):
+        i, j = ring_at[k, 0], ring_at[k, 1]
+        low, high = log_normal_below(t[k])[0], log_normal_below(-t[k])[0]
+        sine, cosine = sin(QUARTER * exp(low)), sin(QUARTER * exp(high))
+        slope = exp(LOG_SLOPE - 0.5 * t[k] * t[k])
+        turned = slope * ((g[j] - 1.0) * cosine / sine + (1.0 - g[i]) * sine / cosine) - t[k]
+        g[i], g[j] = g[i] + g[j], turned

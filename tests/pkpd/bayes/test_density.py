@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from pkpd.bayes.centring import chosen, frame_of, look, starting_point
 from pkpd.bayes.density import Density, density
@@ -98,12 +99,12 @@ def framed(made: Density, form: str) -> Density:
     rng = np.random.default_rng(5)
     root = rng.normal(size=(n, q, q)) * (1.0 if form == "some" else np.linspace(0.0, 30.0, q))
     info = np.moveaxis(np.einsum("nij,nkj->nik", root.swapaxes(1, 2), root.swapaxes(1, 2)), 0, -1)
-    lean, slope = 3.0 * rng.normal(size=(q, n)), rng.normal(size=(q, n_t, n))
+    peak, slope = 3.0 * rng.normal(size=(q, n)), rng.normal(size=(q, n_t, n))
     if form == "all":
-        return made.framed(Frame(info=info.copy(), lean=lean, slope=slope))
+        return made.framed(Frame(info=info.copy(), peak=peak, slope=slope))
     e = made.layout.sizes[3]
     share, seen = rng.uniform(size=(q, e, n)) / e, rng.normal(size=e) - 1.0
-    return made.framed(Frame(info=info.copy(), lean=lean, slope=slope, share=share, seen=seen))
+    return made.framed(Frame(info=info.copy(), peak=peak, slope=slope, share=share, seen=seen))
 
 
 def built(text: str, data: str = DATA, path: Path = "auto", **given) -> tuple[Density, Records, Model]:
@@ -172,21 +173,31 @@ def test_a_frame_changes_the_coordinates_only(pkpd):
 
 
 def turned(made: Density) -> Density:
-    """Its population quantities by a linear map, every sd but the first unfolded."""
-    rng, p = np.random.default_rng(3), made.layout.population
-    fold = 0.2 * (np.arange(len(made.layout.scales)) > 0)
-    return made.turned(Turn(middle=0.3 * rng.normal(size=p), root=0.2 * rng.normal(size=(p, p)) + np.eye(p), fold=fold))
+    """Its population quantities by a linear map, every sd but the first unfolded, pairs of errors by size and share."""
+    rng, p, scales = np.random.default_rng(3), made.layout.population, made.layout.scales
+    fold = 0.2 * ((np.arange(len(scales)) > 0) & ~np.isin(scales, made.layout.rings))
+    ring = 4.0 + np.arange(len(made.layout.rings))
+    root = 0.2 * rng.normal(size=(p, p)) + np.eye(p)
+    return made.turned(Turn(middle=0.3 * rng.normal(size=p), root=root, fold=fold, ring=ring))
 
 
 def test_what_is_sampled_in_place_of_population_quantities_has_the_same_law(pkpd):
-    """log p(y) = log p(x) + log det A + sum log dx/dv for v = m + A y and log sds x = log(c sinh|v|): dx/dv = coth|v|."""
+    """log p(y) = log p(x) + log det A + sum log dx/dv for v = m + A y and log sds x = log(c sinh|v|): dx/dv = coth|v|;
+    of errors a, b: the determinant of (log a, log b) by (log s, t), a = s cos w, c b = s sin w, w = pi/2 Phi(t), is
+    dw/dt (tan w + cot w).
+    """
     made = framed(pkpd[0], "some")
     own, x = turned(made), somewhere(made)
     y = own.layout.sampled(x)
     turn = own.layout.turn
     np.testing.assert_allclose(own.layout.plain(np.stack([y, y]))[1], x, rtol=1e-9, atol=1e-9)
-    v = np.arcsinh(np.exp(x[own.layout.scales[1:]]) / turn.fold[1:])
+    folded = turn.fold > 0
+    v = np.arcsinh(np.exp(x[own.layout.scales[folded]]) / turn.fold[folded])
+    assert len(turn.ring) >= 1
+    w = np.arctan2(turn.ring * np.exp(x[own.layout.rings[:, 1]]), np.exp(x[own.layout.rings[:, 0]]))
+    slope = np.pi / 2 * stats.norm.pdf(stats.norm.ppf(2 * w / np.pi))
     jacobian = np.linalg.slogdet(turn.root)[1] - np.log(np.tanh(v)).sum()
+    jacobian += np.log(slope * (np.tan(w) + 1 / np.tan(w))).sum()
     assert own(y)[0] == pytest.approx(made(x)[0] + jacobian, rel=1e-12)
 
 
@@ -218,13 +229,30 @@ def test_in_a_normal_hierarchy_a_frame_leaves_standard_normal_coordinates():
     s, m, y = 0.3, 1.2, 2.0
     one = np.full((1, 1, 1), 1 / 0.2**2)  # made at another error: it follows
     frame = Frame(
-        info=one, lean=y * one[0], slope=one, share=np.ones((1, 1, 1)), seen=np.log([0.2])
+        info=one, peak=np.full((1, 1), y), slope=np.ones((1, 1, 1)), share=np.ones((1, 1, 1)), seen=np.log([0.2])
     )  # fmt: skip
     for omega in (1e-3, 0.3, 50.0):
         v = 1 / (1 / s**2 + 1 / omega**2)
         for e in (-2.0, 0.0, 2.0):
             z = frame.effects(np.full((1, 1), e), np.array([m]), np.array([[omega]]), np.log([s]))[0, 0]
             assert m + omega * z == pytest.approx(v * (y / s**2 + m / omega**2) + np.sqrt(v) * e, rel=1e-9)
+
+
+def test_coordinates_that_follow_an_error_keep_their_place():
+    """What rows say so precisely that the population does not matter stays where it is whatever the errors of which the
+    rows of one value and of another have different shares: only the widths change.
+    """
+    root = np.array([[1.0, 0.0], [0.7, 0.4]])
+    info = 1e8 * (root @ root.T)[..., None]
+    peak, slope, share = (
+        np.array([[5.0], [-3.0]]),
+        np.array([[[1.0]], [[0.5]]]),
+        np.array([[[1.0], [0.0]], [[0.1], [0.6]]]),
+    )
+    frame = Frame(info=info, peak=peak, slope=slope, share=share, seen=np.array([-1.0, -2.0]))
+    for error in ([-1.0, -2.0], [0.5, -2.0], [-1.0, -4.0]):
+        z = frame.effects(np.zeros((2, 1)), np.array([0.3]), np.eye(2), np.array(error))[:, 0]
+        np.testing.assert_allclose(z, [5.0 - 0.3, -3.0 - 0.15], rtol=1e-5)
 
 
 def test_predictions_are_those_of_the_solver(pkpd):

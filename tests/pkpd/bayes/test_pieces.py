@@ -190,8 +190,8 @@ def reframed(made: Density, x: np.ndarray) -> tuple[Density, np.ndarray]:
     (D, n), n_t = layout.at.shape, layout.sizes[0]
     root = 2.0 * rng.normal(size=(n, D, D)) * here.T[:, :, None]
     info = np.einsum("nij,nkj->ikn", root, root)
-    lean, slope = rng.normal(size=(D, n)) * here, rng.normal(size=(D, n_t, n)) * here[:, None, :]
-    own = made.framed(Frame(info=info, lean=lean, slope=slope))
+    peak, slope = rng.normal(size=(D, n)) * here, rng.normal(size=(D, n_t, n)) * here[:, None, :]
+    own = made.framed(Frame(info=info, peak=peak, slope=slope))
     out, z = x.copy(), np.where(here, x[layout.at], 0.0)
     y = own.layout.frame.coordinates(z, x[:n_t], layout.roots(named), x[layout.errors])
     assert not y[~here].any()
