@@ -78,6 +78,7 @@ class Purpose(StrEnum):
     SUMMARY_OUTCOME = "summary_outcome"  # outcomes of stated distributions; slot 0 outcome, 1 loss, 2 entry
     SUMMARY_STAGE = "summary_stage"  # subject = arm or subset, index = stage; slot 0 statistic, 1 its sd, 2 lots
     REPORT_ORDER = "report_order"  # signals: random order of reports; subject = report, replicate = draw
+    INTERACTION = "interaction"  # subject = draw; replicate 0 theta, 1 pair (slots of names), 2 study (index)
     QT_POSTERIOR = "qt_posterior"  # concentration-QTc: subject = draw; slots 0 to 3 variances, the rest the tail
     AE_MODEL = "ae_model"  # Bayesian AE model; subject = term or SOC, replicate = chain, index = sweep, slot = use
     SWING_WEIGHTS = "swing_weights"  # weights of criteria, even on the simplex; subject = draw, slot = criterion

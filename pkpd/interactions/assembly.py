@@ -21,6 +21,8 @@ __all__ = ["Assembly", "assemble", "predict", "quantities"]
 Floats = NDArray[np.float64]
 Index = NDArray[np.int64]
 WALL: Final = ("CYP3A4",)  # enzymes of the gut wall that victims meet here
+TINY: Final = 1e-300
+REACH: Final = 0.5
 MOST: Final = 0.995  # the largest sum of shares of named enzymes
 
 
@@ -35,6 +37,7 @@ class Assembly:
     potency: Index
     gut: Index
     emax: Index
+    longer: Index
     kdeg: Index
     fm: Index
     multiplier: Floats
@@ -116,14 +119,25 @@ def _slots(schedule: _Schedule, drugs: Mapping[str, Drug], wanted: set[str]) -> 
         who = drugs[given.drug].perpetrator
         assert who is not None
         doses = np.array(given.times), np.array(given.amounts)
-        inlet, gut = concentrations(drugs[given.drug], middle, doses, intravenous=given.intravenous)
+        inlet, gut = _profiles(drugs[given.drug], middle, doses, intravenous=given.intravenous)
         for e, entity in enumerate(who.entities):
             for act in entity.acts:
                 if act.enzyme in wanted:
                     act = act.at(average(who, entity))
-                    slot = _Slot(inlet=inlet[e], gut=gut[e], act=act, drug=given.drug)
+                    slot = _Slot(inlet=inlet[:, e], gut=gut[:, e], act=act, drug=given.drug)
                     found.setdefault(act.enzyme, []).append(slot)
     return found
+
+
+def _profiles(drug: Drug, middle: Floats, doses: tuple[Floats, Floats], *, intravenous: bool) -> tuple[Floats, Floats]:
+    """Coefficients (3, entity, time) of the log concentration in the log factor of half-lives, through -REACH, 0,
+    REACH."""
+    shorter, here, longer = (
+        np.log(np.maximum(concentrations(drug, middle, doses, intravenous=intravenous, longer=np.exp(z)), TINY))
+        for z in (-REACH, 0.0, REACH)
+    )
+    curve = np.array([here, (longer - shorter) / (2 * REACH), (longer + shorter - 2 * here) / (2 * REACH**2)])
+    return curve[:, 0], curve[:, 1]
 
 
 def _arrays(
@@ -172,27 +186,29 @@ def _tracks(
     schedules: list[_Schedule], slots: dict[tuple[int, str], list[_Slot]], of: Layout, steps: int
 ) -> tuple[Tracks, dict[str, Any]]:
     many, deep = len(slots), max((len(s) for s in slots.values()), default=1)
-    inlet, gut = np.zeros((2, steps, deep, many))
+    inlet, gut = np.zeros((2, 3, steps, deep, many))
+    inlet[0], gut[0] = np.log(TINY), np.log(TINY)
     constants = {
         "ki": np.inf, "kinact": 0.0, "ki_inactivation": np.inf, "emax": 0.0, "ec50": np.inf,
     }  # fmt: skip
     made = {name: np.full((deep, many), value) for name, value in constants.items()}
     nothing = len(of.names)
     potency, wall = np.full((2, 2, deep, many), nothing)
-    emax, kdeg = np.full((deep, many), nothing), np.full((2, many), nothing)
+    emax, longer = np.full((2, deep, many), nothing)
+    kdeg = np.full((2, many), nothing)
     for t, ((_, enzyme), found) in enumerate(slots.items()):
         kdeg[:, t] = of.at(f"kdeg:{enzyme}:liver"), of.at(f"kdeg:{enzyme}:gut")
         for m, slot in enumerate(found):
-            begin = steps - slot.inlet.size
-            inlet[begin:, m, t], gut[begin:, m, t] = slot.inlet, slot.gut
+            begin = steps - slot.inlet.shape[1]
+            inlet[:, begin:, m, t], gut[:, begin:, m, t] = slot.inlet, slot.gut
             for name, column in made.items():
                 column[m, t] = getattr(slot.act, name)
             potency[:, m, t] = of.at(f"mech:{slot.act.mechanism}"), of.at(f"potency:{slot.drug}:{enzyme}")
             wall[:, m, t] = of.at("gut"), of.at(f"gut:{slot.drug}")
-            emax[m, t] = of.at(f"emax:{slot.drug}:{enzyme}")
+            emax[m, t], longer[m, t] = of.at(f"emax:{slot.drug}:{enzyme}"), of.at(f"half_life:{slot.drug}")
     schedule = np.array([s for s, _ in slots], dtype=np.int64)
     tracks = Tracks(schedule=schedule, inlet=inlet, gut=gut, **made)
-    return tracks, {"potency": potency, "gut": wall, "emax": emax, "kdeg": kdeg}
+    return tracks, {"potency": potency, "gut": wall, "emax": emax, "longer": longer, "kdeg": kdeg}
 
 
 def _rows(
@@ -254,6 +270,7 @@ def quantities(a: Assembly, theta: Floats) -> Quantities:
     rows, paths, walled = a.link
     return Quantities(
         potency_liver=np.exp(potency), potency_gut=np.exp(potency + wall), emax=np.exp(track(a.emax)),
+        longer=track(a.longer),
         kdeg_liver=np.exp(track(a.kdeg[0])), kdeg_gut=np.exp(track(a.kdeg[1])),
         fm=own_share[rows, paths], wall=np.broadcast_to(walled[:, None], own_share[rows, paths].shape).astype(float),
         fg=fg, extraction=x / (1.0 + x), speed=(x / (1.0 + x)) / extraction,

@@ -14,6 +14,7 @@ the few parameters it knows, all in one batch.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -36,6 +37,7 @@ SCALE_PRIOR: Final = 0.35  # sd of the log of a group's scale around 1
 NU: Final = 6.0
 STEP: Final = 0.02
 CHUNKS: Final = 5
+SETTLED: Final = 10  # steps after which the hyperparameters stay and steps are damped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ class Rows:
     pair: NDArray[np.int64]
     chunks: tuple[tuple[NDArray[np.int64], Assembly, NDArray[np.int64]], ...]
     layout: Layout
+    pairs: Mapping[tuple[str, str], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +60,14 @@ class Calibration:
     theta: Floats
     covariance: Floats
     hyper: Mapping[str, float]
-    iterations: int
-    change: float
+    pairs: Mapping[tuple[str, str], int]
+    iterations: int = 0
+    change: float = 0.0
+
+
+def pairs_of(studies: Sequence[Study]) -> dict[tuple[str, str], int]:
+    """How many rows each pair has."""
+    return dict(Counter(s.pair for s in studies))
 
 
 def prepare(studies: Sequence[Study], drugs: Mapping[str, Drug], of: Layout) -> Rows:
@@ -73,7 +82,7 @@ def prepare(studies: Sequence[Study], drugs: Mapping[str, Drug], of: Layout) -> 
     pairs = {pair: k for k, pair in enumerate(dict.fromkeys(s.pair for s in studies))}
     return Rows(
         log_ratio=np.log([s.ratio for s in studies]), pair=np.array([pairs[s.pair] for s in studies]),
-        chunks=tuple(chunks), layout=of,
+        chunks=tuple(chunks), layout=of, pairs=pairs_of(studies),
     )  # fmt: skip
 
 
@@ -81,7 +90,7 @@ def _local(a: Assembly) -> NDArray[np.int64]:
     """Places of the parameters that each row knows."""
     found: list[set[int]] = [set() for _ in range(a.fg.size)]
     for t, row in enumerate(a.row_of_track):
-        for places in (a.potency, a.gut, a.emax, a.kdeg):
+        for places in (a.potency, a.gut, a.emax, a.longer, a.kdeg):
             found[row] |= set(places[..., t].ravel().tolist())
     for row, mine in enumerate(found):
         mine |= {int(a.fg[row]), int(a.extraction[row]), *a.fm[row].tolist()}
@@ -113,18 +122,20 @@ def fit(rows: Rows, *, iterations: int = 30, tolerance: float = 1e-2) -> Calibra
     theta, hyper, change, done = of.mean.copy(), _start(), math.inf, 0
     weight = np.ones(rows.log_ratio.size)
     covariance = np.diag(of.sd**2)
-    for done in range(1, iterations + 1):  # noqa: B007
+    for done in range(1, iterations + 1):
         value, gradient = value_and_gradient(rows, theta)
         offset = rows.log_ratio - value + gradient @ (theta - of.mean)
         linear = _Linear(gradient=gradient, offset=offset, value=value, weight=weight, rows=rows)
-        hyper = _hyper(linear, hyper)
+        hyper = _hyper(linear, hyper) if done <= SETTLED else hyper
         new, covariance, weight = _solve(linear, hyper)
-        moved = np.clip(new - theta, -0.7, 0.7)
+        moved = np.clip(new - theta, -0.7, 0.7) * (1.0 if done <= SETTLED else 0.6)
         change = float(np.abs(moved / of.sd).max())
         theta = theta + moved
         if change < tolerance:
             break
-    return Calibration(layout=of, theta=theta, covariance=covariance, hyper=hyper, iterations=done, change=change)
+    return Calibration(
+        layout=of, theta=theta, covariance=covariance, hyper=hyper, pairs=rows.pairs, iterations=done, change=change
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +169,7 @@ def _start() -> dict[str, float]:
 
 def _hyper(linear: _Linear, now: Mapping[str, float]) -> dict[str, float]:
     """The hyperparameters that maximise the marginal likelihood of the linearised model."""
-    names = [*HYPER_PRIOR, "potency", "gut", "fm", "emax", "fg", "kdeg"]
+    names = [*HYPER_PRIOR, "potency", "gut", "fm", "emax", "fg", "kdeg", "half_life"]
     centre = np.array([HYPER_PRIOR[n][0] if n in HYPER_PRIOR else 0.0 for n in names])
     spread = np.array([HYPER_PRIOR[n][1] if n in HYPER_PRIOR else SCALE_PRIOR for n in names])
 

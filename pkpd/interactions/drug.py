@@ -17,7 +17,19 @@ from pydantic import BeforeValidator, Field
 from pkpd.ground import text
 from pkpd.ground.errors import InputError
 
-__all__ = ["Act", "Drug", "Entity", "Pathway", "Perpetrator", "Regimen", "Victim", "average", "concentrations", "read"]
+__all__ = [
+    "Act",
+    "Drug",
+    "Entity",
+    "Pathway",
+    "Perpetrator",
+    "Regimen",
+    "Victim",
+    "average",
+    "concentrations",
+    "read",
+    "statuses",
+]
 
 Floats = NDArray[np.float64]
 Status = Literal["verified", "copied", "assumed"]
@@ -169,11 +181,20 @@ def read(path: Path) -> Drug:
 
 
 def _cites(drug: Drug) -> list[str]:
-    found: list[str] = []
+    return [cite for cite, _ in _cited(drug)]
+
+
+def statuses(drug: Drug) -> list[str]:
+    """The status of every value of a drug."""
+    return [status for _, status in _cited(drug)]
+
+
+def _cited(drug: Drug) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
 
     def walk(item: object) -> None:
         if isinstance(item, Known | Act):
-            found.append(item.cite)
+            found.append((item.cite, item.status))
         if isinstance(item, list):
             for part in item:
                 walk(part)
@@ -186,11 +207,12 @@ def _cites(drug: Drug) -> list[str]:
 
 
 def concentrations(
-    drug: Drug, times: Floats, doses: tuple[Floats, Floats], *, intravenous: bool = False
+    drug: Drug, times: Floats, doses: tuple[Floats, Floats], *, intravenous: bool = False, longer: float = 1.0
 ) -> tuple[Floats, Floats]:
     """Unbound concentrations [uM] of each entity at the liver's inlet and in the gut wall: two arrays (entity, time).
 
-    doses: (time [h], amount [mg]). Linear superposition of Bateman's functions of unit area times the AUC of the
+    doses: (time [h], amount [mg]); longer: factor of all half-lives, AUC as it is. Linear superposition of Bateman's
+    functions of unit area times the AUC of the
     dose. The
     inlet has the parent's absorbed drug in the portal flow on top of the systemic concentration, the gut wall what is
     absorbed into Qen, or the systemic concentration where that is more (metabolites: the systemic one).
@@ -201,7 +223,7 @@ def concentrations(
     since, given = np.maximum(after, 0.0), after >= 0
     inlet, gut = [], []
     for entity in who.entities:
-        ka, ke = entity.ka.value, math.log(2) / entity.half_life.value
+        ka, ke = entity.ka.value, math.log(2) / (entity.half_life.value * longer)
         ka = ka if abs(ka - ke) > 1e-3 * ke else 1.001 * ke
         scaled = who.reference_dose * (doses[1] / who.reference_dose) ** who.exponent
         area = 1000.0 * scaled / (who.clearance.value * who.entities[0].molar_mass)

@@ -31,7 +31,10 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tracks:
-    """schedule (T,); inlet, gut (K, M, T) [uM] in the middle of steps; constants (M, T), entity M."""
+    """schedule (T,); inlet, gut (3, K, M, T): concentration [uM] in the middle of steps, log c = a + b z + c z^2 with
+    z the
+    log factor of half-lives; constants (M, T), entity M.
+    """
 
     schedule: Index
     inlet: Floats
@@ -66,7 +69,8 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantities:
-    """What the parameters say under each draw D. potency_liver, potency_gut, emax (M, T, D): of concentrations and
+    """What the parameters say under each draw D. longer (M, T, D): log factor of half-lives. potency_liver,
+    potency_gut, emax (M, T, D): of concentrations and
     Emax;
     kdeg_liver, kdeg_gut (T, D) [1/h]; fm, wall (L, D): share of a link's track in the row's liver and gut wall; fg,
     extraction, speed (R, D): speed of elimination relative to that of the half-life (genotype)."""
@@ -74,6 +78,7 @@ class Quantities:
     potency_liver: Floats
     potency_gut: Floats
     emax: Floats
+    longer: Floats
     kdeg_liver: Floats
     kdeg_gut: Floats
     fm: Floats
@@ -94,25 +99,26 @@ class Outcome:
 def solve(batch: Batch, q: Quantities) -> Outcome:
     """AUC and Cmax ratios of every row under every draw."""
     tracks = batch.tracks
-    liver = _activity(batch, (tracks.inlet, q.potency_liver, q.kdeg_liver), q.emax)
-    gut = _activity(batch, (tracks.gut, q.potency_gut, q.kdeg_gut), q.emax)
+    liver = _activity(batch, (tracks.inlet, q.potency_liver, q.kdeg_liver), q)
+    gut = _activity(batch, (tracks.gut, q.potency_gut, q.kdeg_gut), q)
     treated, alone = _victim(batch, q, (liver, gut)), _victim(batch, q, None)
     return Outcome(auc=treated[0] / alone[0], cmax=treated[1] / alone[1])
 
 
-def _activity(batch: Batch, site: tuple[Floats, Floats, Floats], gain: Floats) -> Floats:
+def _activity(batch: Batch, site: tuple[Floats, Floats, Floats], q: Quantities) -> Floats:
     """Activity in the middle of the victims' steps (K - begin, T, D); exactly 1 without perpetrators."""
     (seen, scale, kdeg), tracks = site, batch.tracks
     reversible, turned, induced = _acting(tracks.ki, np.inf), _acting(tracks.kinact, 0.0), _acting(tracks.emax, 0.0)
     enzyme, kept = np.ones_like(kdeg), np.empty((batch.step.shape[0] - batch.begin, *kdeg.shape))
     steps = batch.step[:, tracks.schedule, None]
     for k in range(batch.step.shape[0]):
-        free = seen[k][:, :, None] * scale
+        level, first, second = seen[:, k, :, :, None]
+        free = np.exp(level + q.longer * (first + q.longer * second)) * scale
         loss, make = kdeg, kdeg
         for m in turned:
             loss = loss + tracks.kinact[m][:, None] * free[m] / (tracks.ki_inactivation[m][:, None] + free[m])
         for m in induced:
-            make = make + kdeg * gain[m] * (tracks.emax[m][:, None] * free[m] / (tracks.ec50[m][:, None] + free[m]))
+            make = make + kdeg * q.emax[m] * (tracks.emax[m][:, None] * free[m] / (tracks.ec50[m][:, None] + free[m]))
         rest = make / loss
         ahead = rest + (enzyme - rest) * np.exp(-loss * steps[k])
         if k >= batch.begin:

@@ -3,7 +3,8 @@
 Parameters (`Layout.names`), normal on the scale shown:
 mech:KIND log factor in vitro -> in vivo of a mechanism; potency:DRUG:ENZYME log factor of one drug on top of it; gut
 and gut:DRUG log factor of
-concentrations in the gut wall; emax:DRUG:ENZYME log factor of induction; kdeg:ENZYME:SITE log 1/h; fm:DRUG:ENZYME,
+concentrations in the gut wall; emax:DRUG:ENZYME log factor of induction; kdeg:ENZYME:SITE log 1/h; half_life:DRUG log
+factor of its entities' half-lives; fm:DRUG:ENZYME,
 fg:DRUG, extraction:DRUG logit.
 """
 
@@ -22,7 +23,7 @@ from pkpd.interactions.drug import Drug
 __all__ = ["Layout", "Turnover", "layout"]
 
 Floats = NDArray[np.float64]
-SPREAD: Final = {"mech": 0.5, "gut": 0.7, "gut:": 0.5, "emax": 0.35, "kdeg": 0.5}
+SPREAD: Final = {"mech": 0.5, "gut": 0.7, "gut:": 0.5, "emax": 0.35, "kdeg": 0.5, "half_life": 0.35}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,7 @@ def _of_perpetrator(name: str, drug: Drug) -> dict[str, tuple[float, float]]:
     found: dict[str, tuple[float, float]] = {}
     for act in (a for e in (drug.perpetrator.entities if drug.perpetrator else []) for a in e.acts):
         found[f"gut:{name}"] = (0.0, SPREAD["gut:"])
+        found[f"half_life:{name}"] = (0.0, SPREAD["half_life"])
         key = f"potency:{name}:{act.enzyme}"
         found[key] = (0.0, max(act.cv, found.get(key, (0.0, 0.0))[1]))
         if act.emax > 0:
