@@ -17,7 +17,9 @@ ONE_TRIAL = (
 def replicates(study: Study) -> str:
     """How many trials and subjects the numbers stand on."""
     done = int(study.outcomes["replicate"].nunique())
-    return f"{count(done)} replicates of {count(study.subjects)} subjects ({count(len(study.outcomes))} subject rows)"
+    most = "at most " if len(study.outcomes) < done * study.subjects else ""
+    rows = count(len(study.outcomes))
+    return f"{count(done)} replicates of {most}{count(study.subjects)} subjects ({rows} subject rows)"
 
 
 def interval_key(outer: str, inner: str = "95 % Monte Carlo interval of the mean") -> str:

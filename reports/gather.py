@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pkpd.ground import text
-from reports import curves, event_times, fitted, levels
+from reports import conducted, curves, event_times, fitted, levels
 from reports.figures.palette import looks
 from reports.study import (
     Arm,
@@ -57,7 +57,7 @@ def study(record: "RunRecord") -> Study:
         provenance=_provenance(record), command=record.manifest.command, fit=fit, median=_median(record),
         sensitivities=_sensitivities(record), failed_blocks=len(record.manifest.failed), status_advice=_advice(),
         decisions=_decisions(record), robustness=_robustness(record), truth=_truth(record, primary),
-        timed=event_times.timed(record),
+        timed=event_times.timed(record), conduct=conducted.conducted(record),
     )  # fmt: skip
     listed = _published(model.name)
     return replace(
@@ -221,6 +221,7 @@ def _design(protocol: "Protocol", model: "Model") -> tuple[tuple[str, str], ...]
         ("Intercurrent events", stops),
         ("End of follow-up", _ended(model)),
         ("Dropout", _dropout(protocol.dropout)),
+        *conducted.described(protocol),
     )
     return tuple((name, value) for name, value in facts if value)
 

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 
+from reports.conducted import Conduct
 from reports.event_times import Timed
 from reports.figures.palette import Look
 from trials.operating import Estimate
@@ -238,6 +239,7 @@ class Study:
     decisions: tuple[Decision, ...] = ()
     truth: pd.DataFrame | None = None  # potential outcomes: replicate x arm key, mean of the primary endpoint
     timed: Timed | None = None
+    conduct: Conduct | None = None
     robustness: Robustness | None = None
     published: tuple[Published, ...] = ()
     levels: Mapping[tuple[str, float], Level] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from reports.sections import effects, model, people, robust, time_to_event, trust
+from reports.sections import conduct, effects, model, people, robust, time_to_event, trust
 from reports.study import Study
 from reports.tables import Section
 
@@ -12,6 +12,7 @@ ALL: tuple[tuple[Callable[[Study], Section], tuple[str, ...]], ...] = (
     (model.model, ()),
     (model.predictive_check, ()),
     (people.population, ()),
+    (conduct.conduct, ("conduct",)),
     (effects.concentrations, ("average", "peak")),
     (effects.efficacy, ("primary",)),
     (time_to_event.time_to_event, ("timed",)),
