@@ -55,6 +55,15 @@ class Truncation(StrEnum):
     NONE = "none"
 
 
+class Freedom(StrEnum):
+    """Degrees of freedom of `qt`."""
+
+    KENWARD_ROGER = "kenward_roger"
+    SATTERTHWAITE = "satterthwaite"
+    CONTAINMENT = "containment"
+    NORMAL = "normal"
+
+
 def guarded[**P](command: Callable[P, int]) -> Callable[P, None]:
     """The command with every error turned into one message and an exit code."""
 
@@ -305,6 +314,38 @@ def twin(
     return desk.twin(order, desk.Aim(
         target=target, toxic=toxic, amounts=doses, intervals=every, infusion=infusion, start=start, horizon=horizon,
         penalty=penalty,
+    ))  # fmt: skip
+
+
+@app.command()
+@guarded
+def qt(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="CSV: subject, treatment, time, conc, QT and RR.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where page and numbers are written.")] = Path(
+        "out"
+    ),
+    placebo: Annotated[str, typer.Option(metavar="NAME", help="The treatment that is placebo.")] = "placebo",
+    positive: Annotated[str | None, typer.Option(metavar="NAME", help="The drug that is the positive control.")] = None,
+    column: Annotated[list[str] | None, typer.Option(metavar="KEY=NAME", help="Name of a column; repeatable.")] = None,
+    at: Annotated[list[str] | None, typer.Option(metavar="DRUG=CONC", help="Decide there, not at Cmax.")] = None,
+    herg: Annotated[
+        list[str] | None, typer.Option(metavar="DRUG=IC50[,LOW,HIGH]", help="hERG block, in the concentrations' unit.")
+    ] = None,
+    unbound: Annotated[list[str] | None, typer.Option(metavar="DRUG=FU", help="Share unbound in plasma.")] = None,
+    df: Annotated[Freedom, typer.Option(help="Standard errors and degrees of freedom.")] = Freedom.KENWARD_ROGER,
+    flat: Annotated[bool, typer.Option("--flat-priors", help="Flat priors in the Bayesian version.")] = False,
+    draws: Annotated[int, typer.Option(metavar="N", min=400, help="Draws of the posterior.")] = 4000,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of draws and resamples.")] = 20261121,
+    machine: Machine = False,
+) -> int:
+    """Concentration-QTc analysis: model, ICH E14 decision, hysteresis, heart rate, outliers, hERG margin."""
+    from reports.desk import qt as desk
+
+    return desk.qt(desk.Order(
+        file=data, out=out, placebo=placebo, positive=positive, columns=tuple(column or ()), at=tuple(at or ()),
+        herg=tuple(herg or ()), unbound=tuple(unbound or ()), df=df.value, flat=flat, draws=draws, seed=seed,
+        machine=machine,
     ))  # fmt: skip
 
 

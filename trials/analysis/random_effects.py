@@ -157,8 +157,8 @@ def profiled(m: Moments, factor: Floats) -> Profiled:
 def fitted(m: Moments) -> MixedFit:
     """REML fits. Columns of Z should be of like size (scale a concentration by its sd); X of full rank.
 
-    Status NO_DEGREES_OF_FREEDOM (not more rows than coefficients), NOT_ESTIMABLE (X'X singular), NO_VARIATION,
-    NOT_CONVERGED. A singular D is no failure: `singular` says it.
+    Status NO_DEGREES_OF_FREEDOM (too few rows, or not more subjects than random effects of each), NOT_ESTIMABLE (X'X
+    singular), NO_VARIATION, NOT_CONVERGED. A singular D is no failure: `singular` says it.
 
     >>> import numpy as np
     >>> z = np.array([0.3, -1.2, 0.5, 1.9, -0.4, 0.1])
@@ -204,7 +204,8 @@ def _estimable(m: Moments) -> NDArray[np.int8]:
     cross = m.ww[here, :p, p]
     left = m.ww[here, p, p] - _dot(cross, np.linalg.solve(gram[here], cross[..., None])[..., 0])
     status[here[left <= 1e-13 * m.ww[here, p, p]]] = AnalysisStatus.NO_VARIATION
-    status[m.rows <= p + 1] = AnalysisStatus.NO_DEGREES_OF_FREEDOM
+    people, q = m.rows - m.within, m.zz.shape[2]
+    status[(m.rows <= p + 1) | (people <= q)] = AnalysisStatus.NO_DEGREES_OF_FREEDOM
     return status
 
 
@@ -301,8 +302,9 @@ def contrast(fit: MixedFit, weights: ArrayLike, df: str = "kenward_roger") -> Co
         plain, slopes = _form(phi, at), _form(g, at[:, None])
         estimate[here] = _dot(at, fit.beta[here])
         extra = _form(adjustment, at) if df == "kenward_roger" else 0.0
-        se[here] = np.sqrt(plain + extra)
-        satterthwaite = 2.0 * plain**2 / _form(covariance, slopes)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            se[here] = np.sqrt(plain + extra)
+            satterthwaite = 2.0 * plain**2 / _form(covariance, slopes)
         freedom[here] = {"containment": part.within - (p - 1.0), "normal": np.full(here.size, np.inf)}.get(
             df, satterthwaite
         )
