@@ -130,8 +130,9 @@ def reframed(old: Density, new: Density, x: Floats) -> Floats:
 def turn_of(law: Density, x: Floats) -> Turn:
     """The map of the population quantities from draws x (S, size) of a density.
 
-    Sds that may be 0 are unfolded, those of errors with two are told by their size and share. The rest is linear: between the covariance C of draws and that of gradients, G, the
-    matrix M with M G M = C, the nearest in Fisher divergence.
+    Sds that may be 0 are unfolded, those of errors with two are told by their size and share. The rest is linear:
+    between the covariance C of draws and that of gradients, G, the matrix M with M G M = C, the nearest in Fisher
+    divergence.
     """
     p = law.layout.population
     fold, ring = UNFOLDED * np.exp(x[:, law.layout.scales]).std(axis=0), _ring(law, x)
