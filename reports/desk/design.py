@@ -60,7 +60,7 @@ def _simulated(made: Any, replicates: int | None, file: Path) -> list[dict[str, 
         row["null"] = null_of(made, truth) or None
         row["exact"] = {
             name: {"value": e.value, "how": e.how, "approximate": e.approximate}
-            for name, e in exact(made, truth).items() if name in SHOWN
+            for name, e in exact(made, truth).items() if name in SHOWN or "_" in name
         }  # fmt: skip
     return rows
 
@@ -74,8 +74,8 @@ def _lines(answer: dict[str, Any]) -> list[str]:
     out += ["", *say.table([(SIZES[name], _number(value)) for name, value in size.items()], indent=2)]
     if answer.get("fixed"):
         out += [f"  a fixed design needs {_number(answer['fixed']['total'])} ({answer['fixed']['subjects']} whole)"]
-    if answer.get("bounds"):
-        out += ["", *_columns(answer["bounds"])]
+    for rows in ("bounds", "arms"):
+        out += ["", *_columns(answer[rows])] if answer.get(rows) else []
     shown = [(EXPECTED[name], _number(value)) for name, value in expected.items() if name in EXPECTED]
     out += ["", *say.table(shown, indent=2)] if shown else []
     out += ["", *(f"  {remark}" for remark in answer["remarks"])]
@@ -107,7 +107,7 @@ def _columns(rows: list[dict[str, Any]]) -> list[str]:
 def _number(value: Any) -> str:
     if value is None:
         return "-"
-    if isinstance(value, int):
+    if isinstance(value, (int, str)):
         return str(value)
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
 
@@ -126,7 +126,8 @@ def _truth(row: dict[str, Any]) -> list[str]:
 
     said = ("truth", "null", "exact")
     lines = [pair for name, value in row.items() if name not in said for pair in shown(name, value)]
-    lines += [(f"{SHOWN[name]}, {e['how']}", f"{'~ ' if e['approximate'] else ''}{e['value']:.5g}")
-              for name, e in row["exact"].items()]  # fmt: skip
+    for name, e in row["exact"].items():
+        label, sign = SHOWN.get(name, name.replace("_", " ")), "~ " if e["approximate"] else ""
+        lines.append((f"{label}, {e['how']}", f"{sign}{e['value']:.5f}"))
     head = f"  truth {row['truth']} ({row['power']['n']} trials, MCSE in brackets)"
     return [head, *say.table(lines, indent=4)]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pkpd.ground.errors import InputError
 from trials.designs import counts, sizes, text_checks
 from trials.designs.characteristics import Characteristics
+from trials.designs.families import family_of
 from trials.designs.sequential import Boundaries, boundaries
 from trials.designs.sequential_size import SequentialSurvival, sequential_size, sequential_survival
 from trials.designs.sizes import Size
@@ -48,6 +48,10 @@ def solved(design: Design) -> dict[str, Any]:
         return {**out, **_adaptive(design)}
     if kind == "survival":
         return {**out, **_survival(design)}
+    family = family_of(design)
+    if family is not None:
+        made = {**out, **family.solved(design)}
+        return {name: value for name, value in made.items() if value is not None}
     fixed, remarks = _fixed(design)
     if len(design.looks) == 1:
         return {**out, "size": _size(fixed), "remarks": remarks}
@@ -70,8 +74,6 @@ def _fixed(design: Design) -> tuple[Size, list[str]]:
     error, ratio, endpoint = text_checks.error_of(design), text_checks.ratio_of(design), design.endpoint
     if endpoint.means is not None:
         return _means(design, endpoint.means)
-    if endpoint.equivalence is not None:
-        return _equivalence(design, endpoint.equivalence)
     if endpoint.proportions is not None:
         p = endpoint.proportions
         size = sizes.proportions_size(
@@ -96,20 +98,6 @@ def _means(design: Design, m: text.Means) -> tuple[Size, list[str]]:
     if m.test == "t" and len(design.looks) > 1:
         word += " for the fixed design, inflated for the looks (approximate: simulate at small sizes)"
     return size, [word]
-
-
-def _equivalence(design: Design, e: text.Equivalence) -> tuple[Size, list[str]]:
-    def scale(x: float) -> float:
-        return math.log(x) if e.log else x
-
-    sd = e.sd if e.sd is not None else math.sqrt(math.log1p((e.cv or math.nan) ** 2))
-    if design.error.sides != "1":
-        raise InputError("must be 1: each of the two tests has alpha", field="error.sides", value=2, remedy="write 1")
-    size = sizes.equivalence_size(
-        text_checks.error_of(design), effect=scale(e.effect), sd=sd, lower=scale(e.lower), upper=scale(e.upper),
-        ratio=text_checks.ratio_of(design), crossover=e.crossover,
-    )  # fmt: skip
-    return size, ["two one-sided t tests, each at alpha; exact power", "2x2 crossover" if e.crossover else "two groups"]
 
 
 def _counts(design: Design, c: text.Counts) -> Size:

@@ -20,6 +20,7 @@ from trials.comparison import Exact
 from trials.designs import sizes, text_checks
 from trials.designs.characteristics import Passage, passage
 from trials.designs.designed import survival_of, times_under
+from trials.designs.families import family_of
 from trials.designs.sequential import Boundaries, boundaries
 from trials.designs.simulate import Instruction, Stages, decide, score_z
 from trials.designs.simulated import looks_of, rates_of
@@ -43,9 +44,11 @@ def exact(design: Design, truth: Truth) -> dict[str, Exact]:
     >>> round(exact(made, Truth())["reject"].value, 3)
     0.904
     """
+    e, family = design.endpoint, family_of(design)
+    if family is not None:
+        return family.exact(design, truth)
     if truth.lost or truth.trend or design.select is not None or design.enrich is not None:
         return {}
-    e = design.endpoint
     if design.reestimate is not None:
         return _combined(design, truth)
     if e.means is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from pkpd.ground.streams import Purpose, uniforms
 from trials.comparison import Comparison, Sample, Scenario, estimated, scenario
 from trials.designs import text_checks
 from trials.designs.exact import exact
+from trials.designs.families import family_of, share
 from trials.designs.selection import Chosen
 from trials.designs.simulate import Simulated
 from trials.designs.simulated import drawn, rates_of
@@ -87,18 +88,23 @@ def _scenario(name: str, these: Mapping[str, tuple[Design, Truth]], asked: Asked
     null = {key: kind for key, (d, t) in these.items() if (kind := null_of(d, t))}
     known = {key: exact(d, t) for key, (d, t) in these.items()}
     for key in null:
-        if "reject" in known[key]:
+        if "reject" in known[key] and null[key] == "global":
             known[key]["type_i_error"] = known[key]["reject"]
     return scenario(name, found, null=null, exact=known)
 
 
 def _needed(found: Mapping[str, Mapping[str, Sample]], mcse: float) -> int:
-    """Replicates for the asked MCSE of P(reject) of every design, from those there are."""
-    shares = [estimated(by["reject"]) for by in found.values()]
-    if all(share.mcse <= mcse for share in shares):
+    """Replicates for the asked MCSE of every design's first probability, from those there are."""
+    shares = [estimated(by[main_of(by)]) for by in found.values()]
+    if all(s.mcse <= mcse for s in shares):
         return 0
-    worst = max(share.mcse**2 * share.n for share in shares)
-    return max(math.ceil(1.02 * worst / mcse**2), max(share.n for share in shares) + 1)
+    worst = max(s.mcse**2 * s.n for s in shares)
+    return max(math.ceil(1.02 * worst / mcse**2), max(s.n for s in shares) + 1)
+
+
+def main_of(by: Mapping[str, Sample]) -> str:
+    """The measure whose error is asked for: the first probability."""
+    return next(key for key, sample in by.items() if sample.kind == "share")
 
 
 def _joined(a: Mapping[str, Sample], b: Mapping[str, Sample]) -> dict[str, Sample]:
@@ -107,45 +113,53 @@ def _joined(a: Mapping[str, Sample], b: Mapping[str, Sample]) -> dict[str, Sampl
 
 def samples(design: Design, truth: Truth, *, seed: int, replicates: NDArray[np.int64]) -> dict[str, Sample]:
     """All measures of a design under a truth, one value a replicate (R)."""
+    family = family_of(design)
+    if family is not None:
+        out = family.samples(design, truth, (seed, replicates))
+        return out | _entering(design, truth, out, (seed, replicates)) | _worth(design, out)
     found = drawn(design, truth, {"seed": seed, "replicates": replicates})
     out = _chosen(design, truth, found) if isinstance(found, Chosen) else _plain(design, truth, found)
     out |= _sizes(found.subjects)
     if isinstance(found, Simulated) and np.isfinite(found.time).any():
         out["events"] = Sample(label="Events", values=found.events)
         out |= _times(found.time)
-    elif design.enrolment is not None:
-        rate = design.enrolment.rate if truth.rate is None else truth.rate
-        entered = _entered(found.subjects, rate, (seed, replicates))
-        out |= _times(entered + design.enrolment.follow_up)
+    else:
+        out |= _entering(design, truth, out, (seed, replicates))
     if isinstance(found, Simulated):
         out |= _estimates(design, truth, found)
     return out | _worth(design, out)
 
 
-def _share(label: str, flags: Any) -> Sample:
-    return Sample(label=label, values=np.asarray(flags, dtype=np.float64), kind="share")
+def _entering(
+    design: Design, truth: Truth, out: Mapping[str, Sample], chance: tuple[int, NDArray[np.int64]]
+) -> dict[str, Sample]:  # fmt: skip
+    """Durations, where the design says how fast subjects enter."""
+    if design.enrolment is None:
+        return {}
+    rate = design.enrolment.rate if truth.rate is None else truth.rate
+    return _times(_entered(out["subjects"].values, rate, chance) + design.enrolment.follow_up)
 
 
 def _plain(design: Design, truth: Truth, found: Simulated) -> dict[str, Sample]:
-    out = {"reject": _share("P(reject)", found.reject)}
+    out = {"reject": share("P(reject)", found.reject)}
     if null_of(design, truth):
-        out["type_i_error"] = _share("Type I error", found.reject)
+        out["type_i_error"] = share("Type I error", found.reject)
     if found.looks > 1:
-        out["early"] = _share("P(stop early)", found.look < found.looks - 1)
-        out["futile"] = _share("P(stop early for futility)", found.futile)
+        out["early"] = share("P(stop early)", found.look < found.looks - 1)
+        out["futile"] = share("P(stop early for futility)", found.futile)
     return out
 
 
 def _chosen(design: Design, truth: Truth, found: Chosen) -> dict[str, Sample]:
     """Of several hypotheses: rejections of any, false ones (family-wise), of each."""
     names = list(design.select.arms) if design.select is not None else ["subgroup", "everybody"]
-    out = {"reject": _share("P(reject any)", found.reject.any(axis=1))}
+    out = {"reject": share("P(reject any)", found.reject.any(axis=1))}
     false = ~_effective(design, truth)
     if false.any():
-        out["type_i_error"] = _share("Type I error (family-wise)", (found.reject & false).any(axis=1))
-    out |= {f"reject_{n}": _share(f"P(reject {n})", found.reject[:, g]) for g, n in enumerate(names)}
-    out["early"] = _share("P(stop early)", found.stage < found.stages - 1)
-    out["futile"] = _share("P(stop early for futility)", found.futile)
+        out["type_i_error"] = share("Type I error (family-wise)", (found.reject & false).any(axis=1))
+    out |= {f"reject_{n}": share(f"P(reject {n})", found.reject[:, g]) for g, n in enumerate(names)}
+    out["early"] = share("P(stop early)", found.stage < found.stages - 1)
+    out["futile"] = share("P(stop early for futility)", found.futile)
     return out
 
 
@@ -157,12 +171,18 @@ def null_of(design: Design, truth: Truth) -> str:
     >>> null_of(made, Truth(effect=0.0)), null_of(made, Truth())
     ('global', '')
     """
+    family = family_of(design)
+    if family is not None and family.effective is None:
+        return ""
     true = _effective(design, truth)
     return "" if true.all() else "partial" if true.any() else "global"
 
 
 def _effective(design: Design, truth: Truth) -> NDArray[np.bool_]:
     """Of every hypothesis: is there an effect beyond the null hypothesis (with two sides: any difference from it)?"""
+    family = family_of(design)
+    if family is not None and family.effective is not None:
+        return family.effective(design, truth)
     distance = _distances(design, truth)
     return np.abs(distance) > NEAR if design.error.sides == "2" else distance > NEAR
 
@@ -243,8 +263,8 @@ def _estimates(design: Design, truth: Truth, found: Simulated) -> dict[str, Samp
     if profile is not None:
         least, wanted = _limits(design)
         first, second = seen.above(least) >= profile.sure, seen.above(wanted) >= profile.likely
-        out |= {"go": _share("P(Go)", first & second), "stop": _share("P(Stop)", ~first & ~second),
-                "unsure": _share("P(neither)", first ^ second)}  # fmt: skip
+        out |= {"go": share("P(Go)", first & second), "stop": share("P(Stop)", ~first & ~second),
+                "unsure": share("P(neither)", first ^ second)}  # fmt: skip
     return out
 
 

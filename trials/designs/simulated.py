@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trials.comparison import Sample, estimated
 from trials.designs import sizes, text_checks
 from trials.designs.adaptive import Combination, Reestimation, simulated_reestimation
 from trials.designs.designed import fisher_plan, survival_of, times_under
+from trials.designs.families import family_of
 from trials.designs.selection import (
     Choice,
     Chosen,
@@ -41,11 +43,20 @@ def simulated(design: Design, replicates: int | None = None) -> list[dict[str, A
     asked = design.simulate
     enough = None if asked.mcse is None else min(math.ceil(0.25 / asked.mcse**2), asked.most)
     runs = replicates or enough or asked.replicates
+    family = family_of(design)
     chance = {"seed": design.simulate.seed, "replicates": runs}
     return [
-        {"truth": name, **_row(design, drawn(design, truth, chance))}
+        {"truth": name, **(_row(design, drawn(design, truth, chance)) if family is None else
+                           _measured(family.samples(design, truth, (asked.seed, np.arange(runs)))))}
         for name, truth in design.simulate.scenarios.items()
-    ]
+    ]  # fmt: skip
+
+
+def _measured(found: dict[str, Sample]) -> dict[str, Any]:
+    """A row of a design with rules of its own; its main probability is called power."""
+    main, *others = found
+    rows = {name: _plain(estimated(found[name])) for name in others if name != "type_i_error"}
+    return {"power": _plain(estimated(found[main])), **rows}
 
 
 def drawn(design: Design, truth: Truth, chance: dict[str, Any]) -> Simulated | Chosen:

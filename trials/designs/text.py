@@ -23,6 +23,7 @@ from pkpd.ground import text
 from pkpd.ground.errors import InputError
 from pkpd.ground.fields import Identifier, Real, problem
 from pkpd.ground.text import Listing, Mapping, Node
+from trials.designs.text_families import Factorial, Platform
 from trials.designs.text_parts import STRICT, Count, Entry, NotNegative, Positive, Rates, Reals, Share
 from trials.designs.text_scenarios import Costs, Enrolment, Profile, Simulate
 
@@ -50,9 +51,22 @@ class Means:
     test: Literal["t", "z"] = "t"
 
 
+def _crossover(value: Any) -> Any:
+    """yes is the 2x2 crossover, no two groups."""
+    said = {"yes": "2x2", "true": "2x2", "no": None, "false": None}
+    return said.get(str(value).lower(), value)
+
+
+Crossover = Literal["2x2", "2x2x3", "2x2x4", "2x4x4", "2x3x3", "3x3", "3x6x3", "4x4"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Equivalence:
-    """Two one-sided t tests at alpha each; with `log: yes` limits and effect are ratios and `cv` gives the sd."""
+    """Two one-sided t tests at alpha each; with `log: yes` limits and effect are ratios and `cv` gives the sd.
+
+    crossover: no (two groups), yes (2x2), or treatments x sequences x periods: replicate and Williams designs.
+    subjects: instead of those the power needs.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     effect: Real
@@ -61,7 +75,8 @@ class Equivalence:
     sd: Positive | None = None
     cv: Positive | None = None
     log: bool = False
-    crossover: bool = False
+    crossover: Annotated[Crossover | None, BeforeValidator(_crossover)] = None
+    subjects: Count | None = None
 
     def __post_init__(self) -> None:
         if (self.sd is None) == (self.cv is None) or (self.cv is not None and not self.log):
@@ -146,6 +161,8 @@ class Endpoint:
     one_proportion: OneProportion | None = None
     survival: Survival | None = None
     counts: Counts | None = None
+    factorial: Factorial | None = None
+    platform: Platform | None = None
 
     def __post_init__(self) -> None:
         _one_of(self)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pkpd.ground.errors import InputError
 from trials.designs import sequential, survival
 from trials.designs.checks import checked
+from trials.designs.families import family_of
 from trials.designs.sequential import Plan
 from trials.designs.sizes import Error
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["accrual_of", "error_of", "hazard_of", "inside", "plan_of", "ratio_of"]
 
-FIXED = ("equivalence", "one_proportion")
+FIXED = ("one_proportion",)
 
 
 def inside(design: Design) -> Design:
@@ -40,7 +41,7 @@ def _combinations(design: Design) -> None:
     if len(adaptive) > 1:
         problem = f"a design does one of {', '.join(adaptive)}"
         raise InputError(problem, field=adaptive[1], remedy="keep one of them, or write two designs")
-    if kind in FIXED and (looks > 1 or adaptive):
+    if (kind in FIXED or family_of(design) is not None) and (looks > 1 or adaptive):
         raise InputError("has no interim looks here", field="looks", value=list(design.looks), remedy="remove looks")
     if (design.efficacy is not None or design.futility is not None) and looks == 1:
         field = "efficacy" if design.efficacy is not None else "futility"
@@ -107,7 +108,8 @@ def _truths(design: Design) -> None:
     """A truth may only speak of what the design has."""
     assert design.simulate is not None
     kind = design.endpoint.kind
-    if kind not in TRUTHS:
+    family = family_of(design)
+    if kind not in TRUTHS and family is None:
         raise InputError("is not simulated", field="endpoint", value=kind, remedy="remove simulate")
     m, s = design.endpoint.means, design.endpoint.survival
     if m is not None and m.groups == "1":
@@ -120,19 +122,21 @@ def _truths(design: Design) -> None:
         for part in _said(truth):
             _heard(design, part, f"simulate.truths.{name}.{part}")
         _agrees(design, truth, f"simulate.truths.{name}")
+        if family is not None and family.check is not None:
+            family.check(design, truth, f"simulate.truths.{name}")
     for axis in design.simulate.grid:
         _heard(design, axis, f"simulate.grid.{axis}")
     _outcomes(design)
 
 
 def _said(truth: Truth) -> list[str]:
-    return [f.name for f in fields(truth) if getattr(truth, f.name) not in (None, (), {}, 0.0)]
+    return [f.name for f in fields(truth) if getattr(truth, f.name) not in (None, (), {}, 0.0, "linear")]
 
 
 def _heard(design: Design, part: str, field: str) -> None:
     """InputError where a design of this kind has nothing that `part` could change."""
-    kind = design.endpoint.kind
-    known = {*TRUTHS[kind]}
+    kind, family = design.endpoint.kind, family_of(design)
+    known = {*(TRUTHS[kind] if family is None else family.truths)}
     if design.select is not None:
         known = {"arms", "sd"} if kind == "means" else {"arms", "control"}
     if design.enrich is not None:
@@ -176,7 +180,7 @@ def _outcomes(design: Design) -> None:
 
 def _extras(design: Design) -> None:
     """What `enrolment`, `profile` and `costs` may not say."""
-    chooses = design.select is not None or design.enrich is not None
+    chooses = design.select is not None or design.enrich is not None or family_of(design) is not None
     if design.enrolment is not None and (design.endpoint.survival is not None or design.enrich is not None):
         remedy = "the endpoint has accrual" if design.endpoint.survival is not None else "remove it"
         raise InputError("is not heard here", field="enrolment", remedy=remedy)

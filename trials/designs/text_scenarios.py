@@ -23,7 +23,8 @@ class Truth:
     effect: of means, or treated - control of proportions. delay: no effect before this time (hazard ratio 1);
     hazard_ratios: in pieces, instead of hazard_ratio and delay; hazard, accrual, dropout: instead of the endpoint's.
     arms: true value of each arm that differs. lost: share of subjects without an outcome; trend: by how much the last
-    subject's outcome is above the first one's in every arm (proportions: log odds); rate: of enrolment.
+    subject's outcome is above the first one's in every arm (proportions: log odds); rate: of enrolment. Of a platform:
+    shape of the trend (a step half-way; a rise to the middle and a fall), trends: of arms where they differ.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -42,9 +43,15 @@ class Truth:
     lost: Annotated[Real, Field(ge=0, lt=1)] = 0.0
     trend: Real = 0.0
     rate: Positive | None = None
+    cv: Positive | None = None
+    interaction: Real | None = None
+    shape: Literal["linear", "step", "inverted_u"] = "linear"
+    trends: dict[Identifier, Real] = field(default_factory=dict)
 
 
-Axis = Literal["effect", "sd", "treated", "control", "hazard_ratio", "delay", "lost", "trend", "rate"]
+Axis = Literal[
+    "effect", "sd", "cv", "interaction", "treated", "control", "hazard_ratio", "delay", "lost", "trend", "rate"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
