@@ -81,8 +81,8 @@ def against_c212(model: str, column: str) -> Measured:
     count = {(r["B"], r["AE"], r["Group"]): int(r["Count"]) for r in rows}
     x0, x1 = ([count[b, ae, arm] for b, ae in keys] for arm in ("1", "2"))
     begin = time.process_time()
-    made = hierarchy(x1, 450, x0, 450, system=[systems.index(b) for b, _ in keys], model=model, draws=2000)
-    found, seconds = made.of_theta(), time.process_time() - begin
+    made = hierarchy(x1, 450, x0, 450, system=[systems.index(b) for b, _ in keys], model=model)
+    found, seconds = made.terms, time.process_time() - begin
     with (SHARED / "ae" / f"hierarchical_ae_c212_{model}_reference.csv").open() as file:
         want = np.array([float(r[column]) for r in sorted(csv.DictReader(file), key=lambda r: (r["B"], r["AE"]))])
     got = found.positive if column == "ptheta" else found.mean

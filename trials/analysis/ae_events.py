@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["USES", "Counts", "Level", "Pair", "start", "updated"]
+__all__ = ["USES", "Counts", "Level", "Pair", "likelihood", "start", "updated"]
 
 Floats = NDArray[np.float64]
 USES: Final = 6  # uniforms of one step: hypothesis, two normals, two of the scale, acceptance
@@ -84,7 +84,8 @@ def _expit(x: Floats) -> Floats:
     return expit_array(x)
 
 
-def _likelihood(c: Counts, gamma: Floats, theta: Floats) -> Floats:
+def likelihood(c: Counts, gamma: Floats, theta: Floats) -> Floats:
+    """Binomial log likelihood of both arms without its constants, (C, K)."""
     treated = gamma + theta
     return c.x0 * gamma - c.n0 * _softplus(gamma) + c.x1 * treated - c.n1 * _softplus(treated)
 
@@ -98,7 +99,7 @@ def _normal(x: Floats, mean: Floats, variance: Floats) -> Floats:
 def _target(c: Counts, level: Level, pair: Pair) -> Floats:
     theta = _normal(pair.theta, level.mean_theta, level.var_theta)
     prior = np.where(pair.some, level.log_some + theta, level.log_zero)
-    return _likelihood(c, pair.gamma, pair.theta) + _normal(pair.gamma, level.mean_gamma, level.var_gamma) + prior
+    return likelihood(c, pair.gamma, pair.theta) + _normal(pair.gamma, level.mean_gamma, level.var_gamma) + prior
 
 
 def _looked(c: Counts) -> tuple[Floats, Floats, Floats, Floats]:

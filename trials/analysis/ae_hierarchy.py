@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pkpd.ground.errors import InputError
 from pkpd.ground.streams import Purpose, uniforms
-from trials.analysis.ae_events import USES, Counts, Level, Pair, start, updated
+from trials.analysis.ae_events import USES, Counts, Level, Pair, likelihood, start, updated
 from trials.analysis.binary import _counts
 from trials.analysis.chains import effective, rhat
 
@@ -77,7 +77,8 @@ class Summary:
 class Posterior:
     """Draws (C, D, K) by term: log odds in control, log odds ratio; (C, D, B) by body system: mean, P(theta = 0).
 
-    accepted: share of event steps accepted. `sound`: R-hat of every theta at most 1.01, 400 effective draws or more.
+    terms: the log odds ratios summarised; accepted: share of event steps accepted. `sound`: R-hat of every theta at
+    most 1.01, 400 effective draws or more.
     """
 
     model: Model
@@ -85,12 +86,9 @@ class Posterior:
     theta: Floats
     mu_theta: Floats
     zero: Floats
+    terms: Summary
     accepted: float
     level: float
-
-    def of_theta(self) -> Summary:
-        """Log odds ratios of the terms."""
-        return _summary(self.theta, self.level)
 
     def of_difference(self) -> Summary:
         """Risk differences of the terms."""
@@ -104,8 +102,7 @@ class Posterior:
 
     @property
     def sound(self) -> bool:
-        found = self.of_theta()
-        return bool((found.rhat <= MAX_RHAT).all() and (found.ess >= MIN_ESS).all())
+        return bool((self.terms.rhat <= MAX_RHAT).all() and (self.terms.ess >= MIN_ESS).all())
 
 
 def _summary(draws: Floats, level: float) -> Summary:
@@ -139,11 +136,12 @@ class _Case:
     size: Ints
     hyper: Hyper
     point_mass: bool
+    stride: tuple[Floats, Floats]  # of shifts of gamma and theta by system, (B,)
 
 
 def hierarchy(
     x1: ArrayLike, n1: ArrayLike, x0: ArrayLike, n0: ArrayLike, *, system: ArrayLike, model: Model = "BB",
-    seed: int = 1, hyper: Hyper | None = None, chains: int = 16, draws: int = 1000, warmup: int = 250,
+    seed: int = 1, hyper: Hyper | None = None, chains: int = 4, draws: int = 4000, warmup: int = 250,
     level: float = 0.95,
 ) -> Posterior:  # fmt: skip
     """Sample the posterior of K terms: subjects with the event x1 of n1 treated, x0 of n0 control; `system` (K,) codes.
@@ -152,7 +150,7 @@ def hierarchy(
     codes without a term, an unknown model.
 
     >>> made = hierarchy([30, 10], 100, [10, 10], 100, system=[0, 0], chains=4, draws=100, warmup=50)
-    >>> bool(made.of_theta().positive[0] > 0.9), made.theta.shape
+    >>> bool(made.terms.positive[0] > 0.9), made.theta.shape
     (True, (4, 100, 2))
     """
     if model not in ("BB", "1a"):
@@ -163,7 +161,7 @@ def hierarchy(
     back = np.argsort(order, kind="stable")
     gamma, theta, mu, pi = kept
     return Posterior(model=model, gamma=gamma[..., back], theta=theta[..., back], mu_theta=mu, zero=pi,
-                     accepted=accepted, level=level)  # fmt: skip
+                     terms=_summary(theta[..., back], level), accepted=accepted, level=level)  # fmt: skip
 
 
 def _case(counts: list[Floats], system: Ints, hyper: Hyper, model: Model) -> tuple[_Case, Ints]:
@@ -176,9 +174,16 @@ def _case(counts: list[Floats], system: Ints, hyper: Hyper, model: Model) -> tup
     x1, n1, x0, n0 = (a[order] for a in counts)
     data = Counts(x0=x0, n0=n0, x1=x1, n1=n1)
     begin = np.concatenate([[0], np.cumsum(size)[:-1]])
-    return _Case(
-        counts=data, system=system[order], begin=begin, size=size, hyper=hyper, point_mass=model == "BB"
-    ), order
+    case = _Case(counts=data, system=system[order], begin=begin, size=size, hyper=hyper, point_mass=model == "BB",
+                 stride=_stride(data, begin))  # fmt: skip
+    return case, order
+
+
+def _stride(c: Counts, begin: Ints) -> tuple[Floats, Floats]:
+    """2.4 standard errors of a shift common to a system's terms, by the information in its counts."""
+    info = [n * (x + 0.5) * (n - x + 0.5) / (n + 1.0) ** 2 for x, n in ((c.x0, c.n0), (c.x1, c.n1))]
+    both, treated = (np.add.reduceat(a, begin) for a in (info[0] + info[1], info[1]))
+    return 2.4 / np.sqrt(both + 1.0), 2.4 / np.sqrt(treated + 1.0)
 
 
 def _sampled(case: _Case, seed: int, sizes: tuple[int, int, int]) -> tuple[list[Floats], float]:
@@ -193,6 +198,7 @@ def _sampled(case: _Case, seed: int, sizes: tuple[int, int, int]) -> tuple[list[
         for k, sweep in enumerate(sweeps.tolist()):
             pair, taken = updated(case.counts, _level(case, state), pair, chance[0][k])
             state = _swept(case, state, pair, (chance[1][k], chance[2][k]))
+            state, pair = _shifted(case, state, pair, (chance[1][k][..., 5:], chance[2][k][:, 0, -4:]))
             if sweep >= warmup:
                 accepted += int(taken.sum())
                 for kept, value in zip(out, (pair.gamma, pair.theta, state.mu[1], state.pi), strict=True):
@@ -201,8 +207,8 @@ def _sampled(case: _Case, seed: int, sizes: tuple[int, int, int]) -> tuple[list[
 
 
 def _chance(case: _Case, seed: int, chains: int, sweeps: Ints) -> tuple[Floats, Floats, Floats]:
-    """Uniforms (S, C, K, USES) of events, (S, C, B, 5) of systems, (S, C, 1, 4 + 3 steps) of all."""
-    parts = (0, case.system.size, USES), (_SYSTEM, case.size.size, 5), (_WHOLE, 1, 4 + 3 * _STEPS)
+    """Uniforms (S, C, K, USES) of events, (S, C, B, 9) of systems, (S, C, 1, 8 + 3 steps) of all."""
+    parts = (0, case.system.size, USES), (_SYSTEM, case.size.size, 9), (_WHOLE, 1, 8 + 3 * _STEPS)
     found = [
         uniforms(
             seed, Purpose.AE_MODEL, subject=first + np.arange(many)[:, None],
@@ -252,7 +258,11 @@ def _swept(case: _Case, s: _Systems, pair: Pair, chance: tuple[Floats, Floats]) 
         case, (pair.theta, some), (s.sigma2[1], s.mu_0[1], s.tau2_0[1]), (u[..., 2:4], w[:, 0, 2:4]),
         fixed=(h.alpha_theta, h.beta_theta, h.mu_theta_0_0, h.tau2_theta_0_0, h.alpha_theta_0_0, h.beta_theta_0_0),
     )  # fmt: skip
-    shape, pi = (s.shape, s.pi) if not case.point_mass else _point_mass(case, s.shape, some, (u[..., 4], w[:, 0, 4:]))
+    shape, pi = (
+        (s.shape, s.pi)
+        if not case.point_mass
+        else _point_mass(case, s.shape, some, (u[..., 4], w[:, 0, 4 : 4 + 3 * _STEPS]))
+    )
     mu, sigma2, mu_0, tau2_0 = zip(gamma, theta, strict=True)
     return _Systems(mu=mu, sigma2=sigma2, pi=pi, mu_0=mu_0, tau2_0=tau2_0, shape=shape)
 
@@ -278,6 +288,60 @@ def _half(
 
 
 type _Number = Floats | np.float64
+
+
+def _shifted(case: _Case, s: _Systems, pair: Pair, chance: tuple[Floats, Floats]) -> tuple[_Systems, Pair]:
+    """Move a system's mean together with its terms, and all means together: where counts say little, means and terms
+    would otherwise follow each other in small steps. Metropolis steps of fixed size; the differences stay as they are.
+    """
+    from dataclasses import replace
+
+    u, w = chance
+    for k, moves in ((0, np.ones(pair.some.shape)), (1, pair.some.astype(np.float64))):
+        step = case.stride[k] * _normals(u[..., 2 * k])
+        pair, taken = _moved(case, pair, k, step[:, case.system] * moves, _ahead(s, k, step), u[..., 2 * k + 1])
+        mu = tuple(m + step * taken if j == k else m for j, m in enumerate(s.mu))
+        s = replace(s, mu=mu)
+        shift = (case.stride[k].min() * _normals(w[:, 2 * k]))[:, None]
+        fixed = (case.hyper.mu_gamma_0_0, case.hyper.tau2_gamma_0_0) if k == 0 else (
+            case.hyper.mu_theta_0_0, case.hyper.tau2_theta_0_0)  # fmt: skip
+        away = s.mu_0[k][:, None] - fixed[0]
+        gain = -0.5 * ((away + shift) ** 2 - away**2) / fixed[1]
+        pair, taken = _moved(case, pair, k, shift * moves, gain, w[:, 2 * k + 1, None], together=True)
+        s = replace(s, mu=tuple(m + shift * taken if j == k else m for j, m in enumerate(s.mu)),
+                    mu_0=tuple(m + (shift * taken)[:, 0] if j == k else m for j, m in enumerate(s.mu_0)))  # fmt: skip
+    return s, pair
+
+
+def _ahead(s: _Systems, k: int, step: Floats) -> Floats:
+    """Gain of the prior of mu_b by a step, (C, B)."""
+    away = s.mu[k] - s.mu_0[k][:, None]
+    found: Floats = -0.5 * ((away + step) ** 2 - away**2) / s.tau2_0[k][:, None]
+    return found
+
+
+def _moved(
+    case: _Case, pair: Pair, k: int, shift: Floats, gain: Floats, u: Floats, *, together: bool = False
+) -> tuple[Pair, Floats]:
+    """Shift gamma (k = 0) or theta (1) of terms where it is accepted; 1.0 where it is, (C, B), or (C, 1) together."""
+    from dataclasses import replace
+
+    from pkpd.kernels.elementary import log_array
+
+    new = replace(pair, gamma=pair.gamma + shift) if k == 0 else replace(pair, theta=pair.theta + shift)
+    change = likelihood(case.counts, new.gamma, new.theta) - likelihood(case.counts, pair.gamma, pair.theta)
+    by = change.sum(axis=1, keepdims=True) if together else np.add.reduceat(change, case.begin, axis=1)
+    taken = log_array(np.ascontiguousarray(u)) < by + gain
+    where = np.broadcast_to(taken, pair.gamma.shape) if together else taken[:, case.system]
+    kept = Pair(gamma=np.where(where, new.gamma, pair.gamma), theta=np.where(where, new.theta, pair.theta),
+                some=pair.some)  # fmt: skip
+    return kept, taken.astype(np.float64)
+
+
+def _normals(u: Floats) -> Floats:
+    from pkpd.kernels.philox import quantile_array
+
+    return quantile_array(np.ascontiguousarray(u))
 
 
 def _mean(seen: tuple[Floats, _Number], variance: Floats, prior: tuple[_Number, _Number], u: Floats) -> Floats:
