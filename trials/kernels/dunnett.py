@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pkpd.kernels.elementary import exp, log
 from pkpd.kernels.intrinsics import inlined, kernel
+from trials.kernels.illinois import narrowed
 from trials.kernels.probability import normal_cdf, normal_density, t_quantile, t_tail
 
 F64 = NDArray[np.float64]
@@ -116,22 +117,15 @@ def critical_value(alpha: float, df: float, loadings: F64, side: int) -> float:
     f_high = log(exceed(high, nodes, weights, loadings, side)) - goal
     if f_low <= 0.0 or f_high >= 0.0:  # perfectly dependent or independent in the limit
         return low if f_low <= 0.0 else high
-    kept = 0
-    middle = low
+    bracket, middle = (low, high, f_low, f_high, 0), low
     for _ in range(60):
         last = middle
+        low, high, f_low, f_high, _ = bracket
         middle = (low * f_high - high * f_low) / (f_high - f_low)
         f = log(exceed(middle, nodes, weights, loadings, side)) - goal
         if abs(f) < 1e-12 or abs(middle - last) < 1e-12 * middle:
             break
-        if f > 0.0:
-            low, f_low = middle, f
-            f_high = 0.5 * f_high if kept == 1 else f_high
-            kept = 1
-        else:
-            high, f_high = middle, f
-            f_low = 0.5 * f_low if kept == -1 else f_low
-            kept = -1
+        bracket = narrowed(bracket, middle, f)
     return middle
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pkpd.kernels.intrinsics import inlined, kernel
 from pkpd.kernels.philox import normal_quantile
 from trials.kernels.dunnett import TWO_SIDED, single_p
+from trials.kernels.illinois import narrowed
 from trials.kernels.positive import pivoted
 from trials.kernels.probability import normal_cdf, t_quantile
 
@@ -91,21 +92,15 @@ def joint_critical(alpha: float, df: float, lower: F64, last: I64, rank: I64, si
     f_high = exceed(high, shift, lower, last, rank, side, points, scale) - alpha
     if f_low <= 0.0 or f_high >= 0.0:  # all statistics are one, or nearly exclude each other
         return low if f_low <= 0.0 else high
-    kept, middle = 0, low
+    bracket, middle = (low, high, f_low, f_high, 0), low
     for _ in range(60):  # Illinois regula falsi
         before = middle
+        low, high, f_low, f_high, _ = bracket
         middle = (low * f_high - high * f_low) / (f_high - f_low)
         f = exceed(middle, shift, lower, last, rank, side, points, scale) - alpha
         if f == 0.0 or abs(middle - before) < 1e-8 * middle:
             break
-        if f > 0.0:
-            low, f_low = middle, f
-            f_high = 0.5 * f_high if kept == 1 else f_high
-            kept = 1
-        else:
-            high, f_high = middle, f
-            f_low = 0.5 * f_low if kept == -1 else f_low
-            kept = -1
+        bracket = narrowed(bracket, middle, f)
     return middle
 
 

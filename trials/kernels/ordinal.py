@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pkpd.kernels.elementary import expit, log
 from pkpd.kernels.intrinsics import inlined, kernel
 from trials.kernels.positive import backward, factored, forward, inverse
-from trials.kernels.regression import NOT_CONVERGED, NOT_ESTIMABLE, OK, SEPARATED, design, usable
+from trials.kernels.regression import NOT_CONVERGED, NOT_ESTIMABLE, OK, SEPARATED, chosen, design, estimable, usable
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -130,17 +130,11 @@ def proportional_odds(y: F64, more: F64, arm: I64, strata: I64, shape: I64, esti
             count[r, arm[r, i]] += 1
         kept = np.zeros(p, dtype=np.bool_)
         columns = design(rows, more[r], arm[r], strata[r], arms, levels, kept)
-        whole = True
-        for a in range(arms):
-            whole = whole and count[r, a] > 0 and (a == 0 or kept[p - a])
-        if not whole:
+        if not estimable(count[r], kept):
             status[r] = NOT_ESTIMABLE
             continue
-        used, q = np.empty(p, dtype=np.int64), 0
-        for c in range(1, p):  # the cut points are the intercepts
-            if kept[c]:
-                used[q] = c
-                q += 1
+        used = chosen(kept, 1)  # the cut points are the intercepts
+        q = used.size
         values = np.empty(rows.size)
         for n in range(rows.size):
             values[n] = y[r, rows[n]]
@@ -160,7 +154,7 @@ def proportional_odds(y: F64, more: F64, arm: I64, strata: I64, shape: I64, esti
         for c in range(q):
             at[cuts + c] = 0.0
         covariance = np.empty((cuts + q, cuts + q))
-        status[r] = maximised(columns, used[:q], category, cuts, at[: cuts + q], covariance)
+        status[r] = maximised(columns, used, category, cuts, at[: cuts + q], covariance)
         if status[r] != OK:
             continue
         for k in range(arms - 1):

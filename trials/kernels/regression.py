@@ -58,6 +58,26 @@ def design(rows: I64, more: F64, arm: I64, strata: I64, arms: int, levels: int, 
     return columns
 
 
+@kernel
+def estimable(count: I64, kept: BOOL) -> bool:
+    """Has every arm subjects, and a column that is not aliased? count (A,); arms are the last columns, but control."""
+    whole = True
+    for a in range(count.size):
+        whole = whole and count[a] > 0 and (a == 0 or kept[kept.size - a])
+    return whole
+
+
+@kernel
+def chosen(kept: BOOL, first: int) -> I64:
+    """Numbers of the columns that are kept, from `first` on."""
+    used, q = np.empty(kept.size, dtype=np.int64), 0
+    for c in range(first, kept.size):
+        if kept[c]:
+            used[q] = c
+            q += 1
+    return used[:q]
+
+
 @inlined
 def _log_density(family: int, y: float, eta: float, theta: float) -> float:
     """Log likelihood up to what does not depend on eta."""
@@ -354,18 +374,11 @@ def regressions(family: int, dispersed: bool, y: F64, offset: F64, more: F64, ar
             count[r, arm[r, i]] += 1
         kept = np.zeros(p, dtype=np.bool_)
         columns = design(rows, more[r], arm[r], strata[r], arms, levels, kept)
-        whole = True
-        for a in range(arms):
-            whole = whole and count[r, a] > 0 and (a == 0 or kept[p - a])
-        if not whole:
+        if not estimable(count[r], kept):
             status[r] = NOT_ESTIMABLE
             continue
-        used, q = np.empty(p, dtype=np.int64), 0
-        for c in range(p):
-            if kept[c]:
-                used[q] = c
-                q += 1
-        used = used[:q]
+        used = chosen(kept, 0)
+        q = used.size
         mine, away, code = np.empty(rows.size), np.empty(rows.size), np.empty(rows.size, dtype=np.int64)
         for n in range(rows.size):
             mine[n], away[n], code[n] = y[r, rows[n]], offset[r, rows[n]], arm[r, rows[n]]
