@@ -204,8 +204,12 @@ def _short(name: str, seen: tuple[str, ...]) -> tuple[F64, dict[int, str]]:
     code = {pair: k for k, pair in enumerate(pairs)}
     place = [_nearest_core(name, a) for a in seen]
     codes = np.array([[float(code[min(i, j), max(i, j)]) for j in place] for i in place])
-    separator = "" if core[0].isalpha() else "/"
-    return codes, {k: separator.join((core[i], core[j])) for (i, j), k in code.items()}
+    return codes, {k: _written(core[i], core[j]) for (i, j), k in code.items()}
+
+
+def _written(first: str, second: str) -> str:
+    """`*1/*2`; letters as geneticists sort them: AG."""
+    return "".join(sorted((first, second))) if first.isalpha() else f"{first}/{second}"
 
 
 def _nearest_core(name: str, one: str) -> int:

@@ -204,6 +204,7 @@ def _design(protocol: "Protocol", model: "Model") -> tuple[tuple[str, str], ...]
         f"{name}: an adverse event of grade {event.after} or worse{_since(event.from_)} ends treatment, "
         "the subject stays in the trial"
         for name, event in protocol.intercurrent.items()
+        if event.after is not None
     )
     prevalence = "; ".join(
         f"{name} {_shares(protocol, name, shares)}" for name, shares in protocol.population.set_.items()
@@ -212,6 +213,7 @@ def _design(protocol: "Protocol", model: "Model") -> tuple[tuple[str, str], ...]
         ("Allocation", method),
         ("Population law", protocol.population.law),
         ("Prevalence set by the protocol", prevalence),
+        ("Genotype", _genotype(protocol)),
         ("Adherence", taken),
         ("Dosing rules", _rules(protocol)),
         ("Doses guided by levels", _guidance(protocol)),
@@ -219,11 +221,28 @@ def _design(protocol: "Protocol", model: "Model") -> tuple[tuple[str, str], ...]
         ("Occasions", _occasions(protocol, model)),
         ("Classes of people", ", ".join(f"{name} {share}" for name, share in model.mixture.items())),
         ("Intercurrent events", stops),
+        *conducted.changes(protocol),
         ("End of follow-up", _ended(model)),
         ("Dropout", _dropout(protocol.dropout)),
         *conducted.described(protocol),
     )
     return tuple((name, value) for name, value in facts if value)
+
+
+def _genotype(protocol: "Protocol") -> str:
+    """Genes, ancestries and where the frequencies are from, in words."""
+    from populations.genotype_law import cited
+
+    choice = protocol.population.genotype
+    if choice is None:
+        return ""
+    mixed = ", ".join(f"{name} {share:.4g}" for name, share in choice.ancestry.items())
+    sources = "; ".join(cited(choice.genes, tuple(choice.ancestry)))
+    own = "; frequencies given for " + ", ".join(choice.frequencies) if choice.frequencies else ""
+    return (
+        f"{', '.join(choice.genes)} by Hardy-Weinberg within ancestry ({mixed}), independent of all other covariates; "
+        f"frequencies: {sources}{own}"
+    )
 
 
 def _occasions(protocol: "Protocol", model: "Model") -> str:
@@ -276,15 +295,11 @@ def _estimand(protocol: "Protocol", model: "Model", name: str) -> str:
 
 
 def _labels(protocol: "Protocol") -> Mapping[str, Mapping[int, str]]:
-    from populations.covariates import PopulationLaw
-
-    return PopulationLaw.read(protocol.population.law).labels
+    return protocol.population.people().labels
 
 
 def _units(protocol: "Protocol") -> Mapping[str, str]:
-    from populations.covariates import PopulationLaw
-
-    return PopulationLaw.read(protocol.population.law).units
+    return protocol.population.people().units
 
 
 def _parameters(model: "Model", fit: FitEvidence | None) -> tuple[Parameter, ...]:
@@ -331,7 +346,11 @@ def _screening(record: "RunRecord") -> tuple[Screening, ...]:
 def _outcomes(protocol: "Protocol", outcomes: pd.DataFrame) -> pd.DataFrame:
     """The outcome table; where a risk is counted while on treatment, later events do not count."""
     strategies = {
-        s for e in protocol.estimands.values() if e.summary == "risk_difference" for s in e.strategies.values()
+        s
+        for e in protocol.estimands.values()
+        if e.summary == "risk_difference"
+        for name, s in e.strategies.items()
+        if name not in protocol.changes
     }
     if "while_on_treatment" not in strategies:
         return outcomes

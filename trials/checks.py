@@ -434,6 +434,9 @@ def _against_law(protocol: Protocol, given: tuple[Model, PopulationLaw], fault: 
     known = (*law.names,)
     for name in protocol.population.set_:
         fault.known(name, known, "covariate", ("population", "set", name))
+        if law.genotype and name in law.genotype.names:
+            fault("is drawn with the genotype", ("population", "set", name), value=name,
+                  remedy="set ancestry or frequencies under population.genotype")  # fmt: skip
         _categories(name, law, protocol.population.set_[name], fault)
     for name, condition in protocol.population.eligible.items():
         path: Path_ = ("population", "eligible", name)
@@ -444,8 +447,12 @@ def _against_law(protocol: Protocol, given: tuple[Model, PopulationLaw], fault: 
         if name not in law.labels:
             fault("has no categories to stratify by", ("allocation", "strata"), value=name,
                   remedy=f"one of {', '.join(law.labels)}")  # fmt: skip
-    for name in model.covariates:
+    for name, covariate in model.covariates.items():
         fault.known(name, known, f"covariate of the law (needed by model {model.name})", ("population", "law"))
+        drawn = law.genotype.labels.get(name, {}) if law.genotype else {}
+        if drawn and covariate.labels and dict(covariate.labels) != drawn:
+            fault(f"model {model.name} codes {name} otherwise", ("population", "genotype"),
+                  value=", ".join(drawn.values()), remedy=f"code it as {drawn}")  # fmt: skip
 
 
 def _categories(name: str, law: PopulationLaw, shares: dict[int, float], fault: Fault) -> None:

@@ -133,7 +133,5 @@ def foretold(protocol: Protocol, given: tuple[Model, Path], fault: Fault) -> Non
 
 
 def law_of(protocol: Protocol, fault: Fault) -> PopulationLaw:
-    from populations.covariates import PopulationLaw
-
-    with at(fault, ("population", "law")):
-        return PopulationLaw.read(protocol.population.law)
+    with at(fault, ("population", "law" if protocol.population.genotype is None else "genotype")):
+        return protocol.population.people()

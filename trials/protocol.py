@@ -11,7 +11,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
@@ -24,9 +24,13 @@ from pkpd.model.rules import Decisions, Rule
 from trials.estimand import Analysis, Endpoint, Estimand, Names
 from trials.planned import DataCut, Enrolment, Interims
 
+if TYPE_CHECKING:
+    from populations.covariates import PopulationLaw
+    from populations.genotype_law import Genotypes
+
 __all__ = [
-    "Adherence", "Allocation", "Arm", "Dropout", "Fitted", "Intercurrent", "Keep", "ModelChoice", "ModelFile",
-    "Occasions", "PopulationChoice", "Prognosis", "Protocol", "Sensitivity", "Truth", "Visit", "defaults",
+    "Adherence", "Allocation", "Arm", "Dropout", "Fitted", "GenotypeChoice", "Intercurrent", "Keep", "ModelChoice",
+    "ModelFile", "Occasions", "PopulationChoice", "Prognosis", "Protocol", "Sensitivity", "Truth", "Visit", "defaults",
     "json_schema",
 ]  # fmt: skip
 
@@ -95,6 +99,25 @@ class ModelChoice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GenotypeChoice:
+    """Pharmacogenes drawn beside the covariates: shares of ancestries, which genes; frequencies {gene: {ancestry:
+    {allele: share}}} instead of the shipped ones, activity {gene: {function: x}} of an allele instead of its gene's.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    ancestry: dict[str, Share]
+    genes: Names
+    frequencies: dict[str, dict[str, dict[str, Share]]] = field(default_factory=dict)
+    activity: dict[str, dict[str, Annotated[Real, Field(ge=0)]]] = field(default_factory=dict)
+
+    def law(self) -> Genotypes:
+        """The law. Errors: InputError for what does not exist or does not sum to 1."""
+        from populations.genotype_law import Genotypes
+
+        return Genotypes.of(self.genes, self.ancestry, given=self.frequencies, activity=self.activity)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PopulationChoice:
     """The population law, who is eligible (name: condition on covariates), covariates whose distribution is set."""
 
@@ -102,6 +125,14 @@ class PopulationChoice:
     law: str
     eligible: dict[Identifier, str] = field(default_factory=dict)
     set_: Annotated[dict[str, dict[int, Share]], Field(alias="set")] = field(default_factory=dict)
+    genotype: GenotypeChoice | None = None
+
+    def people(self) -> PopulationLaw:
+        """The law of covariates with the genotypes, without `set`. Errors: InputError."""
+        from populations.covariates import PopulationLaw
+
+        law = PopulationLaw.read(self.law)
+        return law if self.genotype is None else law.with_genotype(self.genotype.law())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

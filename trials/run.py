@@ -154,7 +154,6 @@ class _Maker:
         """The variant of a (changed) protocol, at all draws or at their median."""
         from pkpd import posterior as posteriors
         from pkpd.model.spec import Model
-        from populations.covariates import PopulationLaw
 
         model_text = text.read_text(self.folder / protocol.model.file)
         model = Model.parse(model_text, str(self.folder / protocol.model.file))
@@ -164,7 +163,7 @@ class _Maker:
             "generator": GENERATOR, "package": record.versions()["vtrial"], "source": record.versions()["source"],
             "protocol": protocol.to_dict(),
             "model": model.digest, "draws": posteriors.draws_digest(draws),
-            "law": PopulationLaw.read(protocol.population.law).digest, "fit": self.fit_inputs,
+            "law": protocol.population.people().digest, "fit": self.fit_inputs,
         }  # fmt: skip
         texts = {name: text.read_text(self.folder / file) for name, file in protocol.other_models.items()}
         others = {name: Model.parse(words, protocol.other_models[name]) for name, words in texts.items()}

@@ -100,12 +100,11 @@ def opened(payload: Payload) -> Setting:
 
 def _open(payload: Payload) -> Setting:
     from pkpd.engine.build import compiled
-    from populations.covariates import PopulationLaw
     from populations.eligibility import Criteria
     from trials import guidance, prognosis, rules
 
     protocol, model = payload.protocol, Model.from_dict(payload.model)
-    law = PopulationLaw.read(protocol.population.law)
+    law = protocol.population.people()
     engine = compiled(model)
     responses = _responses(model, engine.outputs)
     reached = eq.reach(model.equations)
