@@ -99,11 +99,26 @@ def _allocation(protocol: Protocol, fault: Fault) -> None:
         if plan.size is not None:
             fault("complete randomisation has no blocks", ("allocation", "size"), remedy="leave size out")
         return
+    if plan.method == "minimisation":
+        _minimisation(protocol, fault)
+        return
     if plan.size is None:
         fault("is missing", ("allocation", "size"), remedy=f"add size: {2 * sum(ratios)}")
     if plan.size % sum(ratios):
         remedy = f"the ratios sum to {sum(ratios)}: use {sum(ratios)}, {2 * sum(ratios)} ..."
         fault("must be a multiple of the sum of the ratios", ("allocation", "size"), remedy=remedy)
+
+
+def _minimisation(protocol: Protocol, fault: Fault) -> None:
+    plan, arms = protocol.allocation, sum(arm.ratio for arm in protocol.arms.values())
+    if plan.size is not None:
+        fault("minimisation has no blocks", ("allocation", "size"), remedy="leave size out")
+    if not plan.strata:
+        fault("minimisation needs factors", ("allocation", "strata"), remedy="name categorical covariates")
+    if plan.probability < 1 / arms:
+        fault("is less than an equal share", ("allocation", "probability"), value=plan.probability, remedy="write 0.8")
+    if protocol.interims is not None and protocol.interims.select is not None:
+        fault("does not go with arms that are dropped", ("allocation", "method"), remedy="write permuted_block")
 
 
 def _adherence(protocol: Protocol, fault: Fault) -> None:

@@ -154,12 +154,16 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
-    """`permuted_block` (blocks of `size` within the `strata`) or `complete` randomisation."""
+    """`permuted_block` (blocks of `size` within the `strata`), `complete` randomisation, or `minimisation` over the
+    strata, each a factor: the arm that leaves the least imbalance (`measure`) is given with `probability`.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    method: Literal["permuted_block", "complete"] = "complete"
+    method: Literal["permuted_block", "complete", "minimisation"] = "complete"
     size: Annotated[int, Field(ge=1, le=1000)] | None = None
     strata: Names = ()
+    probability: Annotated[Real, Field(gt=0, le=1)] = 0.8
+    measure: Literal["range", "variance"] = "range"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,7 +71,7 @@ def simulate_trial(setting: Setting, replicates: Iterable[int]) -> Trial:
     )  # fmt: skip
     # 3. allocate in order of enrolment, within strata
     stratum = _strata(setting, cohort)
-    arm = _allocated(protocol, stratum, numbers)
+    arm = _allocated(setting, cohort, stratum)
     entered = _entered(setting, cohort)
 
     def under(arm: NDArray[np.int64]) -> tuple[People, Course, Observed]:
@@ -120,17 +120,31 @@ def _entered(setting: Setting, cohort: Cohort) -> dict[str, Any]:
 def _strata(setting: Setting, cohort: Cohort) -> NDArray[np.int64]:
     """Stratum codes (R, N): the categories of the factors as one mixed-radix number."""
     code = np.zeros((cohort.replicate.size, cohort.subject.size), np.int64)
-    for name in setting.protocol.allocation.strata:
-        levels = sorted(setting.law.labels[name])
-        code = code * len(levels) + np.searchsorted(levels, cohort.covariates[name].astype(np.int64))
+    for name, level in _factors(setting, cohort).items():
+        code = code * len(setting.law.labels[name]) + level
     return code
 
 
-def _allocated(protocol: Protocol, stratum: NDArray[np.int64], replicate: NDArray[np.uint32]) -> NDArray[np.int64]:
+def _factors(setting: Setting, cohort: Cohort) -> dict[str, NDArray[np.int64]]:
+    """Level codes (R, N) of the stratification factors, from 0."""
+    return {
+        name: np.searchsorted(sorted(setting.law.labels[name]), cohort.covariates[name].astype(np.int64))
+        for name in setting.protocol.allocation.strata
+    }
+
+
+def _allocated(setting: Setting, cohort: Cohort, stratum: NDArray[np.int64]) -> NDArray[np.int64]:
+    protocol, replicate = setting.protocol, cohort.replicate
     ratios = [arm.ratio for arm in protocol.arms.values()]
     plan = protocol.allocation
     if plan.method == "complete":
         return design.complete(stratum, ratios, seed=protocol.seed, replicate=replicate).astype(np.int64)
+    if plan.method == "minimisation":
+        factors = np.stack(list(_factors(setting, cohort).values()), axis=2)
+        dealt = design.minimised(
+            factors, ratios, probability=plan.probability, measure=plan.measure, seed=protocol.seed, replicate=replicate
+        )
+        return dealt.astype(np.int64)
     size = plan.size or sum(ratios)
     arm = design.permuted_blocks(stratum, ratios, size=size, seed=protocol.seed, replicate=replicate)
     return arm.astype(np.int64)

@@ -10,6 +10,7 @@ import pytest
 from pkpd.ground.errors import InputError
 from trials.compared import compared, same_people, without_effect
 from trials.comparison import Comparison
+from trials.design import imbalance
 from trials.designs.text_scenarios import Costs
 from trials.dispatch import Mode
 from trials.operating import difference
@@ -97,3 +98,38 @@ def test_what_cannot_be_paired_is_refused(files: dict[str, Path], protocol_text:
     other.write_text(protocol_text.replace("seed: 11", "seed: 12"), encoding="utf-8")
     with pytest.raises(InputError, match="different seed"):
         compared({"a": files["whole"], "b": other}, tmp_path / "out", mode=SERIAL)
+
+
+def test_minimised_and_permuted_allocation_of_the_same_people(study: Path, protocol_text: str, tmp_path: Path) -> None:
+    """The factors are balanced at the end; both protocols enrol the same people."""
+    old = "allocation: {method: permuted_block, size: 6, strata: [SEX]}"
+    assert old in protocol_text
+    files = {"permuted": study}
+    for name, plan in {"minimised": "method: minimisation, probability: 1, ", "complete": ""}.items():
+        files[name] = study.with_name(f"{name}.yaml")
+        text = protocol_text.replace(old, f"allocation: {{{plan}strata: [SEX, SMOKING]}}")
+        text = text.replace("adjust: [baseline, SEX]", "adjust: [baseline, SEX, SMOKING]")
+        files[name].write_text(text, encoding="utf-8")
+    compared(files, tmp_path / "out", mode=SERIAL)
+    records = {name: RunRecord.read(tmp_path / "out" / name) for name in files}
+    assert same_people(records["permuted"], records["minimised"]) == 1.0
+    worst = {}
+    for name in ("minimised", "complete"):
+        rows = records[name].outcomes
+        factors = np.stack([rows[c].to_numpy(np.int64).reshape(12, -1) for c in ("SEX", "SMOKING")], axis=2)
+        worst[name] = imbalance(rows["arm"].to_numpy().reshape(12, -1), factors, [1, 1, 1])
+    assert worst["minimised"].max() <= 3 < worst["complete"].max()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("method: minimisation", "needs factors"),
+        ("method: minimisation, strata: [SEX], size: 6", "no blocks"),
+        ("method: minimisation, strata: [SEX], probability: 0.2", "less than an equal share"),
+    ],
+)
+def test_bad_minimisation_is_refused(protocol_text: str, given: str, words: str) -> None:
+    old = "method: permuted_block, size: 6, strata: [SEX]"
+    with pytest.raises(InputError, match=words):
+        Protocol.parse(protocol_text.replace(old, given), complete=False)
