@@ -64,6 +64,22 @@ class Freedom(StrEnum):
     NORMAL = "normal"
 
 
+class Kind(StrEnum):
+    """Which events `ae` counts."""
+
+    ALL = "all"
+    SERIOUS = "serious"
+    RELATED = "related"
+
+
+class Hierarchy(StrEnum):
+    """The Bayesian model of `ae`."""
+
+    BB = "BB"
+    PLAIN = "1a"
+    NONE = "none"
+
+
 def guarded[**P](command: Callable[P, int]) -> Callable[P, None]:
     """The command with every error turned into one message and an exit code."""
 
@@ -374,6 +390,33 @@ def signals(
     return desk.signals(desk.Order(
         file=reports, out=out, report=report, product=product, event=event, strata=tuple(strata or ()), theta=theta,
         truncation=truncation.value, top=top, machine=machine, test=test, seed=seed,
+    ))  # fmt: skip
+
+
+@app.command()
+@guarded
+def ae(
+    events: Annotated[Path, typer.Argument(metavar="EVENTS", help="CSV: a line an event (ADaM: ADAE).")],
+    *,
+    subjects: Annotated[Path, typer.Option("--subjects", metavar="CSV", help="A line a treated subject (ADaM: ADSL).")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where table and page are written.")] = Path("out"),
+    control: Annotated[str | None, typer.Option(metavar="ARM", help="Compared with; else the placebo arm.")] = None,
+    only: Annotated[Kind, typer.Option(help="Which events.")] = Kind.ALL,
+    least_grade: Annotated[int, typer.Option(metavar="G", min=1, max=5, help="Events of this grade or more.")] = 1,
+    model: Annotated[Hierarchy, typer.Option(help="Hierarchical model; 1a: without point mass.")] = Hierarchy.BB,
+    column: Annotated[
+        list[str] | None, typer.Option(metavar="WHAT=NAME", help="Name of a column, as arm=TRT01P; may be repeated.")
+    ] = None,
+    top: Annotated[int, typer.Option(metavar="N", min=1, max=2000, help="Terms in the page's tables.")] = 50,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the model's draws.")] = 20261122,
+    machine: Machine = False,
+) -> int:
+    """Tabulate the adverse events of a trial: risks, rates, differences, what stands out, a hierarchical model."""
+    from reports.desk import ae as desk
+
+    return desk.ae(desk.Order(
+        events=events, subjects=subjects, out=out, control=control, only=only.value, least_grade=least_grade,
+        model=model.value, top=top, seed=seed, machine=machine, names=desk.named(column or ()),
     ))  # fmt: skip
 
 

@@ -248,21 +248,16 @@ def _level(case: _Case, s: _Systems) -> Level:
 
 def _swept(case: _Case, s: _Systems, pair: Pair, chance: tuple[Floats, Floats]) -> _Systems:
     """Every hyperparameter once, given the events."""
-    h, (u, w) = case.hyper, chance
+    u, w = chance
     some = pair.some.astype(np.float64)
-    gamma = _half(
-        case, (pair.gamma, np.ones(some.shape)), (s.sigma2[0], s.mu_0[0], s.tau2_0[0]), (u[..., 0:2], w[:, 0, 0:2]),
-        fixed=(h.alpha_gamma, h.beta_gamma, h.mu_gamma_0_0, h.tau2_gamma_0_0, h.alpha_gamma_0_0, h.beta_gamma_0_0),
-    )  # fmt: skip
-    theta = _half(
-        case, (pair.theta, some), (s.sigma2[1], s.mu_0[1], s.tau2_0[1]), (u[..., 2:4], w[:, 0, 2:4]),
-        fixed=(h.alpha_theta, h.beta_theta, h.mu_theta_0_0, h.tau2_theta_0_0, h.alpha_theta_0_0, h.beta_theta_0_0),
-    )  # fmt: skip
-    shape, pi = (
-        (s.shape, s.pi)
-        if not case.point_mass
-        else _point_mass(case, s.shape, some, (u[..., 4], w[:, 0, 4 : 4 + 3 * _STEPS]))
+    values = (pair.gamma, np.ones(some.shape)), (pair.theta, some)
+    gamma, theta = (
+        _half(case, values[k], (s.sigma2[k], s.mu_0[k], s.tau2_0[k]), (u[..., at], w[:, 0, at]), fixed=fixed)
+        for k, (at, fixed) in enumerate(zip((slice(0, 2), slice(2, 4)), _fixed(case.hyper), strict=True))
     )
+    shape, pi = s.shape, s.pi
+    if case.point_mass:
+        shape, pi = _point_mass(case, shape, some, (u[..., 4], w[:, 0, 4 : 4 + 3 * _STEPS]))
     mu, sigma2, mu_0, tau2_0 = zip(gamma, theta, strict=True)
     return _Systems(mu=mu, sigma2=sigma2, pi=pi, mu_0=mu_0, tau2_0=tau2_0, shape=shape)
 
@@ -273,8 +268,7 @@ def _half(
 ) -> tuple[Floats, Floats, Floats, Floats]:  # fmt: skip
     """mu, sigma2 (C, B), mu.0, tau2.0 (C,) of gamma or theta: `values` and which of them count, (C, K).
 
-    now: sigma2, mu.0 and tau2.0 as they are; fixed: shape and rate of sigma2, mean and variance of mu.0, shape and
-    rate of tau2.0.
+    now: sigma2, mu.0 and tau2.0 as they are; fixed: as in `_fixed`.
     """
     (value, counted), (sigma2, mu_0, tau2_0), (u, w) = values, now, chance
     many, total = (np.add.reduceat(a, case.begin, axis=1) for a in (counted, value * counted))
@@ -300,17 +294,27 @@ def _shifted(case: _Case, s: _Systems, pair: Pair, chance: tuple[Floats, Floats]
     for k, moves in ((0, np.ones(pair.some.shape)), (1, pair.some.astype(np.float64))):
         step = case.stride[k] * _normals(u[..., 2 * k])
         pair, taken = _moved(case, pair, k, step[:, case.system] * moves, _ahead(s, k, step), u[..., 2 * k + 1])
-        mu = tuple(m + step * taken if j == k else m for j, m in enumerate(s.mu))
-        s = replace(s, mu=mu)
+        s = replace(s, mu=_added(s.mu, k, step * taken))
         shift = (case.stride[k].min() * _normals(w[:, 2 * k]))[:, None]
-        fixed = (case.hyper.mu_gamma_0_0, case.hyper.tau2_gamma_0_0) if k == 0 else (
-            case.hyper.mu_theta_0_0, case.hyper.tau2_theta_0_0)  # fmt: skip
-        away = s.mu_0[k][:, None] - fixed[0]
-        gain = -0.5 * ((away + shift) ** 2 - away**2) / fixed[1]
+        centre, variance = _fixed(case.hyper)[k][2:4]
+        away = s.mu_0[k][:, None] - centre
+        gain = -0.5 * ((away + shift) ** 2 - away**2) / variance
         pair, taken = _moved(case, pair, k, shift * moves, gain, w[:, 2 * k + 1, None], together=True)
-        s = replace(s, mu=tuple(m + shift * taken if j == k else m for j, m in enumerate(s.mu)),
-                    mu_0=tuple(m + (shift * taken)[:, 0] if j == k else m for j, m in enumerate(s.mu_0)))  # fmt: skip
+        shift = shift * taken
+        s = replace(s, mu=_added(s.mu, k, shift), mu_0=_added(s.mu_0, k, shift[:, 0]))
     return s, pair
+
+
+def _added(both: tuple[Floats, Floats], k: int, more: Floats) -> tuple[Floats, Floats]:
+    return (both[0] + more, both[1]) if k == 0 else (both[0], both[1] + more)
+
+
+def _fixed(h: Hyper) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """For gamma and theta: shape and rate of sigma2, mean and variance of mu.0, shape and rate of tau2.0."""
+    return (
+        (h.alpha_gamma, h.beta_gamma, h.mu_gamma_0_0, h.tau2_gamma_0_0, h.alpha_gamma_0_0, h.beta_gamma_0_0),
+        (h.alpha_theta, h.beta_theta, h.mu_theta_0_0, h.tau2_theta_0_0, h.alpha_theta_0_0, h.beta_theta_0_0),
+    )
 
 
 def _ahead(s: _Systems, k: int, step: Floats) -> Floats:
