@@ -196,6 +196,9 @@ def fit(
     chains: Annotated[int, typer.Option(metavar="N", min=1, help="Chains.")] = 4,
     fresh: Annotated[bool, typer.Option("--fresh", help="Sample again although the same fit is stored.")] = False,
     blq: Annotated[str, typer.Option(metavar="M", help="Values beyond a limit: m3, m4 or discard.")] = "m3",
+    method: Annotated[
+        str, typer.Option(metavar="M", help="nuts; smc (several modes); laplace or pathfinder: a quick look, no fit.")
+    ] = "nuts",
     report: Annotated[
         Path | None, typer.Option("--report", metavar="DIR", help="Write fit.html and fit.json here.")
     ] = None,
@@ -206,7 +209,8 @@ def fit(
     from reports.desk import model as desk
 
     return desk.fit(
-        model, data, desk.Sampling(seed=seed, draws=draws, tune=tune, chains=chains, fresh=fresh, blq=blq),
+        model, data,
+        desk.Sampling(seed=seed, draws=draws, tune=tune, chains=chains, fresh=fresh, blq=blq, method=method),
         desk.Answer(out=out, report=report, checks=checks, machine=machine),
     )  # fmt: skip
 

@@ -51,6 +51,7 @@ def fit_limits(fit: FitEvidence) -> tuple[Limit, ...]:
     d = fit.diagnostics
     rhat, bulk, tail = (d.get(key, math.nan) for key in ("max_rhat", "min_ess_bulk", "min_ess_tail"))
     divergences, apart, ebfmi = (d.get(key, math.nan) for key in ("divergences", "apart", "ebfmi"))
+    energy = Limit(name="E-BFMI", shown=rounding.fixed(ebfmi, 2), bar=f"≥ {LEAST_EBFMI:g}", holds=ebfmi >= LEAST_EBFMI)
     return (
         Limit(name="R-hat", shown=rounding.fixed(rhat, 3), bar=f"≤ {MOST_RHAT}", holds=rhat <= MOST_RHAT),
         _ess("Effective sample size, bulk", bulk),
@@ -61,7 +62,7 @@ def fit_limits(fit: FitEvidence) -> tuple[Limit, ...]:
         ),
         Limit(name="Distance of chain means, in sds", shown=rounding.fixed(apart, 2), bar=f"≤ {MOST_APART:g}",
               holds=apart <= MOST_APART),
-        Limit(name="E-BFMI", shown=rounding.fixed(ebfmi, 2), bar=f"≥ {LEAST_EBFMI:g}", holds=ebfmi >= LEAST_EBFMI),
+        *(() if math.isinf(ebfmi) else (energy,)),
     )  # fmt: skip
 
 

@@ -19,7 +19,11 @@ def page(fit: FitEvidence, found: Mapping[str, Any], facts: tuple[tuple[str, str
     sections = [Section(key="fit", title="Posterior", blocks=tuple(model.fitted(fit)))]
     if fit.check:
         sections.append(Section(key="data", title="The fit on its own data", blocks=tuple(model.own_data(fit))))
-    sections += [_method(found), Section(key="provenance", title="Provenance", blocks=(Facts(facts=facts),))]
+    sections += [
+        *_modes(found),
+        _method(found),
+        Section(key="provenance", title="Provenance", blocks=(Facts(facts=facts),)),
+    ]
     return Page(
         brand="Fit", kicker="Bayesian population fit · a check of calibration, not validation",
         title=f"Fit of {fit.name}",
@@ -37,6 +41,26 @@ def _trust(fit: FitEvidence) -> tuple[str, ...]:
             f"{rounding.percent(fit.checks.check.inside)} of the observed percentiles lie inside their 95 % band."
         )
     return tuple(said) or ("No checks on the data were asked for.",)
+
+
+def _modes(found: Mapping[str, Any]) -> list[Section]:
+    """Modes of the posterior and the share of each, where sequential Monte Carlo looked for them."""
+    if "modes" not in found:
+        return []
+    told = found["modes"]
+    modes = told["modes"]
+    facts = [("Log evidence", f"{told['log_evidence']:.2f} ± {told['log_evidence_error']:.2f}")]
+    facts += [("Runs", f"{told['runs']} independent ones of {told['particles']} particles a mode")]
+    facts += [("Remedy", text) for text in told["remedies"]]
+    rows = [("Share of the posterior", *(f"{m['share']:.4g} ± {m['share_error']:.1g}" for m in modes))]
+    rows += [("Log evidence", *(f"{m['log_evidence']:.2f} ± {m['log_evidence_error']:.2f}" for m in modes))]
+    rows += [(name, *(f"{m['means'][name]:.4g} ({m['sds'][name]:.2g})" for m in modes)) for name in modes[0]["means"]]
+    table = Table(
+        caption="Modes of the posterior, ± standard errors from independent runs; below, mean (sd) within each mode on "
+        "the sampled scale.",
+        columns=columns("Quantity", *(str(m["label"]) for m in modes)), rows=tuple(rows),
+    )  # fmt: skip
+    return [Section(key="modes", title="Modes of the posterior", blocks=(Facts(facts=tuple(facts)), table))]
 
 
 def _method(found: Mapping[str, Any]) -> Section:

@@ -100,8 +100,13 @@ def _worst(found: Mapping[str, Any]) -> Mapping[str, float]:
         "max_rhat": over("rhat", max), "min_ess_bulk": over("ess_bulk", min), "min_ess_tail": over("ess_tail", min),
         "divergences": float(found.get("divergences", np.nan)), "chains": float(found.get("chains", np.nan)),
         "draws": float(found.get("draws", np.nan)), "apart": over("apart", max),
-        "ebfmi": min((float(x) for x in found.get("ebfmi", ())), default=float("nan")),
+        "ebfmi": min((float(x) for x in found.get("ebfmi", ())), default=_energy(found)),
     }  # fmt: skip
+
+
+def _energy(found: Mapping[str, Any]) -> float:
+    """E-BFMI where no chain has one: infinite for particles, whose method has no energy, else missing."""
+    return float("inf") if found.get("method") == "smc" else float("nan")
 
 
 def _table(posterior: "Posterior") -> tuple[pd.DataFrame, dict[str, Floats]]:

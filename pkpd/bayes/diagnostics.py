@@ -16,9 +16,19 @@ from numpy.typing import NDArray
 
 from pkpd.bayes.prior import Prior
 
-__all__ = ["Chains", "Diagnostics", "Identifiability", "Limits", "ParameterSummary", "diagnose", "shrinkage"]
+__all__ = [
+    "DISAGREE",
+    "Chains",
+    "Diagnostics",
+    "Identifiability",
+    "Limits",
+    "ParameterSummary",
+    "diagnose",
+    "shrinkage",
+]
 
 Floats = NDArray[np.float64]
+DISAGREE = "Chains disagree"
 CENTRAL_95 = (0.025, 0.5, 0.975)
 
 
@@ -42,7 +52,7 @@ class Chains:
 
     values: Mapping[str, Floats]
     divergences: int
-    energy: Floats
+    energy: Floats | None  # None: draws of no Hamiltonian chain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +141,7 @@ class Diagnostics:
             "max_rhat": self.worst_rhat,
             "min_ess_bulk": self.least_ess,
             "min_ess_tail": min(p.ess_tail for p in self.parameters),
-            "min_ebfmi": min(self.ebfmi),
+            "min_ebfmi": min(self.ebfmi, default=float("nan")),
             "max_apart": max(p.apart for p in self.parameters),
         }
         return {**asdict(self), **worst, "ok": self.ok, "verdict": self.verdict}
@@ -143,7 +153,7 @@ def diagnose(
     """Summaries of every population parameter, checked against `limits`."""
     bars = limits or Limits()
     rows = tuple(_summary(name, x, priors.get(name)) for name, x in chains.values.items())
-    ebfmi = tuple(float(x) for x in _bfmi(chains.energy))
+    ebfmi = () if chains.energy is None else tuple(float(x) for x in _bfmi(chains.energy))
     shape = next(iter(chains.values.values())).shape
     told = _identifiability(chains.values, priors)
     return Diagnostics(
@@ -248,8 +258,9 @@ def _problems(
     rhat = max(rows, key=lambda p: _nan_last(p.rhat))
     ess = min(rows, key=lambda p: -_nan_last(-p.ess_bulk))
     tail = min(rows, key=lambda p: -_nan_last(-p.ess_tail))
+    least = min(ebfmi, default=np.inf)
     checks = (
-        (far.apart <= bars.apart, f"Chains disagree about {far.name} by {far.apart:.1f} sd: different modes; "
+        (far.apart <= bars.apart, f"{DISAGREE} about {far.name} by {far.apart:.1f} sd: different modes; "
          "order the rates (above: CL/V for absorption) or give an informative prior."),
         (divergences <= bars.divergences, f"{divergences} divergent transitions: the posterior is not explored; "
          "raise target_accept towards 0.99 or simplify the random effects."),
@@ -259,7 +270,7 @@ def _problems(
          "double the draws."),
         (tail.ess_tail >= bars.ess, f"Tail ESS of {tail.name} is {tail.ess_tail:.0f}, below {bars.ess:.0f}: "
          "double the draws."),
-        (min(ebfmi) >= bars.ebfmi, f"E-BFMI is {min(ebfmi):.2f}, below {bars.ebfmi}: the energy is badly explored; "
+        (least >= bars.ebfmi, f"E-BFMI is {least:.2f}, below {bars.ebfmi}: the energy is badly explored; "
          "centre well-informed random effects or tighten the priors of the scales."),
     )  # fmt: skip
     return [problem for holds, problem in checks if not holds]

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Fit", "Settings", "fit"]
 
+METHODS = ("nuts", "smc", "laplace", "pathfinder")
 PACKAGES = ("numba", "numpy", "nutpie", "pymc", "pytensor")
 DIAGNOSTICS, POSTERIOR, TREE = "diagnostics.json", "posterior.parquet", "tree.zarr"
 
@@ -50,8 +51,12 @@ class Settings:
     target_accept: float = 0.98
     centred: Mapping[str, bool] | None = None
     blq: str = "m3"
+    method: str = "nuts"
 
     def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            remedy = nearest(self.method, METHODS) or f"one of {', '.join(METHODS)}"
+            raise InputError("is no method of a fit", field="method", value=self.method, remedy=remedy)
         for name, least in (("draws", 4), ("tune", 1), ("chains", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"must be at least {least}", field=name, value=getattr(self, name))
@@ -91,6 +96,7 @@ def fit(
     target_accept: float = 0.98,
     centred: Mapping[str, bool] | None = None,
     blq: str = "m3",
+    method: str = "nuts",
     cores: int = 2,
     cache: bool = True,
     on_stage: Callable[[str], None] = lambda stage: None,
@@ -100,6 +106,8 @@ def fit(
     centred: random effects to sample as individual values (True) or not (False) whatever the data say; the others are
     decided by a quick look at the data, told in the diagnostics. blq: values beyond a limit of quantification by method
     `m3` or `m4`, or `discard`ed (`bayes.censoring`).
+    method: `nuts`; `smc`, for a posterior of several modes (`bayes.modes`: draws are particles, chains independent
+    runs); `laplace` and `pathfinder`, a quick look that no decision may rest on (`bayes.quick`).
     `on_stage` hears "build", "import", "compile", "screen", "look", "sample", "diagnose". A fit over its limits is
     returned and marked (`posterior.sound` is False); whoever uses it asks `require_sound`. Errors: InputError (model or
     data), RunFailed (the sampler could not start).
@@ -112,6 +120,7 @@ def fit(
         target_accept=target_accept,
         centred=centred,
         blq=blq,
+        method=method,
     )
     _check_centred(model, centred or {})
     if not cache:

@@ -6,7 +6,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +18,8 @@ from pkpd.bayes.censoring import limited
 from pkpd.bayes.centring import Choice, Look, chosen, look, starting_point
 from pkpd.bayes.density import Density, density
 from pkpd.bayes.design import Design, design, measured_outputs
-from pkpd.bayes.diagnostics import Chains, diagnose, shrinkage
+from pkpd.bayes.diagnostics import DISAGREE, Chains, Diagnostics, diagnose, shrinkage
+from pkpd.bayes.exchange import Exchange, exchanges
 from pkpd.bayes.hierarchy import covariances, pairs
 from pkpd.bayes.missing import drawn as drawn_covariates
 from pkpd.bayes.plan import (
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
     from pkpd.bayes.fit import Settings
     from pkpd.model.records import Records
 
-__all__ = ["etas", "population_draws", "sampled", "typical"]
+__all__ = ["Drawn", "etas", "population_draws", "sampled", "typical"]
 
 Floats = NDArray[np.float64]
 Stages = Callable[[str], None]
@@ -59,9 +62,9 @@ def sampled(
     seconds: dict[str, float] = {}
     with _stage("build", seconds, on_stage):
         how, made, plain = _built(model, records, settings)
+        places = exchanges(model, how, _dosed(model, records))
     with _stage("import", seconds, on_stage), _quiet():
-        from pkpd.bayes.nuts import draw
-        from pkpd.bayes.pilot import piloted
+        import_module("pkpd.bayes.nuts" if settings.method == "nuts" else "pkpd.bayes.approximate")
     with _stage("compile", seconds, on_stage), _quiet():
         _ = plain.module
     with _stage("screen", seconds, on_stage):
@@ -69,17 +72,66 @@ def sampled(
     with _stage("look", seconds, on_stage):
         seen = look(plain)
     with _stage("sample", seconds, on_stage), _quiet():
-        law, seen, rest = piloted(plain, seen, settings, seed=seed, cores=cores)
-        choices = chosen(seen, settings.centred)
-        drawn = draw(law, partial(starting_point, law, seen), rest, seed=seed, cores=cores)
-        x = law.layout.plain(drawn.x)
+        if settings.method == "nuts":
+            drawn, seen = _by_nuts(plain, seen, settings, (seed, cores))
+        else:
+            from pkpd.bayes.approximate import approximated
+
+            drawn = approximated(plain, seen, places, settings)
     with _stage("diagnose", seconds, on_stage), _quiet():
-        tree = _tree(law, made, x, drawn.stats)
+        tree = _tree(drawn.law, made, drawn.x, drawn.stats)
         draws = population_draws(how, tree["posterior"])
-        found = diagnose(_chains(how, tree), how.priors, _shrinkage(how, tree["posterior"])).to_dict()
-        found |= _method(how, made, choices, seen, blq=settings.blq)
+        told = diagnose(_chains(how, tree), how.priors, _shrinkage(how, tree["posterior"]))
+        found = drawn.judged(_placed(told, places, _typical(how, tree["posterior"]))).to_dict()
+        found |= _method(how, made, chosen(seen, settings.centred), seen, blq=settings.blq)
+        found |= {"method": settings.method, **drawn.about}
+        found["exchanges"] = [e.to_dict() for e in places]
         found["remarks"] = [*found["remarks"], *_told(made, len(records.time)), *notices]
     return draws, tree, found, seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """x (chain, draw, size) of the law itself and statistics of the sampler, (chain, draw) each; judged: what the
+    method has to say of the diagnostics; about: the same as plain data.
+    """
+
+    law: Density
+    x: Floats
+    stats: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    judged: Callable[[Diagnostics], Diagnostics] = lambda found: found
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _by_nuts(plain: Density, seen: Look, settings: Settings, how: tuple[int, int]) -> tuple[Drawn, Look]:
+    """Draws of NUTS after a pilot; how: seed and cores."""
+    from pkpd.bayes.nuts import draw
+    from pkpd.bayes.pilot import piloted
+
+    seed, cores = how
+    law, seen, rest = piloted(plain, seen, settings, seed=seed, cores=cores)
+    drawn = draw(law, partial(starting_point, law, seen), rest, seed=seed, cores=cores)
+    return Drawn(law=law, x=law.layout.plain(drawn.x), stats=drawn.stats), seen
+
+
+def _dosed(model: Model, records: Records) -> list[str]:
+    """States that the data dose."""
+    return [list(model.states)[int(k)] for k in np.unique(records.doses.target)]
+
+
+def _placed(found: Diagnostics, places: Sequence[Exchange], values: Mapping[str, Floats]) -> Diagnostics:
+    """The diagnostics, told on which side of rates that can change places each chain lies."""
+    problems, remarks = list(found.problems), list(found.remarks)
+    for e in places:
+        above = (e.contrast(values) > 0.0).reshape(found.chains, -1).mean(axis=1)
+        told = e.told(above)
+        if told is None:
+            remarks.append(f"{e.sentence} Here {e.side(1 if above[0] > 0.5 else -1)} in all draws.")
+            continue
+        parted = [p for p in problems if p.startswith(DISAGREE)]
+        problems = [p for p in problems if p not in parted]
+        problems.insert(0, (f"{parted[0].partition(':')[0]}: " if parted else "") + told)
+    return replace(found, problems=tuple(problems), remarks=tuple(remarks))
 
 
 def _built(model: Model, records: Records, settings: Settings) -> tuple[Plan, Design, Density]:
@@ -241,8 +293,8 @@ def _chains(how: Plan, tree: Any) -> Chains:
     derived = [f"log_{n}" for n, p in how.model.parameters.items() if p.above is not None and n in how.typical]
     return Chains(
         values={name: np.asarray(posterior[name].values, np.float64) for name in (*how.priors, *derived)},
-        divergences=int(stats["diverging"].values.sum()),
-        energy=np.asarray(stats["energy"].values, np.float64),
+        divergences=int(stats["diverging"].values.sum()) if "diverging" in stats else 0,
+        energy=np.asarray(stats["energy"].values, np.float64) if "energy" in stats else None,
     )
 
 

@@ -82,6 +82,11 @@ class Purpose(StrEnum):
     QT_POSTERIOR = "qt_posterior"  # concentration-QTc: subject = draw; slots 0 to 3 variances, the rest the tail
     AE_MODEL = "ae_model"  # Bayesian AE model; subject = term or SOC, replicate = chain, index = sweep, slot = use
     SWING_WEIGHTS = "swing_weights"  # weights of criteria, even on the simplex; subject = draw, slot = criterion
+    SMC_START = "smc_start"  # of every SMC_ purpose: subject = particle, replicate = run; index = attempt
+    SMC_MOVE = "smc_move"  # index = move, slot = coordinate
+    SMC_ACCEPT = "smc_accept"  # index = move; slot 0 step, 1 acceptance, 2 length
+    SMC_RESAMPLE = "smc_resample"  # index = level
+    QUICK_LOOK = "quick_look"  # Laplace, Pathfinder: subject = draw, replicate = path, index = use, slot = coordinate
 
 
 def key(seed: int, purpose: Purpose) -> tuple[np.uint32, np.uint32]:

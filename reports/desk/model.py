@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pkpd.model.spec import Model
     from pkpd.posterior import Posterior
 
+PARTICLES = 500  # of a run of SMC that is only to tell shares of modes
 REFITS = 5  # subjects left out by fitting the others again, where smoothing cannot be trusted
 COLUMNS = ("parameter", "mean", "sd", "2.5 %", "97.5 %", "MCSE", "R-hat", "bulk ESS")
 
@@ -35,6 +36,7 @@ class Sampling:
     chains: int
     fresh: bool
     blq: str = "m3"
+    method: str = "nuts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,8 @@ def fit(name: str, data: str, sampling: Sampling, answer: Answer) -> int:
     with progress.listening(machine=answer.machine) as heard:
         found = fitted(
             model, records, seed=sampling.seed, draws=sampling.draws, tune=sampling.tune, chains=sampling.chains,
-            cache=not sampling.fresh, blq=sampling.blq, on_stage=lambda stage: heard(stage, 0, 0),
+            cache=not sampling.fresh, blq=sampling.blq, method=sampling.method,
+            on_stage=lambda stage: heard(stage, 0, 0),
         )  # fmt: skip
         checks = _checked(found, records, sampling.seed, heard) if answer.checks else None
     posterior = found.posterior if checks is None else with_checks(found.posterior, checks)
@@ -67,7 +70,14 @@ def fit(name: str, data: str, sampling: Sampling, answer: Answer) -> int:
         write(posterior, answer.out)
     if answer.report is not None:
         _page((name, data), records, posterior, (checks, answer.report))
-    return _said(found, checks, answer)
+    return _said(found, checks, answer, _shares(name, data, found.diagnostics))
+
+
+def _shares(name: str, data: str, found: Mapping[str, Any]) -> list[str]:
+    """The command that tells what modes there are, where rates can change places and nobody has looked."""
+    if not found.get("exchanges") or found.get("method") != "nuts":
+        return []
+    return [f"shares of the modes: vtrial fit {name} --data {data} --method smc --draws {PARTICLES}"]
 
 
 def _checked(found: Fit, records: Records, seed: int, heard: progress.Listener) -> Checks:
@@ -113,16 +123,29 @@ def _inputs(name: str, data: str) -> tuple[Model, Records]:
     return model, Records.read(data_file(data, Path()), model)
 
 
-def _said(found: Fit, checks: Checks | None, answer: Answer) -> int:
+def _said(found: Fit, checks: Checks | None, answer: Answer, advice: list[str]) -> int:
     plain = dict(found.diagnostics) if checks is None else {**found.diagnostics, "checks": checks.summary()}
     if answer.machine:
         say.machine({"event": "done", "digest": found.posterior.digest, "diagnostics": _finite(plain)})
     else:
         say.result(*say.table([COLUMNS, *(_row(parameter) for parameter in plain["parameters"])]))
         say.result(plain["verdict"], *plain["remarks"], *_checks(checks), f"posterior {found.posterior.digest[:16]}")
+        say.result(*_modes(plain.get("modes")), *advice)
         say.remark(f"every draw: {found.tree_path}", *([f"population draws: {answer.out}"] if answer.out else []),
                    *([f"page: {answer.report / 'fit.html'}"] if answer.report else []))  # fmt: skip
     return guard.OK if plain["ok"] else guard.FAILED
+
+
+def _modes(found: Mapping[str, Any] | None) -> list[str]:
+    """Modes with their shares, and population quantities by mode."""
+    if found is None or len(found["modes"]) < 2:
+        return []
+    modes = found["modes"]
+    rows = [("in each mode, mean (sd)", *(m["label"] for m in modes))]
+    rows.append(("share", *(f"{m['share']:.4g} +- {m['share_error']:.1g}" for m in modes)))
+    rows.append(("log evidence", *(f"{m['log_evidence']:.2f} +- {m['log_evidence_error']:.2f}" for m in modes)))
+    rows += [(name, *(f"{m['means'][name]:.4g} ({m['sds'][name]:.2g})" for m in modes)) for name in modes[0]["means"]]
+    return list(say.table(rows))
 
 
 def _finite(value: Any) -> Any:

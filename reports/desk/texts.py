@@ -12,6 +12,7 @@ from reports.desk import guard, say
 
 if TYPE_CHECKING:
     from pkpd.conformance.evidence import Conformance, Evidence
+    from pkpd.model.spec import Model
 
 __all__ = ["check", "schema"]
 
@@ -92,13 +93,22 @@ def _model(file: Path) -> dict[str, Any]:
     from pkpd.model.spec import Model
 
     model = Model.read(file)
-    return {
+    found = {
         "name": model.name,
         "parameters": ", ".join(model.parameters),
         "states": ", ".join(model.states),
         "outputs": ", ".join(model.outputs),
         "events": ", ".join(model.events) or "none",
     }
+    return found | _places(model)
+
+
+def _places(model: Model) -> dict[str, str]:
+    """Rates that can change places, with the remedy; they concern whoever fits the model."""
+    from pkpd.bayes.exchange import exchanges
+
+    told = [e.sentence for e in exchanges(model)]
+    return {"a fit has several modes": " ".join(told)} if told else {}
 
 
 def _protocol(file: Path) -> dict[str, Any]:
