@@ -293,13 +293,13 @@ def _shifted(case: _Case, s: _Systems, pair: Pair, chance: tuple[Floats, Floats]
     u, w = chance
     for k, moves in ((0, np.ones(pair.some.shape)), (1, pair.some.astype(np.float64))):
         step = case.stride[k] * _normals(u[..., 2 * k])
-        pair, taken = _moved(case, pair, k, step[:, case.system] * moves, _ahead(s, k, step), u[..., 2 * k + 1])
+        pair, taken = _moved(case, pair, k, (step[:, case.system] * moves, _ahead(s, k, step), u[..., 2 * k + 1]))
         s = replace(s, mu=_added(s.mu, k, step * taken))
         shift = (case.stride[k].min() * _normals(w[:, 2 * k]))[:, None]
         centre, variance = _fixed(case.hyper)[k][2:4]
         away = s.mu_0[k][:, None] - centre
         gain = -0.5 * ((away + shift) ** 2 - away**2) / variance
-        pair, taken = _moved(case, pair, k, shift * moves, gain, w[:, 2 * k + 1, None], together=True)
+        pair, taken = _moved(case, pair, k, (shift * moves, gain, w[:, 2 * k + 1, None]), together=True)
         shift = shift * taken
         s = replace(s, mu=_added(s.mu, k, shift), mu_0=_added(s.mu_0, k, shift[:, 0]))
     return s, pair
@@ -325,13 +325,17 @@ def _ahead(s: _Systems, k: int, step: Floats) -> Floats:
 
 
 def _moved(
-    case: _Case, pair: Pair, k: int, shift: Floats, gain: Floats, u: Floats, *, together: bool = False
+    case: _Case, pair: Pair, k: int, move: tuple[Floats, Floats, Floats], *, together: bool = False
 ) -> tuple[Pair, Floats]:
-    """Shift gamma (k = 0) or theta (1) of terms where it is accepted; 1.0 where it is, (C, B), or (C, 1) together."""
+    """Shift gamma (k = 0) or theta (1) of terms where it is accepted; 1.0 where it is, (C, B), or (C, 1) together.
+
+    move: the shift (C, K) or (C, 1), the gain of the prior and a uniform, (C, B) or (C, 1).
+    """
     from dataclasses import replace
 
     from pkpd.kernels.elementary import log_array
 
+    shift, gain, u = move
     new = replace(pair, gamma=pair.gamma + shift) if k == 0 else replace(pair, theta=pair.theta + shift)
     change = likelihood(case.counts, new.gamma, new.theta) - likelihood(case.counts, pair.gamma, pair.theta)
     by = change.sum(axis=1, keepdims=True) if together else np.add.reduceat(change, case.begin, axis=1)
