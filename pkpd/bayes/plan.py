@@ -18,6 +18,7 @@ from pkpd.bayes.hierarchy import pairs
 from pkpd.bayes.prior import Prior, half_normal, horseshoe, lkj_correlation, normal
 from pkpd.ground.errors import InputError
 from pkpd.ground.units import factor
+from pkpd.model import together
 from pkpd.model.equations import evaluate
 from pkpd.model.observed import terms_of
 from pkpd.model.parts import NORMAL_95, Horseshoe, Parameter, Spread, inside_unit
@@ -26,7 +27,7 @@ from pkpd.model.support import refuse
 
 __all__ = [
     "Plan", "base_value", "between", "correlation_label", "error_label", "link", "natural", "partial_label", "plan",
-    "spread_label", "typical_label",
+    "residual_label", "residual_partial", "spread_label", "typical_label",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -39,7 +40,8 @@ class Plan:
 
     blocks: (random effects, LKJ shape) of each correlated block; `outputs` are those the data measure, in the order of
     the model. between: half-normal scales of the random effects between occasions;
-    shrunk: horseshoe priors of coefficients, whose `typical` is that of the standard normal behind them.
+    shrunk: horseshoe priors of coefficients, whose `typical` is that of the standard normal behind them; sigma:
+    (outputs, LKJ shape) of each block of correlated residual errors.
     """
 
     model: Model
@@ -50,6 +52,7 @@ class Plan:
     error: dict[str, Prior]
     between: dict[str, Prior] = field(default_factory=dict)
     shrunk: dict[str, Prior] = field(default_factory=dict)
+    sigma: tuple[tuple[tuple[str, ...], float], ...] = ()
 
     @property
     def priors(self) -> dict[str, Prior]:
@@ -61,6 +64,9 @@ class Plan:
             margin = lkj_correlation(shape, len(block))
             found |= {correlation_label(block[j], block[i]): margin for i, j in pairs(len(block))}
         found |= {error_label(name): p for name, p in self.error.items()}
+        for block, shape in self.sigma:
+            margin = lkj_correlation(shape, len(block))
+            found |= {residual_label(block[j], block[i]): margin for i, j in pairs(len(block))}
         return found | {spread_label(between(name)): p for name, p in self.between.items()}
 
 
@@ -82,6 +88,7 @@ def plan(model: Model, outputs: str | Iterable[str]) -> Plan:
         error={name: prior for output in measured for name, prior in _error(model, output).items()},
         between={name: _spread(name, parts[name].iov, "iov") for name in model.occasion_etas},
         shrunk=_shrunk(model),
+        sigma=_sigma(model, measured),
     )
 
 
@@ -128,6 +135,16 @@ def error_label(name: str) -> str:
 def partial_label(a: str, b: str) -> str:
     """`partial_CL_V`: (1 + partial correlation)/2, what is sampled."""
     return f"partial_{a}_{b}"
+
+
+def residual_label(a: str, b: str) -> str:
+    """`residual_corr_CP_PCA`, of the errors of two outputs."""
+    return f"residual_corr_{a}_{b}"
+
+
+def residual_partial(a: str, b: str) -> str:
+    """`residual_partial_CP_PCA`: (1 + partial correlation)/2, what is sampled."""
+    return f"residual_partial_{a}_{b}"
 
 
 def natural(p: Parameter, value: Floats) -> Floats:
@@ -193,6 +210,31 @@ def _spread(name: str, found: Spread | None, kind: str) -> Prior:
 def _blocks(model: Model) -> tuple[tuple[tuple[str, ...], float], ...]:
     found = [(tuple(name for name in model.eta_names if name in b.block), b.lkj) for b in model.omega]
     return tuple((members, shape) for members, shape in found if len(members) > 1)
+
+
+def _sigma(model: Model, measured: tuple[str, ...]) -> tuple[tuple[tuple[str, ...], float], ...]:
+    """Blocks of correlated residual errors of the outputs that are measured: a part of an LKJ matrix is one too, of a
+    shape greater by half of what is left out.
+    """
+    found = []
+    for members, shape in together.blocks(model):
+        seen = tuple(name for name in members if name in measured)
+        if len(seen) > 1:
+            found.append((seen, shape + 0.5 * (len(members) - len(seen))))
+            if not model.sigma:
+                _complete(model, members)
+    if found:
+        together.require_normal(model, "fitted")
+    return tuple(found)
+
+
+def _complete(model: Model, members: tuple[str, ...]) -> None:
+    """Of three outputs and more all correlations are estimated: the text must mean that."""
+    told = sum(a in members for a, _, _ in model.residual_correlations)
+    if told != len(members) * (len(members) - 1) // 2:
+        problem = "leave some pairs out: a fit estimates all correlations of a block"
+        remedy = f"write sigma: {{block: [{', '.join(members)}]}}, or blocks that share no output"
+        raise InputError(problem, field="residual_correlations", value=", ".join(members), remedy=remedy)
 
 
 def _error(model: Model, output: str) -> dict[str, Prior]:

@@ -24,7 +24,9 @@ def check_variability(model: Model, find: Finder) -> None:
     _occasions(model, find)
     _varying(model, find)
     _correlations(model, find)
-    _blocks(model, find)
+    _residual_correlations(model, find)
+    _blocks(model, find, "omega")
+    _blocks(model, find, "sigma")
     _mixture(model, find)
 
 
@@ -84,28 +86,52 @@ def _correlations(model: Model, find: Finder) -> None:
         seen.add(frozenset((a, b)))
     if not _definite(etas, model.correlations):
         find.fail(("correlations",), "together they are not possible (not positive definite)", None, "weaken them")
+
+
+def _residual_correlations(model: Model, find: Finder) -> None:
     names = tuple(model.outputs)
+    inside = {frozenset((a, b)) for block in model.sigma for a in block.block for b in block.block}
+    pairs: set[frozenset[str]] = set()
     for i, (a, b, _) in enumerate(model.residual_correlations):
         for name in (a, b):
             find.known(("residual_correlations", i), name, names, "output")
-            if model.outputs[name].error.beta is not None or not model.outputs[name].continuous:
-                find.fail(("residual_correlations", i), "has no residual standard deviation", name, "leave it out")
-        if a == b:
-            find.fail(("residual_correlations", i), "pairs an output with itself", f"{a}, {b}")
+            _has_error(model, find, ("residual_correlations", i), name)
+        if a == b or frozenset((a, b)) in pairs:
+            find.fail(("residual_correlations", i), "pairs an output with itself or twice with another", f"{a}, {b}")
+        if model.sigma and frozenset((a, b)) not in inside:
+            problem, remedy = "is in no block of sigma", "put both outputs into one block, or leave sigma out"
+            find.fail(("residual_correlations", i), problem, f"{a}, {b}", remedy)
+        pairs.add(frozenset((a, b)))
     if not _definite(names, model.residual_correlations):
         find.fail(("residual_correlations",), "together they are not possible (not positive definite)", None)
 
 
-def _blocks(model: Model, find: Finder) -> None:
+def _has_error(model: Model, find: Finder, path: tuple[str | int, ...], name: str) -> None:
+    if model.outputs[name].error.beta is not None or not model.outputs[name].continuous:
+        find.fail(path, "has no residual standard deviation", name, "leave it out")
+
+
+def _blocks(model: Model, find: Finder, key: str) -> None:
+    blocks = model.omega if key == "omega" else model.sigma
+    known, what, one = (
+        (model.subject_etas, "parameter with iiv", "parameter")
+        if key == "omega"
+        else (tuple(model.outputs), "output", "output")
+    )
+    n = "n" if one == "output" else ""
     seen: dict[str, int] = {}
-    for k, block in enumerate(model.omega):
-        path: tuple[str | int, ...] = ("omega", "block") if len(model.omega) == 1 else ("omega", k, "block")
+    for k, block in enumerate(blocks):
+        path: tuple[str | int, ...] = (key, "block") if len(blocks) == 1 else (key, k, "block")
         for i, name in enumerate(block.block):
-            find.known((*path, i), name, model.subject_etas, "parameter with iiv")
+            find.known((*path, i), name, known, what)
+            if key == "sigma":
+                _has_error(model, find, (*path, i), name)
             if name in seen:
-                problem = "names a parameter twice" if seen[name] == k else "names a parameter of another block"
-                find.fail(path, problem, name, "one block for each parameter")
+                problem = f"names a{n} {one} twice" if seen[name] == k else f"names a{n} {one} of another block"
+                find.fail(path, problem, name, f"one block for each {one}")
             seen[name] = k
+        if key == "sigma" and len(block.block) < 2:
+            find.fail(path, "names fewer than two outputs", ", ".join(block.block), "name two, or leave sigma out")
 
 
 def _definite(names: tuple[str, ...], correlations: tuple[tuple[str, str, float], ...]) -> bool:

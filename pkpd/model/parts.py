@@ -308,7 +308,9 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Omega:
-    """Prior of the correlations of the etas of `block`: LKJ with shape `lkj`."""
+    """Prior of the correlations of the etas (in `sigma`: of the outputs' residual errors) of `block`: LKJ with shape
+    `lkj`.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     block: tuple[Identifier, ...]

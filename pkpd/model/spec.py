@@ -98,6 +98,7 @@ class Model:
     summaries: dict[Identifier, Summary] = field(default_factory=dict)
     outputs: Annotated[dict[Identifier, Output], Field(min_length=1)]
     residual_correlations: tuple[tuple[Identifier, Identifier, Annotated[Real, Field(gt=-1, lt=1)]], ...] = ()
+    sigma: Blocks = ()
     events: dict[Identifier, Event] = field(default_factory=dict)
     domain: dict[str, str] = field(default_factory=dict)
     golden: dict[Identifier, Golden] = field(default_factory=dict)

@@ -153,5 +153,5 @@ def _outcomes(model: Model) -> Iterator[tuple[str, str]]:
         plain = set(terms_of(error)) <= {"additive", "proportional"} and error.combine == "variance"
         if not plain or error.t is not None or error.beta is not None:
             yield "residual", f"outputs.{name}.error"
-    if model.residual_correlations:
-        yield "correlated", "residual_correlations"
+    if model.residual_correlations or model.sigma:
+        yield "correlated", "residual_correlations" if model.residual_correlations else "sigma"
