@@ -2,7 +2,7 @@
 
 Allele values and rules are CPIC's (https://cpicpgx.org, content under CC0): CYP2D6 activity score (Caudle et al., Clin
 Transl Sci 2020;13:116; *9, *10 and *41 count 0.25), CYP2C9 activity score (Theken et al., Clin Pharmacol Ther
-2021;109:302), CYP2C19 (Lima et al., ibid. 2021;109:1417), CYP3A5 (Birdwell et al., ibid. 2015;98:19), SLCO1B1
+2020;108:191), CYP2C19 (Lima et al., ibid. 2021;109:1417), CYP3A5 (Birdwell et al., ibid. 2015;98:19), SLCO1B1
 (Cooper-DeHoff et al., ibid. 2022;111:1007). Where they come from and what they are worth: docs/genotype.md.
 """
 
@@ -40,10 +40,10 @@ COPIES = re.compile(r"(\*\d+)x(\d+)")
 SOURCES = {
     "cpic_cyp2d6": "CPIC CYP2D6 frequency table (cpicpgx.org, CC0)",
     "cpic_cyp2c9": "CPIC CYP2C9 frequency table, 2022-03-11 (cpicpgx.org, CC0)",
-    "lauschke2018": "1000 Genomes in J Pers Med 2018;8:8, Table 3",
+    "jpm2018": "1000 Genomes in J Pers Med 2018;8:8, Table 3",
     "zhou2017": "1000 Genomes in Zhou et al., Clin Pharmacol Ther 2017;102:688, Table 5",
     "shendre2018": "1000 Genomes in Shendre et al., Pharmacogenomics 2018;19:1357, Table 1",
-    "kim2021": "1000 Genomes in Transl Clin Pharmacol 2021;29:135, Table 2: rs4149056 C as *15, rs59502379 as *31",
+    "tcp2021": "1000 Genomes in Transl Clin Pharmacol 2021;29:135, Table 2: rs4149056 C as *15, rs59502379 as *31",
 }
 """Where allele frequencies were copied from."""
 
