@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from pkpd.ground.fields import Real
 
-__all__ = ["Analysis", "Endpoint", "Estimand", "Missing", "Names"]
+__all__ = ["Analysis", "Endpoint", "Estimand", "Missing", "Names", "Prior"]
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -126,6 +126,28 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prior:
+    """A normal part of the prior of an effect: `at` on the scale of the estimate (a ratio: 1 is no effect), `sd` of the
+    difference or of the logarithm of the ratio, `weight` among the parts.
+
+    >>> Prior(at=1.0, sd=0.35).weight
+    1.0
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    at: Real
+    sd: Annotated[Real, Field(gt=0)]
+    weight: Annotated[Real, Field(gt=0, le=1)] = 1.0
+
+
+def _as_parts(value: object) -> object:
+    return [value] if isinstance(value, Mapping) else value
+
+
+Priors = Annotated[tuple[Prior, ...], BeforeValidator(_as_parts)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
     """How an estimand is estimated.
 
@@ -137,6 +159,8 @@ class Analysis:
     MCP-Mod: shapes: candidates with the guesses of their parameters (`emax: [25]`, `linear: []`; DoseFinding's),
     doses: by arm, where not the one dose of its regimen; effect: over the control, of the target dose; select: average
     of all shapes by AIC, or the best.
+    prior: of the effect, one part or several: the estimate is then read as a posterior; margin: the effect that must be
+    exceeded (left out: none).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -156,3 +180,5 @@ class Analysis:
     doses: Mapping[str, Annotated[Real, Field(ge=0)]] = field(default_factory=dict)
     effect: Real | None = None
     select: Literal["average", "best"] = "average"
+    prior: Priors | None = None
+    margin: Real | None = None

@@ -150,6 +150,42 @@ def test_doses_come_from_the_regimens_or_from_the_analysis(protocol):
     assert doses_of(protocol, estimand, stated)["w8"] == 16.0
 
 
+def test_a_prior_reads_an_estimate_as_a_posterior(protocol, seen):
+    """Conjugate by hand where the error is normal (odds ratio, on its logarithm), likelihood by t for an ANCOVA."""
+    from trials.analysis.updating import NormalMixture, updated
+
+    text = TEXT.replace("strata: {endpoint: halved, compare: [w4, w8], against: placebo, summary: risk_difference}",
+                        "strata: {endpoint: halved, compare: [w4, w8], against: placebo, summary: odds_ratio}\n"
+                        "  mean: {endpoint: activity, compare: [w4, w8], against: placebo, summary: mean_difference}")  # fmt: skip
+    plain = (
+        "strata: {method: logistic, adjust: []}\n  mean: {method: ancova, adjust: [baseline, SEX], multiplicity: none}"
+    )
+    prior = "prior: [{at: 2, sd: 0.5, weight: 0.6}, {at: 1, sd: 2, weight: 0.4}]"
+    mean = "prior: {at: -20, sd: 10}, margin: -15, side: less, alpha: 0.025"
+    read = plain.replace("adjust: []", f"adjust: [], {prior}").replace("none}", f"none, {mean}}}")
+
+    def tables(analyses):
+        whole = Protocol.parse(text.replace("strata: {method: cmh}", analyses), complete=False)
+        asked = {name: whole.analyses[name] for name in ("strata", "mean")}
+        made = replace(whole, analyses=asked, estimands={name: whole.estimands[name] for name in asked})
+        return pd.DataFrame(analyse(made, seen))
+
+    before, after = tables(plain), tables(read)
+    for arm in ("w4", "w8"):
+        was, now = (row(t, "strata", "halved", arm) for t in (before, after))
+        law = NormalMixture(weight=(0.6, 0.4), mean=(np.log(2.0), 0.0), sd=(0.5, 2.0))
+        found = updated(np.log(was.estimate), was.se, law)
+        np.testing.assert_allclose(now.estimate, np.exp(found.mean), rtol=1e-12)
+        np.testing.assert_allclose(now.upper, np.exp(found.upper), rtol=1e-12)
+        np.testing.assert_allclose(now.p, 2 * np.minimum(found.below, found.above), rtol=1e-12)
+        was, now = (row(t, "mean", "activity", arm) for t in (before, after))
+        law = NormalMixture(weight=(1.0,), mean=(-20.0,), sd=(10.0,))
+        found = updated(was.estimate, was.se, law, df=was.df, margin=-15.0)
+        np.testing.assert_allclose(now.lower, found.lower, rtol=1e-12)
+        np.testing.assert_allclose(now.p, found.above, rtol=1e-10)
+        assert (now["reject"] == (found.below > 0.975)).all()
+
+
 def test_methods_know_what_they_serve():
     assert {"logistic", "cmh", "risk_ratio"} <= set(offered("responder", "risk_ratio"))
     assert {"fisher", "barnard", "boschloo", "newcombe"} <= set(offered("incidence", "risk_difference"))
@@ -173,6 +209,11 @@ def test_methods_know_what_they_serve():
         ("as: change_from_baseline}", "as: change_from_baseline, threshold: 3}", "endpoints.activity.threshold"),
         ("strata: {method: cmh}", "strata: {method: cmh, alpha: 0.01}", "analyses.strata.alpha"),
         ("strata: {method: cmh}", "strata: {method: logistic, adjust: [WT]}", "analyses.strata.adjust"),
+        ("strata: {method: cmh}", "strata: {method: cmh, prior: {at: 0, sd: 1}}", "analyses.strata.prior"),
+        ("strata: {method: cmh}", "strata: {method: logistic, adjust: [], margin: 0.1}", "analyses.strata.margin"),
+        ("strata: {method: cmh}", "strata: {method: logistic, adjust: [], prior: {at: 0, sd: 0}}", "prior"),
+        ("strata: {method: cmh}",
+         "strata: {method: logistic, adjust: [], prior: [{at: 0, sd: 1, weight: 0.5}]}", "weights must sum to 1"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_by_name(old, new, field):

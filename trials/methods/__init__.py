@@ -6,13 +6,14 @@ from typing import Final
 
 from trials.methods import binary, continuous, counts, dose_response, ordinal, survival
 from trials.methods.method import Method, Question, Table
+from trials.methods.posterior import with_priors
 
 __all__ = ["METHODS", "Method", "Question", "Table", "offered", "summaries"]
 
-METHODS: Final[dict[str, Method]] = {
+METHODS: Final[dict[str, Method]] = with_priors({
     **continuous.METHODS, **binary.METHODS, **counts.METHODS, **ordinal.METHODS, **dose_response.METHODS,
     **survival.METHODS,
-}  # fmt: skip
+})  # fmt: skip
 
 
 def summaries(kind: str | None = None) -> tuple[str, ...]:
