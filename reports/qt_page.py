@@ -250,7 +250,8 @@ def _rate(dose: Dose) -> tuple[tuple[str, ...], ...]:
         return ()
     k = dose.heart_rate.worst
     mean, low, high = (float(x[k]) for x in (dose.heart_rate.mean, dose.heart_rate.lower, dose.heart_rate.upper))
-    beyond = "above 10 bpm" if abs(mean) > HEART_RATE else "not excluded" if max(-low, high) > HEART_RATE else "no"
+    passed, open_ = abs(mean) > HEART_RATE, max(-low, high) > HEART_RATE
+    beyond = f"beyond {HEART_RATE:g} bpm" if passed else f"{HEART_RATE:g} bpm not excluded" if open_ else "none"
     found = f"largest mean change {mean:.1f} bpm ({low:.1f} to {high:.1f}) at {dose.heart_rate.times[k]:g} h"
     return ((dose.treatment, "Heart rate", found, beyond),)
 

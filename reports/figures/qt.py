@@ -68,7 +68,7 @@ def course(series: Sequence[Points], *, limit: float | None, y: str, name: str) 
         axis.set_xlabel("Hours after the dose")
         axis.set_ylabel(svg.plain(y, 40))
         if len(series) > 1:
-            axis.legend(loc="best")
+            axis.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4)
         return svg.render(drawn, name=name, title=f"{y} by time")
 
 
