@@ -13,6 +13,7 @@ from reports.results import Effect, Risk
 from reports.sections.people import marks
 from reports.study import ResponseCurve, Study
 from reports.tables import Block, Heading, Plots, Section, Table, Text, columns
+from trials.analysis.nnt import needed
 from trials.operating import Estimate
 
 Array = NDArray[np.float64]
@@ -350,7 +351,32 @@ def _difference_blocks(study: Study, found: dict[str, list[tuple[Risk, ...]]]) -
         f"interval. "
         "Thin line: the Miettinen-Nurminen interval one trial would typically report."
     )
-    return [Plots(caption=caption, panels=panels, across=2), table]
+    return [Plots(caption=caption, panels=panels, across=2), table, _needed_table(study, found)]
+
+
+def _needed_table(study: Study, found: dict[str, list[tuple[Risk, ...]]]) -> Table:
+    rows = tuple(
+        (name, _grade(g + 1), *(_needed(risk) for risk in risks if not risk.arm.control))
+        for name, by_grade in found.items()
+        for g, risks in enumerate(by_grade)
+        if g in (0, 2)
+    )
+    return Table(
+        caption=f"Subjects to treat instead of {study.control.label} for one more (NNTH) or one fewer (NNTB) with the "
+        "event: expected; in brackets the interval one trial would report.",
+        columns=columns("Term", "Grade", *(arm.label for arm in study.treated), text=2),
+        rows=rows,
+        notes=("Reciprocals of the risk differences; where these may be 0 the interval runs through infinity "
+               "(Altman, BMJ 1998;317:1309).",),
+    )  # fmt: skip
+
+
+def _needed(risk: Risk) -> str:
+    """Number needed of the expected difference, with the interval one trial would report."""
+    expected, (_, low, high) = risk.difference, risk.one
+    if expected is None or expected.mcse == 0 or np.isnan([expected.value, low, high]).any():
+        return "–"
+    return needed(expected.value, min(low, expected.value), max(high, expected.value)).text()
 
 
 def _difference(risk: Risk) -> str:
