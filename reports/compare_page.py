@@ -16,7 +16,10 @@ from trials.operating import Estimate
 
 __all__ = ["cell", "page", "sentences"]
 
-DRAWN = ("reject", "type_i_error", "subjects", "duration", "bias", "coverage", "cost", "net")
+DRAWN = (
+    "correct", "reject", "type_i_error", "above", "on_best", "toxicities", "subjects", "duration", "bias", "coverage",
+    "cost", "net",
+)  # fmt: skip
 SECTIONS = 12  # scenarios with a section of their own
 OFF = 3.5  # Monte Carlo errors between an exact number and its simulation that are no longer chance
 
@@ -37,9 +40,9 @@ def sentences(found: Comparison) -> tuple[str, ...]:
     """What was found, in words: the first scenario's difference, the largest type I error."""
     out = []
     for s in found.scenarios[:1]:
-        shares = [f"{d} {share(by['reject'])}" for d, by in s.estimates.items() if "reject" in by]
-        out.append(f"Under {s.name}, P(reject): {'; '.join(shares)}.")
-        out += [_told(d) for d in s.differences if d.measure == "reject"]
+        shares = [f"{d} {share(by[s.main])}" for d, by in s.estimates.items() if s.main in by]
+        out.append(f"Under {s.name}, {s.labels[s.main]}: {'; '.join(shares)}.")
+        out += [_told(d) for d in s.differences if d.measure == s.main]
     for design, (name, e) in found.largest_type_one().items():
         out.append(f"Largest type I error of {design} over {_nulls(found, design)}: {share(e)} ({name}).")
     return tuple(out)
@@ -81,7 +84,11 @@ def _breaches(found: Comparison) -> tuple[str, ...]:
         for s in found.scenarios if s.worst() > OFF
     ]  # fmt: skip
     if found.mcse is not None:
-        wide = [s.name for s in found.scenarios if max(by["reject"].mcse for by in s.estimates.values()) > found.mcse]
+        wide = [
+            s.name
+            for s in found.scenarios
+            if max(by[s.main].mcse for by in s.estimates.values() if s.main in by) > found.mcse
+        ]
         out += [f"The asked MCSE of {found.mcse:g} was not reached in {', '.join(wide)}."] if wide else []
     return tuple(out)
 
@@ -141,13 +148,14 @@ def _figure(found: Comparison) -> tuple[Plots, ...]:
     for s in found.scenarios[:SECTIONS]:
         named = ""
         for design, by in s.estimates.items():
-            if "reject" in by:
-                e, label, named = by["reject"], "" if named else s.name, s.name
+            if s.main in by:
+                e, label, named = by[s.main], "" if named else s.name, s.name
                 rows.append(Row(label=label, look=look[design], value=e.value, outer=_within(e)))
     if not rows:
         return ()
-    panel = forest(rows, x_label="P(reject), 95 % Monte Carlo interval", name="reject", zero=None)
-    caption = "Probability of rejecting the null hypothesis, by scenario and design."
+    first = found.scenarios[0]
+    panel = forest(rows, x_label=f"{first.labels[first.main]}, 95 % Monte Carlo interval", name="main", zero=None)
+    caption = f"{first.labels[first.main]} by scenario and design."
     return (Plots(caption=caption, panels=(panel,), legend=_legend(found)),)
 
 

@@ -77,6 +77,11 @@ class Scenario:
     null: dict[str, str] = field(default_factory=dict)
     exact: dict[str, dict[str, Exact]] = field(default_factory=dict)
 
+    @property
+    def main(self) -> str:
+        """The measure that is spoken of first: the first probability."""
+        return next(key for key in self.labels if key in self.shares)
+
     def worst(self) -> float:
         """Largest |simulated - exact| in Monte Carlo errors, of numbers that are exact; NaN without any."""
         found = [

@@ -18,6 +18,7 @@ TITLES = {
 }  # fmt: skip
 SIZES = {
     "subjects": "subjects (whole)", "total": "subjects", "treated": "treated", "control": "control",
+    "at_most": "subjects at most",
     "events": "events", "whole_events": "events (whole)", "duration": "duration", "follow_up": "follow-up",
 }  # fmt: skip
 EXPECTED = {
@@ -66,15 +67,16 @@ def _simulated(made: Any, replicates: int | None, file: Path) -> list[dict[str, 
 
 
 def _lines(answer: dict[str, Any]) -> list[str]:
-    sides = "one-sided" if answer["sides"] == 1 else "two-sided"
     power = f", power {answer['power']:g}" if "power" in answer else ""
-    out = [f"{answer['design']}: {answer['endpoint']}, {sides} alpha {answer['alpha']:g}{power}"]
+    sides = "one-sided" if answer.get("sides") == 1 else "two-sided"
+    error = f", {sides} alpha {answer['alpha']:g}{power}" if "alpha" in answer else ""
+    out = [f"{answer['design']}: {answer['endpoint']}{error}"]
     out += [f"  {answer['about']}"] if answer["about"] else []
     size, expected = answer["size"], answer.get("expected", {})
     out += ["", *say.table([(SIZES[name], _number(value)) for name, value in size.items()], indent=2)]
     if answer.get("fixed"):
         out += [f"  a fixed design needs {_number(answer['fixed']['total'])} ({answer['fixed']['subjects']} whole)"]
-    for rows in ("bounds", "arms"):
+    for rows in ("bounds", "arms", "rule"):
         out += ["", *_columns(answer[rows])] if answer.get(rows) else []
     shown = [(EXPECTED[name], _number(value)) for name, value in expected.items() if name in EXPECTED]
     out += ["", *say.table(shown, indent=2)] if shown else []
@@ -121,13 +123,17 @@ def _truth(row: dict[str, Any]) -> list[str]:
                 (f"{name.replace('_', ' ')} {k + 1}", with_mcse(e["value"], e["mcse"])) for k, e in enumerate(value)
             ]
         if "value" in value:
-            return [(name.replace("_", " "), with_mcse(value["value"], value["mcse"]))]
+            return [(row.get("labels", {}).get(name, name.replace("_", " ")), with_mcse(value["value"], value["mcse"]))]
         return [(f"{name.replace('_', ' ')}: {who}", with_mcse(e["value"], e["mcse"])) for who, e in value.items()]
 
-    said = ("truth", "null", "exact")
+    said = ("truth", "null", "exact", "labels")
     lines = [pair for name, value in row.items() if name not in said for pair in shown(name, value)]
     for name, e in row["exact"].items():
-        label, sign = SHOWN.get(name, name.replace("_", " ")), "~ " if e["approximate"] else ""
+        plain = SHOWN.get(name, name.replace("_", " "))
+        label, sign = (
+            row.get("labels", {}).get("power" if name == "reject" else name, plain),
+            "~ " if e["approximate"] else "",
+        )
         lines.append((f"{label}, {e['how']}", f"{sign}{e['value']:.5f}"))
     head = f"  truth {row['truth']} ({row['power']['n']} trials, MCSE in brackets)"
     return [head, *say.table(lines, indent=4)]

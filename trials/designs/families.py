@@ -70,6 +70,31 @@ def _platform() -> Family:
     return FAMILY
 
 
+def _escalation() -> Family:
+    from trials.designs.family_escalation import FAMILY
+
+    return FAMILY
+
+
+def _two_stages() -> Family:
+    from trials.designs.family_responses import TWO_STAGES
+
+    return TWO_STAGES
+
+
+def _adaptive_shares() -> Family:
+    from trials.designs.family_responses import ADAPTIVE
+
+    return ADAPTIVE
+
+
+def _baskets() -> Family:
+    from trials.designs.family_responses import BASKETS
+
+    return BASKETS
+
+
 _FAMILIES: Final[Mapping[str, Callable[[], Family]]] = {
-    "equivalence": _equivalence, "factorial": _factorial, "platform": _platform,
+    "equivalence": _equivalence, "factorial": _factorial, "platform": _platform, "escalation": _escalation,
+    "two_stages": _two_stages, "adaptive_shares": _adaptive_shares, "baskets": _baskets,
 }  # fmt: skip

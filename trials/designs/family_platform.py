@@ -23,6 +23,7 @@ from pkpd.ground.streams import Purpose, normals
 from trials.comparison import Exact, Sample
 from trials.designs import text_checks
 from trials.designs.families import Chance, Family, share
+from trials.designs.sizes import gauss_legendre
 
 if TYPE_CHECKING:
     from trials.designs.text import Design
@@ -130,7 +131,7 @@ def reject_probability(fit: Fit, mean: Floats, *, sd: float, level: float, sides
     outside = mu - fit.basis @ (fit.basis.T @ mu)
     noncentral, critical = float(outside @ outside), -float(stdtrit(fit.df, level))
     low, high = (float(ncx2.ppf(q, fit.df, noncentral)) for q in (1e-13, 1 - 1e-13))
-    nodes, weights = np.polynomial.legendre.leggauss(200)
+    nodes, weights = gauss_legendre(200)
     s = low + (nodes + 1) * (high - low) / 2
     bound = critical * np.sqrt(s / fit.df)
     beyond = ndtr(shift - bound) + (ndtr(-shift - bound) if sides == 2 else 0.0)

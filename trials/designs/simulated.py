@@ -56,7 +56,8 @@ def _measured(found: dict[str, Sample]) -> dict[str, Any]:
     """A row of a design with rules of its own; its main probability is called power."""
     main, *others = found
     rows = {name: _plain(estimated(found[name])) for name in others if name != "type_i_error"}
-    return {"power": _plain(estimated(found[main])), **rows}
+    labels = {"power": found[main].label, **{name: found[name].label for name in rows}}
+    return {"power": _plain(estimated(found[main])), **rows, "labels": labels}
 
 
 def drawn(design: Design, truth: Truth, chance: dict[str, Any]) -> Simulated | Chosen:

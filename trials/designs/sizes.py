@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -143,6 +144,13 @@ def means_size(error: Error, *, effect: float, sd: float, margin: float = 0.0, r
     return split(total, ratio) if groups == 2 else Size(total=total)
 
 
+@cache
+def gauss_legendre(points: int) -> tuple[Floats, Floats]:
+    """Nodes and weights on -1 ... 1, computed once."""
+    nodes, weights = np.polynomial.legendre.leggauss(points)
+    return np.asarray(nodes), np.asarray(weights)
+
+
 def equivalence_power(variance: float, df: float, *, effect: float, sd: float, lower: float, upper: float,
                       level: float = 0.05) -> float:  # fmt: skip
     """P(both one-sided t tests reject, each at `level`); the estimate has variance `variance` x sd^2, sd^2 has `df`.
@@ -157,7 +165,7 @@ def equivalence_power(variance: float, df: float, *, effect: float, sd: float, l
     """
     se, critical = sd * math.sqrt(variance), -float(stdtrit(df, level))
     widest = (upper - lower) / (2 * critical * se)  # beyond this s/sd no estimate is inside
-    nodes, weights = np.polynomial.legendre.leggauss(120)
+    nodes, weights = gauss_legendre(120)
     low, high = max(0.0, 1 - 9 / math.sqrt(2 * df)), min(widest, 1 + 9 / math.sqrt(2 * df))
     if high <= low:
         return 0.0

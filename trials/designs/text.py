@@ -23,6 +23,7 @@ from pkpd.ground import text
 from pkpd.ground.errors import InputError
 from pkpd.ground.fields import Identifier, Real, problem
 from pkpd.ground.text import Listing, Mapping, Node
+from trials.designs.text_early import AdaptiveShares, Baskets, Escalation, TwoStages
 from trials.designs.text_families import Factorial, Platform
 from trials.designs.text_parts import STRICT, Count, Entry, NotNegative, Positive, Rates, Reals, Share
 from trials.designs.text_scenarios import Costs, Enrolment, Profile, Simulate
@@ -163,6 +164,10 @@ class Endpoint:
     counts: Counts | None = None
     factorial: Factorial | None = None
     platform: Platform | None = None
+    escalation: Escalation | None = None
+    two_stages: TwoStages | None = None
+    adaptive_shares: AdaptiveShares | None = None
+    baskets: Baskets | None = None
 
     def __post_init__(self) -> None:
         _one_of(self)

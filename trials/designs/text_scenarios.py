@@ -24,7 +24,8 @@ class Truth:
     hazard_ratios: in pieces, instead of hazard_ratio and delay; hazard, accrual, dropout: instead of the endpoint's.
     arms: true value of each arm that differs. lost: share of subjects without an outcome; trend: by how much the last
     subject's outcome is above the first one's in every arm (proportions: log odds); rate: of enrolment. Of a platform:
-    shape of the trend (a step half-way; a rise to the middle and a fall), trends: of arms where they differ.
+    shape of the trend (a step half-way; a rise to the middle and a fall), trends: of arms where they differ. rates:
+    P(toxicity) by dose.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -47,6 +48,7 @@ class Truth:
     interaction: Real | None = None
     shape: Literal["linear", "step", "inverted_u"] = "linear"
     trends: dict[Identifier, Real] = field(default_factory=dict)
+    rates: tuple[Share, ...] = ()
 
 
 Axis = Literal[
