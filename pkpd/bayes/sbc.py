@@ -23,8 +23,8 @@ from pkpd.bayes.centring import look, starting_point
 from pkpd.bayes.density import Density, density
 from pkpd.bayes.design import design, measured_outputs
 from pkpd.bayes.fit import PACKAGES, Settings, _code_key
-from pkpd.bayes.people import effects
-from pkpd.bayes.plan import Plan, error_label, partial_label, plan, spread_label, typical_label
+from pkpd.bayes.people import People, people, redrawn
+from pkpd.bayes.plan import Plan, between, error_label, partial_label, plan, spread_label, typical_label
 from pkpd.bayes.predictive import studies
 from pkpd.bayes.sampling import population_draws
 from pkpd.bayes.sbc_design import BINS, StudyDesign, records_of
@@ -165,11 +165,8 @@ def prepared(model: Model, about: StudyDesign, *, file: str | None = None) -> St
     """
     records = records_of(about, model, file=file)
     how = plan(model, measured_outputs(model, records))
-    if how.between:
-        remedy = "leave iov out of the model for the study"
-        raise InputError("effects between occasions cannot be calibrated yet", field="iov", remedy=remedy)
     law = density(how, design(model, records))
-    x = _truths(how, law, about)
+    x = _truths(how, law, (about, people(model, records)))
     named = law.layout.named(x)
     posterior = Posterior(draws=_population(how, named), model=model)
     number = np.arange(about.fits)
@@ -189,19 +186,21 @@ def _population(how: Plan, named: Mapping[str, Floats]) -> Any:
     return population_draws(how, xr.Dataset({n: ("draw", v) for n, v in named.items() if v.ndim == 1}))
 
 
-def _truths(how: Plan, law: Density, about: StudyDesign) -> Floats:
-    """Points drawn from the priors, each by its address, (fits, size)."""
+def _truths(how: Plan, law: Density, study: tuple[StudyDesign, People]) -> Floats:
+    """Points drawn from the priors, each by its address, (fits, size); effects: those the data are simulated with."""
     from scipy import special
 
+    about, folk = study
     layout, number = law.layout, np.arange(about.fits)
-    if how.between or how.shrunk or layout.absent:
-        remedy = "leave iov, horseshoe priors and missing covariates out"
+    if how.shrunk or layout.absent:
+        remedy = "leave horseshoe priors and missing covariates out"
         raise InputError("this model cannot be calibrated yet", field="model", value=how.model.name, remedy=remedy)
 
     def u(labels: Iterable[str]) -> Floats:
         where = slots(labels)[None, :]
         return uniforms(about.seed, Purpose.CALIBRATION_PRIOR, subject=number[:, None], replicate=0, slot=where)
 
+    z = redrawn(folk, about.seed, number)
     shapes = layout.shapes()[0]
     pairs = [partial_label(block[j], block[i]) for block, _, i, j in layout.block_pairs]
     parts = [
@@ -209,7 +208,8 @@ def _truths(how: Plan, law: Density, about: StudyDesign) -> Floats:
         np.log(_quantiles(how.spread.values(), u(spread_label(n) for n in how.spread))),
         special.logit(special.betaincinv(shapes, shapes, u(pairs))),
         np.log(_quantiles(how.error.values(), u(error_label(n) for n in how.error))),
-        effects(about.seed, layout.subjects, len(how.spread), number).transpose(0, 2, 1).reshape(about.fits, -1),
+        np.log(_quantiles(how.between.values(), u(spread_label(between(n)) for n in how.between))),
+        *(each.transpose(0, 2, 1).reshape(about.fits, -1) for each in (z.own, z.later)),
     ]
     return np.concatenate(parts, axis=1)
 
@@ -297,7 +297,7 @@ def _ranked(study: Study, number: int, fit: tuple[Density, Density, Floats], div
 
 def _plain(law: Density, x: Floats, named: Mapping[str, Floats]) -> Floats:
     """Draws with every effect non-centred, (chain, draw, size)."""
-    z = [named[f"z_{name}"] for name in law.layout.plan.spread]
+    z = [named[f"z_{name}"] for name in (*law.layout.plan.spread, *map(between, law.layout.plan.between))]
     return np.concatenate([x[..., : law.layout.population], *z], axis=2)
 
 

@@ -15,6 +15,7 @@ The priors are those of the model's text.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -28,6 +29,7 @@ from pkpd.ground.text import nearest
 from pkpd.model.records import Records
 from pkpd.model.regimen import Dose, Events, Regimen, Schedule
 from pkpd.model.spec import Model
+from pkpd.model.timeline import Series
 
 __all__ = ["BINS", "Group", "StudyDesign", "json_schema", "records_of"]
 
@@ -45,15 +47,21 @@ Values = Annotated[tuple[Real, ...], BeforeValidator(_one_or_many), Field(min_le
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Subjects of one regimen and sampling scheme. covariates: one value for all, or one for each subject in turn."""
+    """Subjects of one regimen and sampling scheme. covariates: one value for all, or one for each subject in turn;
+    occasions: when the first, the second ... begins, of a model with variability between occasions.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     subjects: Annotated[int, Field(ge=1, le=MOST_SUBJECTS)]
     doses: tuple[Dose, ...] = ()
     samples: Annotated[dict[Identifier, Times], Field(min_length=1)]
     covariates: dict[Identifier, Values] = field(default_factory=dict)
+    occasions: Times | None = None
 
     def __post_init__(self) -> None:
+        starts = self.occasions or (0.0,)
+        if starts[0] != 0.0 or any(b <= a for a, b in pairwise(starts)):
+            raise problem("occasions must begin at 0 h and ascend", "occasions: [0 h, 168 h]")
         for name, values in self.covariates.items():
             if len(values) not in (1, self.subjects):
                 raise problem(f"{name} has {len(values)} values for {self.subjects} subjects", "give one, or one each")
@@ -143,8 +151,18 @@ def _records(design: StudyDesign, model: Model) -> Records:
         ids=tuple(str(i + 1) for i in range(count)), doses=Events.pack(schedules),
         subject=np.asarray(subject, np.int64), time=np.asarray(time, np.float64), dv=np.ones(len(time)),
         output=np.asarray(output, np.int64), after=np.zeros(len(time), np.bool_), covariates=_covariates(design),
-        varying=(), digest=design.digest,
+        varying=(), digest=design.digest, occasion=_occasions(design) if model.occasion_etas else None,
     )  # fmt: skip
+
+
+def _occasions(design: StudyDesign) -> Series:
+    """Numbers 1, 2 ... from the times at which a group's occasions begin."""
+    starts = [group.occasions or (0.0,) for group in design.groups for _ in range(group.subjects)]
+    return Series(
+        offsets=np.concatenate([[0], np.cumsum([len(own) for own in starts])]).astype(np.int64),
+        time=np.asarray([t for own in starts for t in own], np.float64),
+        value=np.asarray([1.0 + k for own in starts for k in range(len(own))], np.float64),
+    )
 
 
 def _covariates(design: StudyDesign) -> dict[str, Any]:
@@ -161,6 +179,10 @@ def _check(design: StudyDesign, model: Model) -> None:
     wanted = [set(group.covariates) for group in design.groups]
     for k, group in enumerate(design.groups):
         place = f"groups[{k}]"
+        if group.occasions is not None and not model.occasion_etas:
+            raise InputError(
+                "the model has no variability between occasions", field=f"{place}.occasions", remedy="leave it out"
+            )
         for output in group.samples:
             if output not in model.outputs:
                 remedy = nearest(output, model.outputs)

@@ -1,4 +1,4 @@
-"""Calibration of the fit: 300 fits of each of two models from narrow stated priors, `examples/sbc`."""
+"""Calibration of the fit: 300 fits of each of three models from narrow stated priors, `examples/sbc`."""
 
 from __future__ import annotations
 
@@ -90,3 +90,18 @@ def turnover_coverage() -> Measured:
 @row("sbc.turnover.cpu", unit="CPU s a fit", bar="<= 1.5")
 def turnover_cpu() -> Measured:
     return seconds("turnover")
+
+
+@row("sbc.occasions.failed", unit="share of 300 fits", bar="<= 0.02")
+def occasions_failed() -> Measured:
+    return failed("occasions")
+
+
+@row("sbc.occasions.p", unit="p x quantities", bar="> 0.001")
+def occasions_p() -> Measured:
+    return least_p("occasions")
+
+
+@row("sbc.occasions.coverage_90", unit="share", bar="0.88 .. 0.92")
+def occasions_coverage() -> Measured:
+    return coverage("occasions")

@@ -34,7 +34,7 @@ def study(oral: Model, design: StudyDesign):
 
 
 def test_the_examples_are_sound_and_of_300_fits():
-    for name in ("oral", "turnover"):
+    for name in ("oral", "turnover", "occasions"):
         design = StudyDesign.read(EXAMPLES / f"{name}_design.yaml")
         records = records_of(design, Model.read(EXAMPLES / f"{name}.yaml"))
         assert design.fits == 300
@@ -51,6 +51,7 @@ TEXT = (EXAMPLES / "oral_design.yaml").read_text()
     ("change", "message"),
     [
         (("subjects: 12", "subject: 12"), r"d.yaml:\d+:\d+ groups\[0\].subject: unknown key.*did you mean 'subjects'"),
+        (("subjects: 12", "subjects: 12\n    occasions: [1 h, 9 h]"), r"groups\[0\]: occasions must begin at 0 h and ascend"),
         (("subjects: 12", "subjects: 0"), r"groups\[0\].subjects: must be greater than or equal to 1, got '?0"),
         (("seed: 20261122", "seed: 20261122\nkept: 100"), r"d.yaml.*kept \+ 1 must be a multiple of 20.*Remedy: write 99 or 199"),
         (("0.25 h", "0.25 mg"), r"d.yaml:\d+:\d+ groups\[0\].samples.CP\[0\]: .*0.25 mg"),
@@ -68,6 +69,7 @@ def test_a_wrong_design_is_told_with_place_and_remedy(change, message):
     [
         (("{CP: [", "{CQ: ["), r"groups\[0\].samples: the model has no such output, got 'CQ'. Remedy: valid here: CP"),
         (("into: depot", "into: depo"), r"into: no such state in the model, got 'depo'.*did you mean 'depot'"),
+        (("subjects: 12", "subjects: 12\n    occasions: [0 h, 9 h]"), r"groups\[0\].occasions: the model has no variability between"),
         (("subjects: 12", "subjects: 12\n    covariates: {WT: 70}"), r"covariates: the model has no such covariate, got 'WT'"),
     ],
 )  # fmt: skip
@@ -108,6 +110,23 @@ def test_data_are_the_law_of_the_truth(study):
     sd = np.sqrt(named["CP_additive"][:, None, None] ** 2 + (named["CP_proportional"][:, None, None] * f) ** 2)
     away = (study.y.reshape(400, 12, 9) - f) / sd
     assert stats.kstest(away.ravel(), "norm").pvalue > 0.001
+
+
+def test_data_of_several_occasions_are_the_law_of_the_truth():
+    """As above, boluses by hand with each week's own clearance (what a week leaves behind is e^-20 of it)."""
+    about = replace(StudyDesign.read(EXAMPLES / "occasions_design.yaml"), fits=100)
+    made = prepared(Model.read(EXAMPLES / "occasions.yaml"), about)
+    named = made.law.layout.named(made.x)
+    iov = (named["omega_CL.iov"][:, None] * named["z_CL.iov"]).reshape(100, 12, 3)
+    own = named["log_CL"][:, None] + named["omega_CL"][:, None] * named["z_CL"]
+    cl, v = np.exp(own[:, :, None] + iov), np.exp(named["log_V"][:, None] + named["omega_V"][:, None] * named["z_V"])
+    k = (cl / v[:, :, None])[..., None]
+    f = 250 / v[:, :, None, None] * np.exp(-k * np.array([1.0, 4.0, 8.0, 16.0]))
+    sd = np.hypot(named["CP_additive"][:, None, None, None], named["CP_proportional"][:, None, None, None] * f)
+    away = (made.y.reshape(100, 12, 3, 4) - f) / sd
+    assert stats.kstest(away.ravel(), "norm").pvalue > 0.001
+    assert stats.kstest(named["z_CL.iov"].ravel(), "norm").pvalue > 0.001
+    assert set(made.truth) >= {"omega_CL", "omega_CL.iov", "omega_V", "log_CL"}
 
 
 def _outcomes(study, ranks: np.ndarray) -> list[Outcome]:
