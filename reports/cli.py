@@ -399,6 +399,23 @@ def signals(
 
 @app.command()
 @guarded
+def ddi(
+    drugs: Annotated[
+        Path | None, typer.Argument(metavar="[DRUGS]", help="Question (YAML); without it the whole library.")
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where table and page are written.")] = Path("out"),
+    top: Annotated[int, typer.Option(metavar="N", min=1, max=5000, help="Pairs in the page's table.")] = 60,
+    machine: Machine = False,
+) -> int:
+    """Predict drug interactions: AUC and Cmax ratios of all pairs by dose and genotype, with intervals."""
+    from reports.desk import ddi as desk
+
+    return desk.ddi(desk.Order(file=drugs, out=out, top=top, machine=machine))
+
+
+@app.command()
+@guarded
 def ae(
     events: Annotated[Path, typer.Argument(metavar="EVENTS", help="CSV: a line an event (ADaM: ADAE).")],
     *,

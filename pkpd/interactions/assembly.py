@@ -63,6 +63,7 @@ class _Slot:
     gut: Floats
     act: Act
     drug: str
+    mechanism: str
 
 
 def assemble(courses: Sequence[Course], drugs: Mapping[str, Drug], of: Layout, *, share: bool = True) -> Assembly:
@@ -123,8 +124,10 @@ def _slots(schedule: _Schedule, drugs: Mapping[str, Drug], wanted: set[str]) -> 
         for e, entity in enumerate(who.entities):
             for act in entity.acts:
                 if act.enzyme in wanted:
-                    act = act.at(average(who, entity))
-                    slot = _Slot(inlet=inlet[:, e], gut=gut[:, e], act=act, drug=given.drug)
+                    slot = _Slot(
+                        inlet=inlet[:, e], gut=gut[:, e], act=act.at(average(who, entity)), drug=given.drug,
+                        mechanism=act.mechanism,
+                    )  # fmt: skip
                     found.setdefault(act.enzyme, []).append(slot)
     return found
 
@@ -203,7 +206,7 @@ def _tracks(
             inlet[:, begin:, m, t], gut[:, begin:, m, t] = slot.inlet, slot.gut
             for name, column in made.items():
                 column[m, t] = getattr(slot.act, name)
-            potency[:, m, t] = of.at(f"mech:{slot.act.mechanism}"), of.at(f"potency:{slot.drug}:{enzyme}")
+            potency[:, m, t] = of.at(f"mech:{slot.mechanism}"), of.at(f"potency:{slot.drug}:{enzyme}")
             wall[:, m, t] = of.at("gut"), of.at(f"gut:{slot.drug}")
             emax[m, t], longer[m, t] = of.at(f"emax:{slot.drug}:{enzyme}"), of.at(f"half_life:{slot.drug}")
     schedule = np.array([s for s, _ in slots], dtype=np.int64)

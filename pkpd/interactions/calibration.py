@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -33,10 +33,11 @@ __all__ = ["Calibration", "Rows", "fit", "prepare"]
 Floats = NDArray[np.float64]
 GROUPS: Final = ("mech", "potency", "gut", "emax", "kdeg", "fm", "fg", "extraction", "half_life")
 HYPER_PRIOR: Final = {"noise": (math.log(0.2), 0.5), "spread": (math.log(0.15), 0.7), "pair": (math.log(0.15), 0.7)}
+SCALED: Final = ("potency", "gut", "fm", "emax", "fg", "kdeg", "half_life")  # groups whose scale is estimated
 SCALE_PRIOR: Final = 0.35  # sd of the log of a group's scale around 1
 NU: Final = 6.0
 STEP: Final = 0.02
-CHUNKS: Final = 5
+LENGTHS: Final = (60, 90, 140, 220)  # steps: studies of similar length are solved together
 SETTLED: Final = 10  # steps after which the hyperparameters stay and steps are damped
 
 
@@ -61,6 +62,7 @@ class Calibration:
     covariance: Floats
     hyper: Mapping[str, float]
     pairs: Mapping[tuple[str, str], int]
+    scores: Mapping[str, float] = field(default_factory=dict)  # of its cross-validation, where that was done
     iterations: int = 0
     change: float = 0.0
 
@@ -74,9 +76,11 @@ def prepare(studies: Sequence[Study], drugs: Mapping[str, Drug], of: Layout) -> 
     """Arrays of the studies."""
     whole = assemble([s.course for s in studies], drugs, of, share=False)
     length = np.count_nonzero(whole.batch.step > 0, axis=0)
-    parts = np.array_split(np.argsort(length, kind="stable"), min(CHUNKS, len(studies)))
+    tracks = whole.batch.tracks
+    turns = np.isin(np.arange(len(studies)), tracks.schedule[((tracks.kinact > 0) | (tracks.emax > 0)).any(axis=0)])
+    lot = np.searchsorted(LENGTHS, length) + 10 * turns  # without turnover the time before the victim is free
     chunks = []
-    for rows in parts:
+    for rows in (np.nonzero(lot == k)[0] for k in np.unique(lot)):
         made = assemble([studies[r].course for r in rows], drugs, of, share=False)
         chunks.append((rows, made, _local(made)))
     pairs = {pair: k for k, pair in enumerate(dict.fromkeys(s.pair for s in studies))}
@@ -169,7 +173,7 @@ def _start() -> dict[str, float]:
 
 def _hyper(linear: _Linear, now: Mapping[str, float]) -> dict[str, float]:
     """The hyperparameters that maximise the marginal likelihood of the linearised model."""
-    names = [*HYPER_PRIOR, "potency", "gut", "fm", "emax", "fg", "kdeg", "half_life"]
+    names = [*HYPER_PRIOR, *SCALED]
     centre = np.array([HYPER_PRIOR[n][0] if n in HYPER_PRIOR else 0.0 for n in names])
     spread = np.array([HYPER_PRIOR[n][1] if n in HYPER_PRIOR else SCALE_PRIOR for n in names])
 

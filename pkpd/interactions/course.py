@@ -41,6 +41,8 @@ VICTIM: Final = (
     20.0,
     24.0,
 )
+REPEATED: Final = (0.0, 0.25, 0.6, 1.0, 1.5, 2.5, 4.0, 6.0, 9.0, 12.0, 18.0)  # each of many doses
+MANY: Final = 5
 LATE: Final = (32.0, 40.0, 48.0, 60.0, 72.0, 96.0, 120.0, 168.0, 240.0, 336.0, 480.0, 720.0)
 
 
@@ -80,9 +82,10 @@ def grid(course: Course, half_life: float) -> tuple[Floats, int]:
         far = max(far, start + course.control)
     nodes = {first, start, far, *(t for t in (stop, start + (course.control or 0.0)) if not math.isinf(t))}
     given = sorted({t for who in course.perpetrators for t in who.times})
-    nodes |= {dose + step for dose in course.doses for step in VICTIM + LATE}
+    nodes |= {dose + step for dose in course.doses for step in (VICTIM if len(course.doses) < MANY else REPEATED)}
+    nodes |= {last + step for step in LATE}
     after = [t for t in given if t >= first]
-    nodes |= {t + step for t in after for step in BEFORE[:6]}
+    nodes |= {t + step for t in after for step in (BEFORE[:6] if len(course.doses) < MANY else BEFORE[:4:2])}
     early = [t for t in given if t < first]
     for here, following in zip(early, [*early[1:], first]):
         steps = BEFORE if first - here < RECENT else LONG_AGO

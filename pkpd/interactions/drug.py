@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from pkpd.ground import text
 from pkpd.ground.errors import InputError
@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
+STRICT = ConfigDict(extra="forbid")
 Status = Literal["verified", "copied", "assumed"]
 FLOW_LIVER = 97.0  # L/h (ICH M12)
 FLOW_ENTEROCYTE = 18.0  # L/h (ICH M12)
@@ -50,6 +51,8 @@ Share = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)]
 class Known:
     """A value with where it comes from. cv: its uncertainty (of the logarithm; of the logit for shares)."""
 
+    __pydantic_config__ = STRICT
+
     value: Real
     cite: str
     status: Status
@@ -65,6 +68,8 @@ class Act:
     2008;47:669) in place of constants: Ki, or Emax and EC50, are then those that give it at the average concentration.
     """
 
+    __pydantic_config__ = STRICT
+
     enzyme: str
     cite: str
     status: Status
@@ -79,9 +84,10 @@ class Act:
 
     @property
     def mechanism(self) -> str:
-        """induction, inactivation or reversible: the first that the constants show."""
-        induces = self.emax > 0 or self.ic is not None
-        return "induction" if induces else "inactivation" if self.kinact > 0 else "reversible"
+        """clinical (`ir`, `ic`: no in vitro factor), else the first of induction, inactivation, reversible."""
+        if self.ir is not None or self.ic is not None:
+            return "clinical"
+        return "induction" if self.emax > 0 else "inactivation" if self.kinact > 0 else "reversible"
 
     def at(self, average: float) -> Act:
         """The act with constants in place of `ir` and `ic`. average: unbound concentration [uM] at the reference
@@ -98,6 +104,8 @@ class Entity:
     Time course: Bateman's function with ka and the half-life [h] (of appearance and disappearance for a metabolite).
     """
 
+    __pydantic_config__ = STRICT
+
     name: str
     molar_mass: Positive
     fu: Known
@@ -112,6 +120,8 @@ class Perpetrator:
     """Apparent oral clearance CL/F [L/h] at the reference dose [mg]; exponent: AUC ~ dose**exponent; F:
     bioavailability."""
 
+    __pydantic_config__ = STRICT
+
     clearance: Known
     reference_dose: Positive
     entities: list[Entity]
@@ -125,6 +135,8 @@ class Perpetrator:
 class Pathway:
     """Share of the hepatic intrinsic clearance that an enzyme makes; cv: sd of its logit."""
 
+    __pydantic_config__ = STRICT
+
     enzyme: str
     fm: Known
 
@@ -132,6 +144,8 @@ class Pathway:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Victim:
     """fg: escaping the gut wall; extraction: hepatic; renal: share of the systemic clearance outside the liver."""
+
+    __pydantic_config__ = STRICT
 
     pathways: list[Pathway]
     fg: Known
@@ -145,6 +159,8 @@ class Victim:
 class Regimen:
     """A customary regimen: dose [mg], interval [h], how many doses before the victim."""
 
+    __pydantic_config__ = STRICT
+
     name: str
     dose: Positive
     interval: Positive
@@ -154,6 +170,8 @@ class Regimen:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drug:
     """A drug of the library; `sources`: what the keys of `cite` mean."""
+
+    __pydantic_config__ = STRICT
 
     vtrial: Literal["drug/1"]
     name: str

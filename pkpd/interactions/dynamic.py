@@ -111,7 +111,7 @@ def _activity(batch: Batch, site: tuple[Floats, Floats, Floats], q: Quantities) 
     reversible, turned, induced = _acting(tracks.ki, np.inf), _acting(tracks.kinact, 0.0), _acting(tracks.emax, 0.0)
     enzyme, kept = np.ones_like(kdeg), np.empty((batch.step.shape[0] - batch.begin, *kdeg.shape))
     steps = batch.step[:, tracks.schedule, None]
-    for k in range(batch.step.shape[0]):
+    for k in range(0 if turned or induced else batch.begin, batch.step.shape[0]):  # else the enzyme stays at 1
         level, first, second = seen[:, k, :, :, None]
         free = np.exp(level + q.longer * (first + q.longer * second)) * scale
         loss, make = kdeg, kdeg

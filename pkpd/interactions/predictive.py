@@ -39,7 +39,9 @@ def joined(of: Layout, known: Calibration) -> Calibration:
     theta, covariance = of.mean.copy(), np.diag((of.sd * scale) ** 2)
     theta[have] = known.theta[mine[have]]
     covariance[np.ix_(have, have)] = known.covariance[np.ix_(mine[have], mine[have])]
-    return Calibration(layout=of, theta=theta, covariance=covariance, hyper=known.hyper, pairs=known.pairs)
+    return Calibration(
+        layout=of, theta=theta, covariance=covariance, hyper=known.hyper, pairs=known.pairs, scores=known.scores
+    )
 
 
 def parameter_draws(known: Calibration, *, draws: int, seed: int) -> Floats:

@@ -21,7 +21,7 @@ from pkpd.ground.text import nearest
 from pkpd.interactions.assembly import Assembly, assemble, quantities
 from pkpd.interactions.calibration import Calibration
 from pkpd.interactions.course import Course, Given
-from pkpd.interactions.drug import Drug, Regimen, read, statuses
+from pkpd.interactions.drug import STRICT, Drug, Regimen, read, statuses
 from pkpd.interactions.dynamic import Batch, Quantities, solve
 from pkpd.interactions.library import TURNOVER, drugs
 from pkpd.interactions.model import layout
@@ -52,6 +52,8 @@ def _reals(value: object) -> object:
 class Genotype:
     """Multipliers of enzymes' activity relative to what a drug's fm holds for (1: normal, 0: none)."""
 
+    __pydantic_config__ = STRICT
+
     name: str
     activity: Annotated[dict[str, float], BeforeValidator(_reals)]
 
@@ -59,6 +61,8 @@ class Genotype:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """A perpetrator with regimens of its own; none: those of the library."""
+
+    __pydantic_config__ = STRICT
 
     drug: str
     regimens: list[Regimen] = field(default_factory=list)
@@ -69,6 +73,8 @@ class Question:
     """What is asked. drugs: files of drugs besides the library; victim_after: h after the last dose (also days after
     stopping);
     empty lists: all of the library."""
+
+    __pydantic_config__ = STRICT
 
     vtrial: Literal["ddi/1"] = "ddi/1"
     name: str = "all pairs of the library"
@@ -109,7 +115,7 @@ class Matrix:
 
     question: Question
     cells: tuple[Cell, ...]
-    pairs_known: int
+    known: Calibration
     draws: int
 
     @property
@@ -150,7 +156,7 @@ def screen(question: Question, *, folder: Path = Path(), known: Calibration | No
         for r in range(len(asked))
     ]
     ordered = sorted(cells, key=lambda c: (-round(_large(c), 3), -abs(math.log(c.auc[0])), c.perpetrator, c.victim))
-    return Matrix(question=question, cells=tuple(ordered), pairs_known=len(base.pairs), draws=question.draws)
+    return Matrix(question=question, cells=tuple(ordered), known=base, draws=question.draws)
 
 
 def _large(cell: Cell) -> float:

@@ -40,6 +40,7 @@ def to_bytes(known: Calibration, *, source: str) -> bytes:
         root=(vector * np.sqrt(np.maximum(value, 0.0))).astype(np.float32),
         hyper_names=np.array(list(known.hyper)), hyper=np.array(list(known.hyper.values())),
         pairs=np.array(["|".join(pair) for pair in known.pairs]), rows=np.array(list(known.pairs.values())),
+        score_names=np.array(list(known.scores)), scores=np.array(list(known.scores.values())),
         library=np.array(library_digest()), source=np.array(source),
     )  # fmt: skip
     return file.getvalue()
@@ -58,4 +59,5 @@ def shipped() -> Calibration:
     return Calibration(
         layout=layout, theta=held["theta"], covariance=root @ root.T,
         hyper=dict(zip(held["hyper_names"].tolist(), held["hyper"].tolist())), pairs=pairs,
+        scores=dict(zip(held["score_names"].tolist(), held["scores"].tolist())),
     )  # fmt: skip
