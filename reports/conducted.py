@@ -16,7 +16,7 @@ from trials.operating import Estimate
 if TYPE_CHECKING:
     import pandas as pd
 
-    from trials.planned import Interims
+    from trials.planned import Interims, LackOfEffect, Rescue
     from trials.protocol import Protocol
     from trials.record import RunRecord
 
@@ -289,6 +289,31 @@ def described(protocol: "Protocol") -> tuple[tuple[str, str], ...]:
         closing += [f"{cut.events} events of {cut.analysis}"] if cut.events else []
     found = [("Enrolment", "; ".join(parts)), ("Data cut", ", or ".join(closing))]
     return (*found, ("Interim looks", _plan(protocol)))
+
+
+def changes(protocol: "Protocol") -> tuple[tuple[str, str], ...]:
+    """Switching, rescue and the causes of leaving in words, for the facts of the design."""
+    parts = []
+    for name, event in protocol.intercurrent.items():
+        if (switch := event.switch) is not None:
+            later = f" {switch.delay / 24:g} d later" if switch.delay else ""
+            parts.append(
+                f"{name}: after {switch.after.replace('_', ' ')} {100 * switch.probability:g} % of "
+                f"{', '.join(switch.from_)} go over to the regimen of {switch.to}{later}"
+            )
+        if (rescue := event.rescue) is not None:
+            parts.append(f"{name}: doses are added at {', '.join(rescue.at)} where {_level(rescue)}")
+    leaving = [
+        f"{100 * p:g} % leave at the first {name.replace('_', ' ')}" for name, p in protocol.dropout.after.items()
+    ]
+    if (lack := protocol.dropout.lack_of_effect) is not None:
+        leaving.append(f"{100 * lack.probability:g} % leave at {', '.join(lack.at)} where {_level(lack)}")
+    return ("Changes of treatment", "; ".join(parts)), ("Causes of leaving", "; ".join(leaving))
+
+
+def _level(rule: "Rescue | LackOfEffect") -> str:
+    sides = [f"below {rule.below}"] * (rule.below is not None) + [f"above {rule.above}"] * (rule.above is not None)
+    return f"the measured {rule.measure} is {' or '.join(sides)}"
 
 
 def _plan(protocol: "Protocol") -> str:

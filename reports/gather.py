@@ -204,6 +204,7 @@ def _design(protocol: "Protocol", model: "Model") -> tuple[tuple[str, str], ...]
         f"{name}: an adverse event of grade {event.after} or worse{_since(event.from_)} ends treatment, "
         "the subject stays in the trial"
         for name, event in protocol.intercurrent.items()
+        if event.after is not None
     )
     prevalence = "; ".join(
         f"{name} {_shares(protocol, name, shares)}" for name, shares in protocol.population.set_.items()
@@ -220,6 +221,7 @@ def _design(protocol: "Protocol", model: "Model") -> tuple[tuple[str, str], ...]
         ("Occasions", _occasions(protocol, model)),
         ("Classes of people", ", ".join(f"{name} {share}" for name, share in model.mixture.items())),
         ("Intercurrent events", stops),
+        *conducted.changes(protocol),
         ("End of follow-up", _ended(model)),
         ("Dropout", _dropout(protocol.dropout)),
         *conducted.described(protocol),
@@ -344,7 +346,11 @@ def _screening(record: "RunRecord") -> tuple[Screening, ...]:
 def _outcomes(protocol: "Protocol", outcomes: pd.DataFrame) -> pd.DataFrame:
     """The outcome table; where a risk is counted while on treatment, later events do not count."""
     strategies = {
-        s for e in protocol.estimands.values() if e.summary == "risk_difference" for s in e.strategies.values()
+        s
+        for e in protocol.estimands.values()
+        if e.summary == "risk_difference"
+        for name, s in e.strategies.items()
+        if name not in protocol.changes
     }
     if "while_on_treatment" not in strategies:
         return outcomes

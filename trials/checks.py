@@ -38,6 +38,8 @@ def inside(protocol: Protocol, node: Node) -> None:
         _allocation,
         _adherence,
         _population,
+        checks_conduct.intercurrent,
+        checks_conduct.dropout,
         _endpoints,
         checks_twin.prognosis,
         _weights,
@@ -197,32 +199,36 @@ def _estimands(protocol: Protocol, fault: Fault) -> None:
             fault("an arm cannot be compared with itself", (*path, "compare"), value=estimand.against)
         for endpoint in estimand.endpoint:
             fault.known(endpoint, protocol.endpoints, "endpoint", (*path, "endpoint"))
-            _matches(estimand, protocol.endpoints[endpoint], path, fault)
+            _matches(protocol, estimand, protocol.endpoints[endpoint], (path, fault))
         _strategies(protocol, estimand, (*path, "strategies"), fault)
         if name not in protocol.analyses:
             fault("has no analysis", path, value=name, remedy=f"add analyses: {{{name}: ...}}")
 
 
 def _strategies(protocol: Protocol, estimand: Estimand, path: Path_, fault: Fault) -> None:
-    """Every intercurrent event has a strategy, and all the same: the data base does not say which of them it was."""
+    """Every intercurrent event has a strategy, those that end treatment the same: the data base does not say which of
+    them it was.
+    """
     for event in estimand.strategies:
         fault.known(event, protocol.intercurrent, "intercurrent event", (*path, event))
     for event in protocol.intercurrent:
         if event not in estimand.strategies:
             fault(f"has no strategy for the intercurrent event {event}", path if estimand.strategies else path[:-1],
                   value=event, remedy=f"strategies: {{{event}: treatment_policy}}, or another strategy")  # fmt: skip
-    used = sorted(set(estimand.strategies.values()))
+    used = sorted({strategy for event, strategy in estimand.strategies.items() if event not in protocol.changes})
     if len(used) > 1:
         fault("must be one strategy for all intercurrent events", path, value=", ".join(used), remedy=used[-1])
 
 
-def _matches(estimand: Estimand, endpoint: Endpoint, path: Path_, fault: Fault) -> None:
+def _matches(protocol: Protocol, estimand: Estimand, endpoint: Endpoint, at: tuple[Path_, Fault]) -> None:
+    path, fault = at
     wanted = summaries(endpoint.as_)
     if estimand.summary not in wanted:
         remedy = " or ".join(f"summary: {name}" for name in wanted)
         fault("does not go with the endpoint", (*path, "summary"), remedy=remedy)
-    allowed = KINDS[endpoint.as_].strategies
-    for strategy in estimand.strategies.values():
+    kind = KINDS[endpoint.as_]
+    for event, strategy in estimand.strategies.items():
+        allowed = kind.changes if event in protocol.changes else kind.strategies
         if strategy not in allowed:
             fault(f"is not for endpoints as {endpoint.as_}", (*path, "strategies"), value=strategy,
                   remedy=" or ".join(allowed))  # fmt: skip
@@ -351,6 +357,7 @@ def _against_model(protocol: Protocol, given: tuple[Model, Path], fault: Fault) 
             checks_twin.guided(protocol, name, (model, folder), fault)
     if protocol.prognosis is not None:
         checks_twin.foretold(protocol, (model, folder), fault)
+    checks_conduct.against_model(protocol, model, fault)
 
 
 def _occasions(protocol: Protocol, model: Model, fault: Fault) -> None:

@@ -4,18 +4,132 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pkpd.ground import units
 from pkpd.ground.errors import InputError
 from trials.kinds import KINDS
 from trials.methods import METHODS
 
 if TYPE_CHECKING:
+    from pkpd.model.spec import Model
     from trials.faults import Fault, Path_
-    from trials.planned import Interims, Region
-    from trials.protocol import Protocol
+    from trials.planned import Interims, LackOfEffect, Region, Rescue
+    from trials.protocol import Dropout, Protocol
 
-__all__ = ["data_cut", "enrolment", "interims"]
+__all__ = ["against_model", "data_cut", "dropout", "enrolment", "intercurrent", "interims"]
 
+RESERVED = ("stopped", "dropout", "adjusted", "entry")
 NOT_SEQUENTIAL = ("max_combo", "mcp_mod")
+
+
+def intercurrent(protocol: Protocol, fault: Fault) -> None:
+    """Each intercurrent event is one thing, of arms and visits that exist; changes of treatment suit the arms."""
+    for name, event in protocol.intercurrent.items():
+        path: Path_ = ("intercurrent", name)
+        said = [field for field in ("after", "switch", "rescue") if getattr(event, field) is not None]
+        if len(said) != 1:
+            fault("must be one of after, switch, rescue", path, value=", ".join(said) or "none of them",
+                  remedy="{after: grade 3}, {switch: {...}} or {rescue: {...}}")  # fmt: skip
+        if said != ["after"] and event.from_:
+            fault("goes with after", (*path, "from"), remedy="leave it out")
+        if said != ["after"] and name in RESERVED:
+            fault(f"{name}.day is a column of the outcome table already", path, value=name, remedy="another name")
+        if event.switch is not None:
+            _switch(protocol, (*path, "switch"), fault)
+        if event.rescue is not None:
+            _rescue(protocol, (*path, "rescue"), fault)
+
+
+def _switch(protocol: Protocol, path: Path_, fault: Fault) -> None:
+    rule = protocol.intercurrent[str(path[1])].switch
+    assert rule is not None
+    for arm in rule.from_:
+        fault.known(arm, protocol.arms, "arm", (*path, "from"))
+        _plain(protocol, arm, (*path, "from"), fault)
+    fault.known(rule.to, protocol.arms, "arm", (*path, "to"))
+    _plain(protocol, rule.to, (*path, "to"), fault)
+    if rule.to in rule.from_:
+        fault("is one of the arms it comes from", (*path, "to"), value=rule.to, remedy="another arm")
+    fault.distinct(rule.from_, (*path, "from"))
+    others = [event.switch for event in protocol.intercurrent.values() if event.switch not in (None, rule)]
+    for arm in rule.from_:
+        if any(other is not None and arm in other.from_ for other in others):
+            fault("switches twice", (*path, "from"), value=arm, remedy="one switch for an arm")
+
+
+def _rescue(protocol: Protocol, path: Path_, fault: Fault) -> None:
+    rule = protocol.intercurrent[str(path[1])].rescue
+    assert rule is not None
+    for arm in rule.arms or protocol.arm_names:
+        fault.known(arm, protocol.arms, "arm", (*path, "arms"))
+        _plain(protocol, arm, (*path, "arms") if rule.arms else path, fault)
+    if not rule.regimen:
+        fault("gives no dose", (*path, "regimen"), remedy="regimen: [{amount: 100 mg, into: depot}]")
+    _levels(protocol, rule, path, fault)
+
+
+def _levels(protocol: Protocol, rule: Rescue | LackOfEffect, path: Path_, fault: Fault) -> None:
+    for visit in rule.at:
+        fault.known(visit, protocol.visit_names[1:], "visit after the first", (*path, "at"))
+    if rule.below is None and rule.above is None:
+        fault("needs below or above", path, value=rule.measure, remedy="add below: 1.2 L")
+
+
+def _plain(protocol: Protocol, arm: str, path: Path_, fault: Fault) -> None:
+    """Doses that follow rules are not joined with others."""
+    if protocol.arms[arm].rules or protocol.arms[arm].tdm is not None:
+        fault("an arm with dosing rules or guidance cannot switch, be switched to or be rescued yet", path, value=arm,
+              remedy="an arm with a plain regimen")  # fmt: skip
+
+
+def dropout(protocol: Protocol, fault: Fault) -> None:
+    """Leaving for lack of effect is at visits."""
+    for path, plan in _dropouts(protocol):
+        if plan.lack_of_effect is not None:
+            _levels(protocol, plan.lack_of_effect, (*path, "lack_of_effect"), fault)
+
+
+def _dropouts(protocol: Protocol) -> list[tuple[Path_, Dropout]]:
+    found: list[tuple[Path_, Dropout]] = [(("dropout",), protocol.dropout)]
+    for name, change in protocol.sensitivity.items():
+        if change.dropout is not None:
+            found.append((("sensitivity", name, "dropout"), change.dropout))
+    return found
+
+
+def against_model(protocol: Protocol, model: Model, fault: Fault) -> None:
+    """Events, outputs, units and states that changes of treatment and dropout name are the model's."""
+    for name, event in protocol.intercurrent.items():
+        path: Path_ = ("intercurrent", name)
+        if event.after is None and name in model.events:
+            fault(f"{name}.day is a column of the outcome table already: an event of the model has the name", path,
+                  value=name, remedy="another name")  # fmt: skip
+        if event.switch is not None:
+            fault.known(event.switch.after, model.events, "event of the model", (*path, "switch", "after"))
+            if model.events[event.switch.after].kind == "terminal":
+                fault("nobody switches after a terminal event", (*path, "switch", "after"), value=event.switch.after)
+        if event.rescue is not None:
+            _output(model, event.rescue, (*path, "rescue"), fault)
+            for number, dose in enumerate(event.rescue.regimen):
+                where: Path_ = (*path, "rescue", "regimen", number)
+                fault.known(dose.into, model.states, "state of the model", (*where, "into"))
+                if not units.same_dimension(dose.amount.unit, model.dose_units[dose.into]):
+                    fault(f"is not an amount in {model.dose_units[dose.into]}", (*where, "amount"))
+    for path, plan in _dropouts(protocol):
+        for name in plan.after:
+            fault.known(name, model.events, "event of the model", (*path, "after", name))
+        if plan.lack_of_effect is not None:
+            _output(model, plan.lack_of_effect, (*path, "lack_of_effect"), fault)
+
+
+def _output(model: Model, rule: Rescue | LackOfEffect, path: Path_, fault: Fault) -> None:
+    from trials.faults import at
+    from trials.switching import limits
+
+    fault.known(rule.measure, model.outputs, "output of the model", (*path, "measure"))
+    if not model.outputs[rule.measure].continuous:
+        fault("must be a continuous output", (*path, "measure"), value=rule.measure, remedy="name a level")
+    with at(fault, path):
+        limits(rule, model)
 
 
 def enrolment(protocol: Protocol, fault: Fault) -> None:

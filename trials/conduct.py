@@ -5,13 +5,15 @@ Times are hours since the first dose; arrays are (replicate, subject) or (replic
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
-from pkpd.ground.streams import Purpose, uniforms
+from pkpd.ground.streams import Purpose, slots, uniforms
 from trials.protocol import HOURS_PER_DAY, Dropout, Protocol
 
-__all__ = ["dropout_time", "missed_visits", "occasions", "visit_times"]
+__all__ = ["caused_dropout", "dropout_time", "missed_at", "missed_visits", "occasions", "visit_times"]
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -55,6 +57,39 @@ def missed_visits(protocol: Protocol, *, replicate: Words, subject: Words) -> Fl
         protocol.seed, Purpose.MISSED_VISIT, subject=subject[:, None], replicate=replicate[:, None, None], index=index
     )
     return u < chance
+
+
+def missed_at(protocol: Protocol, visit: int, *, replicate: Words, subject: Words) -> Flags:
+    """Which of n subjects miss one visit, at the addresses of `missed_visits`; all arrays (n,)."""
+    chance = protocol.visits[protocol.visit_names[visit]].missed
+    if not chance:
+        return np.zeros(len(subject), np.bool_)
+    u = uniforms(protocol.seed, Purpose.MISSED_VISIT, subject=subject, replicate=replicate, index=visit)
+    return u < chance
+
+
+def caused_dropout(
+    dropout: Dropout, onset: Mapping[str, Floats], lacking: Floats, *, seed: int, who: tuple[Words, Words]
+) -> Floats:
+    """When each subject leaves because of an adverse event or for lack of effect, h, (R, N); infinite where never.
+
+    onset {event: (R, N)}; lacking (R, N, V): times of visits at which effect is lacking, infinite elsewhere; who:
+    replicate, subject. The number that decides is one per subject and event, one per subject and visit.
+    """
+    replicate, subject = who
+    found = np.full((len(replicate), len(subject)), np.inf)
+    at = {"subject": subject[None, :], "replicate": replicate[:, None]}
+    for name, probability in dropout.after.items():
+        u = uniforms(seed, Purpose.DROPOUT, **at, index=1, slot=slots([name]))
+        found = np.minimum(found, np.where(u < probability, onset[name], np.inf))
+    if dropout.lack_of_effect is not None:
+        u = uniforms(
+            seed, Purpose.DROPOUT, subject=subject[:, None], replicate=replicate[:, None, None],
+            index=2 + np.arange(lacking.shape[2]),
+        )  # fmt: skip
+        leaves = np.where(u < dropout.lack_of_effect.probability, lacking, np.inf)
+        found = np.minimum(found, leaves.min(axis=2))
+    return found
 
 
 def dropout_time(dropout: Dropout, stop: Floats, *, seed: int, replicate: Words, subject: Words) -> Floats:

@@ -46,6 +46,7 @@ def as_of(trial: Observed, hour: Floats) -> Observed:
         trial, cut=cut, arm=np.where(inside, trial.arm, -1), onset=onset, grade=grade,
         outputs={name: np.where(trial.times <= seen, value, np.nan) for name, value in trial.outputs.items()},
         stop=until(trial.stop), leave=until(trial.leave), ended=until(trial.ended), occurrences=every,
+        changes={name: until(time) for name, time in trial.changes.items()},
         number={name: np.isfinite(every[name]).sum(axis=2) for name in trial.number},
     )  # fmt: skip
 

@@ -6,18 +6,19 @@ Only `Observed` is read here: potential outcomes and true values never enter an 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trials.data_cut import due
-from trials.event_times import event_times
+from trials.event_times import changed_by, event_times
 from trials.methods import METHODS, Question
 from trials.observed import Floats, Observed
 from trials.protocol import Protocol
 
-__all__ = ["analyse", "decide", "time_columns"]
+__all__ = ["analyse", "decide", "examined", "time_columns"]
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,11 +33,22 @@ def analyse(protocol: Protocol, trial: Observed) -> dict[str, NDArray[Any] | lis
         for endpoint in estimand.endpoint:
             analysis, asked = protocol.analyses[name], protocol.endpoints[endpoint]
             question = Question(protocol=protocol, estimand=estimand, analysis=analysis, endpoint=asked)
-            made = METHODS[analysis.method].run(question, due(question, trial))
+            made = METHODS[analysis.method].run(question, examined(question, trial))
             for column, contrast in enumerate(estimand.compare):
                 picked = {key: value[:, column] if value.ndim == 2 else value for key, value in made.items()}
                 rows.append({"analysis": name, "endpoint": endpoint, "contrast": contrast, **picked})
     return _columns(trial.replicate, rows)
+
+
+def examined(question: Question, trial: Observed) -> Observed:
+    """The data one analysis uses: at a visit, of those whose visit has come; where the estimand is hypothetical about
+    switching or rescue, no value after it.
+    """
+    after = changed_by(question.estimand, trial, "hypothetical")
+    if question.endpoint.output is None or not np.isfinite(after).any():
+        return due(question, trial)
+    outputs = {name: np.where(trial.times > after[:, :, None], np.nan, v) for name, v in trial.outputs.items()}
+    return due(question, replace(trial, outputs=outputs))
 
 
 def time_columns(protocol: Protocol, trial: Observed) -> dict[str, NDArray[Any]]:

@@ -4,7 +4,8 @@ Follow-up ends at leaving, at a terminal event, at the last visit, at the endpoi
 whichever is first.
 The end of treatment enters by the estimand's strategy: `treatment_policy` looks past it, `composite` counts it as the
 event, `while_on_treatment` and `hypothetical` end follow-up there (the two ask different questions of the same data;
-the second takes those who stopped to be like those who did not). Times are days.
+the second takes those who stopped to be like those who did not). Switching and rescue enter alike, each by a strategy
+of its own. Times are days.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from trials.protocol import Protocol
 
 __all__ = [
-    "EventTimes", "ends_with_treatment", "event_times", "horizon", "known", "occurrences", "true_hazards",
-    "true_number", "true_rates", "true_time", "true_wins",
+    "EventTimes", "changed_by", "ends_with_treatment", "event_times", "horizon", "known", "occurrences",
+    "stop_strategies", "true_hazards", "true_number", "true_rates", "true_time", "true_wins",
 ]  # fmt: skip
 
 HOURS_PER_DAY = 24.0
@@ -48,13 +49,25 @@ def horizon(protocol: Protocol, endpoint: Endpoint) -> float:
     return float(protocol.visits[visit].day)
 
 
-def _strategies(estimand: Estimand | None) -> set[str]:
-    return set(estimand.strategies.values()) if estimand is not None else set()
+def stop_strategies(estimand: Estimand | None, trial: Observed | Lived) -> set[str]:
+    """Strategies for events that end treatment (all the same)."""
+    given = estimand.strategies if estimand is not None else {}
+    return {strategy for name, strategy in given.items() if name not in trial.changes}
 
 
-def ends_with_treatment(estimand: Estimand | None) -> bool:
+def changed_by(estimand: Estimand | None, trial: Observed | Lived, strategy: str) -> Floats:
+    """Hour (R, N) of the first switching or rescue that has a strategy, infinite: none."""
+    given = estimand.strategies if estimand is not None else {}
+    found = np.full(trial.stop.shape, np.inf)
+    for name, time in trial.changes.items():
+        if given.get(name) == strategy:
+            found = np.minimum(found, time)
+    return found
+
+
+def ends_with_treatment(estimand: Estimand | None, trial: Observed | Lived) -> bool:
     """Whether follow-up ends with treatment."""
-    return bool(_strategies(estimand) & {"while_on_treatment", "hypothetical"})
+    return bool(stop_strategies(estimand, trial) & {"while_on_treatment", "hypothetical"})
 
 
 def _first(endpoint: Endpoint, estimand: Estimand | None, trial: Observed | Lived) -> Floats:
@@ -62,14 +75,16 @@ def _first(endpoint: Endpoint, estimand: Estimand | None, trial: Observed | Live
     found = np.full(trial.stop.shape, np.inf)
     for name in endpoint.events:
         found = np.minimum(found, np.where(trial.grade[name] >= endpoint.at_least, trial.onset[name], np.inf))
-    return np.minimum(found, trial.stop) if "composite" in _strategies(estimand) else found
+    found = np.minimum(found, changed_by(estimand, trial, "composite"))
+    return np.asarray(np.minimum(found, trial.stop)) if "composite" in stop_strategies(estimand, trial) else found
 
 
 def _followed(protocol: Protocol, endpoint: Endpoint, estimand: Estimand | None, trial: Observed) -> Floats:
     """Hour at which a subject is last looked at, whatever may end it but the event."""
     end = np.minimum(np.minimum(trial.leave, trial.times[:, :, -1]), horizon(protocol, endpoint) * HOURS_PER_DAY)
     end = end if trial.cut is None else np.minimum(end, np.maximum(trial.cut, 0.0))
-    return np.minimum(end, trial.stop) if ends_with_treatment(estimand) else end
+    end = np.minimum(end, changed_by(estimand, trial, "hypothetical"))
+    return np.asarray(np.minimum(end, trial.stop)) if ends_with_treatment(estimand, trial) else end
 
 
 def event_times(protocol: Protocol, endpoint: Endpoint, estimand: Estimand | None, trial: Observed) -> EventTimes:
@@ -122,7 +137,7 @@ def known(value: NDArray[Any], lived: Lived) -> NDArray[np.float64]:
 def _stopped(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, lived: Lived) -> NDArray[np.bool_]:
     """Whether somebody's follow-up ends with treatment, trial by trial, (R, 1)."""
     until = horizon(protocol, endpoint) * HOURS_PER_DAY
-    ends = ends_with_treatment(estimand)
+    ends = ends_with_treatment(estimand, lived)
     return np.asarray((lived.stop < until).any(axis=1, keepdims=True) & ends)
 
 
@@ -132,7 +147,7 @@ def true_number(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, live
     NaN for a summary of which it is not the truth, and for a subject whose simulation failed.
     """
     end = np.minimum(lived.ended, horizon(protocol, endpoint) * HOURS_PER_DAY)
-    end = np.minimum(end, lived.stop) if ends_with_treatment(estimand) else end
+    end = np.minimum(end, lived.stop) if ends_with_treatment(estimand, lived) else end
     if estimand.summary != "rate_ratio":
         return np.full(end.shape, np.nan)
     found = [(lived.occurrences[name] <= end[:, :, None]).sum(axis=2) for name in endpoint.events]
@@ -187,7 +202,7 @@ def true_rates(
     for code, arm in enumerate((estimand.against, *estimand.compare)):
         own = lived[arm]
         end = np.minimum(own.ended, until)
-        ends.append(np.minimum(end, own.stop) if ends_with_treatment(estimand) else end)
+        ends.append(np.minimum(end, own.stop) if ends_with_treatment(estimand, own) else end)
         times.append(np.concatenate([own.occurrences[name] for name in endpoint.events], axis=2))
         codes.append(np.full(end.shape, code) if own.failed is None else np.where(own.failed, -1, code))
     found = andersen_gill(

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trials.event_times import known, true_hazards, true_number, true_rates, true_time, true_wins
+from trials.event_times import (
+    changed_by,
+    known,
+    stop_strategies,
+    true_hazards,
+    true_number,
+    true_rates,
+    true_time,
+    true_wins,
+)
 
 if TYPE_CHECKING:
     from trials.estimand import Endpoint, Estimand
@@ -37,6 +46,7 @@ class Lived:
     ended: Floats
     times: Floats
     occurrences: Mapping[str, Floats] = field(default_factory=dict)
+    changes: Mapping[str, Floats] = field(default_factory=dict)
     failed: NDArray[np.bool_] | None = None
 
 
@@ -49,7 +59,7 @@ class Kind:
     events; true: (protocol, endpoint, estimand, lived) -> (R, N) the value whose mean in an arm goes into the truth
     table, None where a mean says nothing; jointly: (protocol, endpoint, estimand, lived by arm) -> {arm: (R,)} where
     the truth is of the arms together (a ratio of hazards: 1 for control), None for other summaries; whole: it is known
-    once the follow-up to its visit is complete, and not before.
+    once the follow-up to its visit is complete, and not before; changes: strategies for switching and rescue.
     """
 
     of: Literal["output", "event"]
@@ -60,6 +70,7 @@ class Kind:
     true: Callable[[Protocol, Endpoint, Estimand, Lived], NDArray[Any]] | None = None
     jointly: Callable[[Protocol, Endpoint, Estimand, Mapping[str, Lived]], dict[str, Floats] | None] | None = None
     whole: bool = False
+    changes: tuple[str, ...] = ("treatment_policy",)
 
 
 def values_at(protocol: Protocol, endpoint: Endpoint, outputs: Mapping[str, Floats]) -> Floats:
@@ -72,12 +83,18 @@ def values_at(protocol: Protocol, endpoint: Endpoint, outputs: Mapping[str, Floa
 
 def incidence(endpoint: Endpoint, estimand: Estimand | None, trial: Observed | Lived) -> NDArray[np.bool_]:
     """Whether each subject has the event endpoint, (R, N); `while_on_treatment` counts none after treatment ended."""
-    on_treatment = estimand is not None and "while_on_treatment" in estimand.strategies.values()
+    until = _under(estimand, trial, "while_on_treatment")
     found = np.zeros(trial.stop.shape, np.bool_)
     for name in endpoint.events:
         counts = trial.grade[name] >= endpoint.at_least
-        found |= counts & (trial.onset[name] <= trial.stop) if on_treatment else counts
+        found |= counts & (trial.onset[name] <= until)
     return found
+
+
+def _under(estimand: Estimand | None, trial: Observed | Lived, strategy: str) -> Floats:
+    """Hour of the first intercurrent event with a strategy, infinite: none."""
+    changed = changed_by(estimand, trial, strategy)
+    return np.minimum(changed, trial.stop) if strategy in stop_strategies(estimand, trial) else changed
 
 
 def responders(protocol: Protocol, endpoint: Endpoint, estimand: Estimand | None, trial: Observed | Lived) -> Floats:
@@ -89,9 +106,8 @@ def responders(protocol: Protocol, endpoint: Endpoint, estimand: Estimand | None
         reached = measure >= limit if endpoint.responds == "at_least" else measure <= limit
     absent = 0.0 if endpoint.unseen == "non_responder" else np.nan
     made: Floats = np.where(np.isfinite(measure), reached.astype(np.float64), absent)
-    if estimand is not None and "composite" in estimand.strategies.values():
-        made = np.where(trial.stop <= trial.times[:, :, visit], 0.0, made)
-    return made
+    failed = _under(estimand, trial, "composite") <= trial.times[:, :, visit]
+    return np.where(failed, 0.0, made) if failed.any() else made
 
 
 def _true_output(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, lived: Lived) -> NDArray[Any]:
@@ -106,9 +122,11 @@ def _true_responder(protocol: Protocol, endpoint: Endpoint, estimand: Estimand, 
     return known(responders(protocol, endpoint, estimand, lived), lived)
 
 
+_HYPOTHETICAL: Final = ("treatment_policy", "hypothetical")
+
 KINDS: Final[dict[str, Kind]] = {
-    "value": Kind(of="output", needs=("at",), true=_true_output, whole=True),
-    "change_from_baseline": Kind(of="output", needs=("at",), true=_true_output, whole=True),
+    "value": Kind(of="output", needs=("at",), true=_true_output, whole=True, changes=_HYPOTHETICAL),
+    "change_from_baseline": Kind(of="output", needs=("at",), true=_true_output, whole=True, changes=_HYPOTHETICAL),
     "responder": Kind(
         of="output",
         needs=("at", "threshold"),
@@ -116,6 +134,7 @@ KINDS: Final[dict[str, Kind]] = {
         strategies=("treatment_policy", "composite"),
         true=_true_responder,
         whole=True,
+        changes=("treatment_policy", "composite"),
     ),
     "incidence": Kind(
         of="event",
@@ -123,6 +142,7 @@ KINDS: Final[dict[str, Kind]] = {
         strategies=("treatment_policy", "while_on_treatment"),
         true=_true_incidence,
         whole=True,
+        changes=("treatment_policy", "while_on_treatment"),
     ),
     "time_to_event": Kind(
         of="event",
@@ -130,12 +150,14 @@ KINDS: Final[dict[str, Kind]] = {
         strategies=("treatment_policy", "while_on_treatment", "composite", "hypothetical"),
         true=true_time,
         jointly=true_hazards,
+        changes=("treatment_policy", "composite", "hypothetical"),
     ),
     "hierarchy": Kind(
         of="event",
         takes=("at_least", "at"),
         strategies=("treatment_policy", "while_on_treatment", "hypothetical"),
         jointly=true_wins,
+        changes=_HYPOTHETICAL,
     ),
     "recurrences": Kind(
         of="event",
@@ -144,5 +166,6 @@ KINDS: Final[dict[str, Kind]] = {
         strategies=("treatment_policy", "while_on_treatment"),
         true=true_number,
         jointly=true_rates,
+        changes=_HYPOTHETICAL,
     ),
 }

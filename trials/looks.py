@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trials import endpoints
-from trials.data_cut import as_of, calendar, due, end_of_follow_up, enrolled, reached
+from trials.data_cut import as_of, calendar, end_of_follow_up, enrolled, reached
 from trials.designs.sequential import Boundaries
 from trials.designs.simulate import followed
 from trials.methods import METHODS, Question
@@ -115,7 +115,7 @@ def counted(hours: Floats, when: Floats) -> tuple[Integers, NDArray[np.bool_]]:
 def look_at(question: Question, trial: Observed, hour: Floats) -> Statistic:
     """The analysis of the data base as of a calendar hour (R,)."""
     seen = as_of(trial, hour)
-    return statistic(question, METHODS[question.analysis.method].run(question, due(question, seen)))
+    return statistic(question, METHODS[question.analysis.method].run(question, endpoints.examined(question, seen)))
 
 
 def conducted(protocol: Protocol, trial: Observed, again: Again) -> Conducted:

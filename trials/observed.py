@@ -23,7 +23,8 @@ class Observed:
     none; number: how many occurrences of each recurrent event; occurrences {event: (R, N, L)} h of each of them before
     leaving, infinite: none; times (R, N, V) of the visits, h; replicate (R,);
     failed: the simulation of the subject failed, so that nothing of it was observed; prognosis: point and standard
-    deviation of the prognostic score, where the protocol asks for one; entry [h]: calendar time of entry, site, region:
+    deviation of the prognostic score, where the protocol asks for one; changes {intercurrent event: (R, N)}
+    h of switching and rescue, infinite: none; entry [h]: calendar time of entry, site, region:
     where, None without enrolment; cut [h]: on the subject's own clock, until when the data base goes, None: to the end.
     """
 
@@ -41,6 +42,7 @@ class Observed:
     number: Mapping[str, Integers]
     occurrences: Mapping[str, Floats] = field(default_factory=dict)
     prognosis: tuple[Floats, Floats] | None = None
+    changes: Mapping[str, Floats] = field(default_factory=dict)
     entry: Floats | None = None
     site: Integers | None = None
     region: Integers | None = None

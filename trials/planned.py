@@ -14,10 +14,14 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from pkpd.ground import units
 from pkpd.ground.errors import InputError
-from pkpd.ground.fields import Hours, Identifier, Real, problem
+from pkpd.ground.fields import Hours, Identifier, Measured, Real, problem
+from pkpd.model.regimen import Dose
 from trials.estimand import Names
 
-__all__ = ["DataCut", "Efficacy", "Enrolment", "Futility", "Interims", "Region", "Selection"]
+__all__ = [
+    "DataCut", "Efficacy", "Enrolment", "Futility", "Interims", "LackOfEffect", "Region", "Rescue", "Selection",
+    "Switch",
+]  # fmt: skip
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -43,6 +47,49 @@ Rate = Annotated[
     Field(gt=0, allow_inf_nan=False, examples=["0.02 1/d"]),
 ]  # fmt: skip
 Reals = Annotated[tuple[Real, ...], BeforeValidator(_many)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switch:
+    """Going over to the regimen of arm `to` `after` an event, from arms `from`, with a `probability`.
+
+    The regimen begins anew at that time, or `delay` [h] later.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    after: str
+    from_: Annotated[Names, Field(alias="from")]
+    to: str
+    probability: Share = 1.0
+    delay: Time = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescue:
+    """Doses added from a visit of `at` on, where the measured output there is `below` or `above` a level.
+
+    regimen: its times count from that visit; arms: in which it is given (left out: in all).
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    measure: str
+    at: Names
+    regimen: tuple[Dose, ...]
+    below: Measured | None = None
+    above: Measured | None = None
+    arms: Names = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LackOfEffect:
+    """Leaving at a visit of `at`, with a `probability`, where the measured output there is `below` or `above`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    measure: str
+    at: Names
+    probability: Share
+    below: Measured | None = None
+    above: Measured | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

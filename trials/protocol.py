@@ -22,7 +22,7 @@ from pkpd.model.guidance import Guidance
 from pkpd.model.regimen import Dose, Regimen
 from pkpd.model.rules import Decisions, Rule
 from trials.estimand import Analysis, Endpoint, Estimand, Names
-from trials.planned import DataCut, Enrolment, Interims
+from trials.planned import DataCut, Enrolment, Interims, LackOfEffect, Rescue, Switch
 
 if TYPE_CHECKING:
     from populations.covariates import PopulationLaw
@@ -199,23 +199,29 @@ class Occasions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intercurrent:
-    """An intercurrent event: treatment ends at the first adverse event of grade `after` or worse.
-
-    from_ (text: `from`) [h]: earlier ones do not end it (a dosing rule may answer them).
+    """An intercurrent event, one of: treatment ends at the first adverse event of grade `after` or worse (from_, text
+    `from` [h]: earlier ones do not end it, a dosing rule may answer them); `switch` to another arm; `rescue`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    after: Grade
+    after: Grade | None = None
     from_: Annotated[Hours, Field(ge=0, alias="from")] = 0.0
+    switch: Switch | None = None
+    rescue: Rescue | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dropout:
-    """Leaving the trial: constant `hazard` [1/h inside], multiplied by `factor_after_stop` once treatment ended."""
+    """Leaving the trial: constant `hazard` [1/h inside], multiplied by `factor_after_stop` once treatment ended.
+
+    after: {adverse event: probability of leaving at its first occurrence}; lack_of_effect: by what is measured.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     hazard: Hazard = 0.0
     factor_after_stop: Annotated[Real, Field(ge=0, le=1000)] = 1.0
+    after: Mapping[str, Share] = field(default_factory=dict)
+    lack_of_effect: LackOfEffect | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,7 +346,12 @@ class Protocol:
     @property
     def stop_grade(self) -> int | None:
         """Lowest grade of an adverse event that ends treatment, or None."""
-        return min((event.after for event in self.intercurrent.values()), default=None)
+        return min((event.after for event in self.intercurrent.values() if event.after is not None), default=None)
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """Names of the intercurrent events that change treatment: switching and rescue."""
+        return tuple(name for name, event in self.intercurrent.items() if event.after is None)
 
     @property
     def horizon(self) -> float:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pkpd.ground.streams import Purpose, uniforms
 from trials import design, endpoints
-from trials.data_cut import as_of, due, enrolled
+from trials.data_cut import as_of, enrolled
 from trials.designs.selection import LOTS, Choice, chosen, ended
 from trials.designs.sequential import boundaries
 from trials.looks import (
@@ -100,7 +100,7 @@ def _stage(question: Question, trial: Observed, at: tuple[Floats, Floats], look:
     before = hours[:, look - 1, None] if look else np.full((len(hours), 1), -np.inf)
     seen = as_of(trial, hours[:, look])
     own = replace(seen, arm=np.where((when > before) & (when <= hours[:, look, None]), seen.arm, -1))
-    found = METHODS[question.analysis.method].run(question, due(question, own))
+    found = METHODS[question.analysis.method].run(question, endpoints.examined(question, own))
     treated, control = np.asarray(found["n_treated"], np.float64), np.asarray(found["n_control"], np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.nan_to_num(treated / (treated + control[:, None]))
@@ -114,7 +114,7 @@ def _chosen(question: Question, trial: Observed, hour: Floats, at: tuple[Bools, 
     assert protocol.interims.select is not None
     rule = protocol.interims.select
     seen = as_of(trial, hour)
-    found = statistic(question, METHODS[question.analysis.method].run(question, due(question, seen)))
+    found = statistic(question, METHODS[question.analysis.method].run(question, endpoints.examined(question, seen)))
     loose = np.array([not rule.arms or arm in rule.arms for arm in question.estimand.compare])
     effect = np.nan_to_num(found.effect, nan=-np.inf)
     lots = uniforms(protocol.seed, Purpose.SUMMARY_STAGE, subject=np.arange(effect.shape[1]),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from populations.eligibility import Criteria
     from trials.prognosis import Score
     from trials.protocol import Protocol
+    from trials.switching import Added
 
 __all__ = ["Payload", "Setting", "opened"]
 
@@ -46,7 +47,7 @@ class Setting:
     """A payload opened.
 
     schedules, rules, guides: doses, dosing rules, guidance by levels, by arm code; responses: the assignments evaluated
-    with NumPy, in order; timely: those of them that need no former outcome.
+    with NumPy, in order; timely: those of them that need no former outcome; added: changes of treatment by name.
     """
 
     key: str
@@ -62,6 +63,7 @@ class Setting:
     score: Score | None
     responses: Mapping[str, eq.Expr]
     timely: Mapping[str, eq.Expr]
+    added: Mapping[str, Added] = field(default_factory=dict)
 
     @property
     def lived_through(self) -> bool:
@@ -101,7 +103,7 @@ def opened(payload: Payload) -> Setting:
 def _open(payload: Payload) -> Setting:
     from pkpd.engine.build import compiled
     from populations.eligibility import Criteria
-    from trials import guidance, prognosis, rules
+    from trials import guidance, prognosis, rules, switching
 
     protocol, model = payload.protocol, Model.from_dict(payload.model)
     law = protocol.population.people()
@@ -117,6 +119,7 @@ def _open(payload: Payload) -> Setting:
         score=prognosis.opened(payload, model),
         responses=responses,
         timely={name: e for name, e in responses.items() if not reached[name] & set(model.previous)},
+        added=switching.opened(protocol, model),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from trials import adverse_events, latent, rules
+from trials import adverse_events, latent, rules, switching
 from trials.adverse_events import Chance, Interval
 from trials.latent import Latent
 from trials.rules import Plans
@@ -30,6 +30,8 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
 Found = tuple[Floats, NDArray[np.int8]]
 """Times (n, L) [h] of an event in an interval, inf where none, and their grades."""
+Given = tuple[Plans, Mapping[str, Floats]]
+"""What decides doses besides arm and end of treatment: doses of arms with rules, times of changes of treatment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,8 @@ class Course:
 
     latent: true values, outcomes, events by hazard, the end of follow-up; onset {event: (n,)} h of the first
     occurrence, infinite: none; grade {event: (n,)}, 0: none; stop (n,) h, end of treatment before plan, infinite: none;
-    plans: the doses of arms with rules. A failed subject is NaN in `latent.values` and has no events.
+    plans: the doses of arms with rules; changed {intercurrent event: (n,)} h of switching and rescue, infinite: none. A
+    failed subject is NaN in `latent.values` and has no events.
     """
 
     latent: Latent
@@ -73,6 +76,7 @@ class Course:
     grade: dict[str, NDArray[np.int8]]
     stop: Floats
     plans: Plans
+    changed: dict[str, Floats]
 
     @property
     def values(self) -> dict[str, Floats]:
@@ -95,20 +99,24 @@ class Course:
         return self.values[str(text.is_)] if text.continuous else self.latent.outcomes[output]
 
 
-def follow(setting: Setting, people: People) -> Course:
-    """The course of every row, visit by visit."""
+def follow(setting: Setting, people: People, *, without: frozenset[str] = frozenset()) -> Course:
+    """The course of every row, visit by visit; `without` some changes of treatment, in a world that has none."""
     rows = np.arange(people.arm.size)
+    changed = switching.begun(setting, rows.size)
     stop = np.full(rows.size, np.inf)
     plans = rules.begun(setting, people)
     course = Course(
-        latent=_exposed(setting, people, (rows, stop), plans),
+        latent=_exposed(setting, people, (rows, stop), (plans, changed)),
         onset={name: np.full(rows.size, np.inf) for name in setting.model.events},
         grade={name: np.zeros(rows.size, np.int8) for name in setting.model.events},
-        stop=stop, plans=plans,
+        stop=stop, plans=plans, changed=changed,
     )  # fmt: skip
     for visit in range(1, people.times.shape[1]):
         _decide(setting, people, course, visit)
-        _interval(setting, people, course, visit)
+        _interval(setting, people, course, visit, without=without)
+        rescued = switching.rescued(setting, people, course, visit, without=without)
+        if rescued.size:
+            _replay(setting, people, course, rescued)
     return course
 
 
@@ -128,10 +136,10 @@ def _decide(setting: Setting, people: People, course: Course, visit: int) -> Non
             return
 
 
-def _interval(setting: Setting, people: People, course: Course, visit: int) -> None:
-    """The events between a visit and the one before it; treatment ends at the first that is bad enough.
+def _interval(setting: Setting, people: People, course: Course, visit: int, *, without: frozenset[str]) -> None:
+    """The events between a visit and the one before it; treatment ends at the first that is bad enough, or changes.
 
-    Events after the end of treatment are found again with the exposure that then was.
+    Events after that are found again with the exposure that then was; one change at a time, the earliest first.
     """
     interval = Interval(people.times[:, visit - 1], people.times[:, visit])
     chances = {
@@ -143,20 +151,42 @@ def _interval(setting: Setting, people: People, course: Course, visit: int) -> N
     at = (setting, people, course, visit)
     rates = _rates(setting, course.values, visit)
     found = {name: _found(at, name, (chances[name], interval)) for name in chances}
-    ended = _first_bad(setting, found, course.stop)
-    new = np.flatnonzero(np.isfinite(ended))
-    if new.size:
-        course.stop[new] = ended[new]
-        rules.stop(course.plans, people, new, ended[new])
-        _replay(setting, people, course, new)
+    while (change := _changed(setting, people, course, found, without=without)) is not None:
         for name in chances:
-            later = _found(at, name, (chances[name], interval), change=(ended, rates.get(name)))
-            found[name] = _joined(found[name], later, ended)
+            later = _found(at, name, (chances[name], interval), change=(change, rates.get(name)))
+            found[name] = _joined(found[name], later, change)
     for name, (time, level) in found.items():
         first = np.argmin(time, axis=1)[:, None]
         onset, grade = np.take_along_axis(time, first, 1)[:, 0], np.take_along_axis(level, first, 1)[:, 0]
         begun = np.isfinite(onset) & ~np.isfinite(course.onset[name])
         course.onset[name][begun], course.grade[name][begun] = onset[begun], grade[begun]
+
+
+def _changed(
+    setting: Setting, people: People, course: Course, found: Mapping[str, Found], *, without: frozenset[str]
+) -> Floats | None:
+    """When the treatment of each row ends or changes next because of the events `found`, (n,), infinite where it does
+    not; None where nobody's does. The change is noted and the rows are solved again.
+    """
+    ended = _first_bad(setting, found, course.stop)
+    times = {name: time for name, (time, _) in found.items()}
+    switched = switching.switched(setting, people, course, times, without=without)
+    first = np.minimum(ended, np.min(list(switched.values()), axis=0)) if switched else ended
+    new = np.flatnonzero(np.isfinite(first))
+    if not new.size:
+        return None
+    stops = new[ended[new] <= first[new]]
+    course.stop[stops] = ended[stops]
+    rules.stop(course.plans, people, stops, ended[stops])
+    for name, when in switched.items():
+        over = new[(when[new] == first[new]) & np.isinf(course.stop[new])]
+        course.changed[name][over] = when[over]
+    for name, added in setting.added.items():  # who has stopped before its switch does not switch
+        if added.switch is not None:
+            when = course.changed[name]
+            when[stops] = np.where(when[stops] > ended[stops], np.inf, when[stops])
+    _replay(setting, people, course, new)
+    return first
 
 
 def _joined(before: Found, later: Found, ended: Floats) -> Found:
@@ -211,7 +241,7 @@ def _levels_at(
     found = {level: np.zeros(len(time)) for level in at_least}
     if not at_least or not rows.size:
         return list(found.items())
-    for members, events in _by_arm(setting, people, (rows, course.stop[rows]), course.plans):
+    for members, events in _by_arm(setting, people, (rows, course.stop[rows]), (course.plans, course.changed)):
         seen = latent.at_times(setting, people, rows[members], (events, time[rows[members], :1]))
         for level, column in at_least.items():
             found[level][rows[members]] = seen[column][:, 0]
@@ -222,6 +252,8 @@ def _first_bad(setting: Setting, found: Mapping[str, Found], stop: Floats) -> Fl
     """When treatment ends in this interval, (n,); infinite where it does not or has ended before."""
     ended = np.full(stop.size, np.inf)
     for event in setting.protocol.intercurrent.values():
+        if event.after is None:
+            continue
         for time, grade in found.values():
             bad = np.where((grade >= event.after) & (time >= event.from_), time, np.inf)
             ended = np.minimum(ended, bad.min(axis=1))
@@ -230,28 +262,38 @@ def _first_bad(setting: Setting, found: Mapping[str, Found], stop: Floats) -> Fl
 
 def _replay(setting: Setting, people: People, course: Course, rows: Rows) -> None:
     """Solve rows again from time 0 with the doses before their `stop`, and put the new values in place."""
-    course.latent.put(rows, _exposed(setting, people, (rows, course.stop[rows]), course.plans))
+    given = (course.plans, course.changed)
+    course.latent.put(rows, _exposed(setting, people, (rows, course.stop[rows]), given))
 
 
-def _exposed(setting: Setting, people: People, who: tuple[Rows, Floats], plans: Plans) -> Latent:
+def _exposed(setting: Setting, people: People, who: tuple[Rows, Floats], given: Given) -> Latent:
     """What is true of some rows at their visits."""
     rows, _ = who
     parts = [
         (inside, latent.lived(setting, people, rows[inside], (events, people.times[rows[inside]])))
-        for inside, events in _by_arm(setting, people, who, plans)
+        for inside, events in _by_arm(setting, people, who, given)
     ]
     return latent.merged(parts, rows.size)
 
 
-def _by_arm(setting: Setting, people: People, who: tuple[Rows, Floats], plans: Plans) -> list[tuple[Rows, Events]]:
+def _by_arm(setting: Setting, people: People, who: tuple[Rows, Floats], given: Given) -> list[tuple[Rows, Events]]:
     """(places in `rows`, the doses of these) of every arm."""
-    rows, stop = who
+    (rows, stop), (plans, changed) = who, given
     arms = [np.flatnonzero(people.arm[rows] == code) for code in np.unique(people.arm[rows]).tolist()]
-    return [(inside, dosing(setting, people, (rows[inside], stop[inside]), plans)) for inside in arms]
+    return [(inside, dosing(setting, people, (rows[inside], stop[inside]), plans, changed=changed)) for inside in arms]
 
 
-def dosing(setting: Setting, people: People, who: tuple[Rows, Floats], plans: Plans | None = None) -> Events:
-    """The doses really given to some rows of one arm: planned, taken, as rules left them, before treatment ended."""
+def dosing(
+    setting: Setting,
+    people: People,
+    who: tuple[Rows, Floats],
+    plans: Plans | None = None,
+    *,
+    changed: Mapping[str, Floats] | None = None,
+) -> Events:
+    """The doses really given to some rows of one arm: planned, taken, as rules left them, before treatment ended, and
+    those of another regimen (`changed`: when, of all rows).
+    """
     from pkpd.model.regimen import Events
 
     rows, stop = who
@@ -260,4 +302,5 @@ def dosing(setting: Setting, people: People, who: tuple[Rows, Floats], plans: Pl
         return rules.given(plans[code], rows, stop)
     schedule = setting.schedules[code]
     taken = people.taken[rows][:, : len(schedule)]
-    return Events.shared(schedule, rows.size, taken=taken, stop=stop)
+    own = Events.shared(schedule, rows.size, taken=taken, stop=stop)
+    return switching.given(setting, own, rows, changed, stop=stop) if changed else own

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pkpd.ground.streams import Purpose, normals, slots
-from trials import conduct, design, endpoints, guidance, prognosis, rules
+from trials import conduct, design, endpoints, guidance, measured, prognosis, rules
 from trials.kinds import KINDS, Lived
 from trials.observed import Observed
 from trials.protocol import HOURS_PER_DAY, Protocol
@@ -185,9 +184,15 @@ def _observed(
     shape, protocol = arm.shape, setting.protocol
     who = {"replicate": cohort.replicate, "subject": cohort.subject}
     times, stop = flat_times.reshape(*shape, -1), course.stop.reshape(shape)
-    leave = conduct.dropout_time(protocol.dropout, stop, seed=protocol.seed, **who)
     ended = course.ended.reshape(shape)
-    unseen = (times > np.minimum(leave, ended)[:, :, None]) | conduct.missed_visits(protocol, **who)
+    unseen = (times > ended[:, :, None]) | conduct.missed_visits(protocol, **who)
+    outputs = _measured(setting, cohort, course, (draw, unseen))
+    leave = np.minimum(
+        conduct.dropout_time(protocol.dropout, stop, seed=protocol.seed, **who),
+        _caused(setting, cohort, course, (outputs, times)),
+    )
+    gone = times > leave[:, :, None]
+    outputs = {name: np.where(gone, np.nan, value) for name, value in outputs.items()}
     onset, grade, number, every = {}, {}, {}, {}
     for name in _recurrent(setting):
         found = course.latent.crossings[name].reshape(*shape, -1)
@@ -200,10 +205,32 @@ def _observed(
         grade[name] = np.where(seen, course.grade[name].reshape(shape), 0).astype(np.int8)
     return Observed(
         replicate=cohort.replicate, arm=arm, stratum=stratum, times=times,
-        outputs=_measured(setting, cohort, course, (draw, unseen)), onset=onset, grade=grade,
+        outputs=outputs, onset=onset, grade=grade,
         stop=np.where(stop <= leave, stop, np.inf), leave=leave, ended=np.where(ended <= leave, ended, np.inf),
         number=number, occurrences=every, failed=course.status.reshape(shape) != 0,
+        changes={
+            name: np.where(when.reshape(shape) <= np.minimum(leave, ended), when.reshape(shape), np.inf)
+            for name, when in course.changed.items()
+        },
     )  # fmt: skip
+
+
+def _caused(setting: Setting, cohort: Cohort, course: Course, seen: tuple[Mapping[str, Floats], Floats]) -> Floats:
+    """When subjects leave because of an adverse event or for lack of effect, (R, N) h, infinite: never."""
+    dropout, (outputs, times) = setting.protocol.dropout, seen
+    lacking = np.full(times.shape, np.inf)
+    if dropout.lack_of_effect is not None:
+        from trials.switching import limits
+
+        rule = dropout.lack_of_effect
+        below, above = limits(rule, setting.model)
+        at = [setting.protocol.visit_names.index(name) for name in rule.at]
+        with np.errstate(invalid="ignore"):
+            asks = (outputs[rule.measure] < below) | (outputs[rule.measure] > above)
+        lacking[:, :, at] = np.where(asks, times, np.inf)[:, :, at]
+    onset = {name: course.onset[name].reshape(times.shape[:2]) for name in dropout.after}
+    who = (cohort.replicate, cohort.subject)
+    return conduct.caused_dropout(dropout, onset, lacking, seed=setting.seed, who=who)
 
 
 def _recurrent(setting: Setting) -> list[str]:
@@ -218,8 +245,10 @@ def _measured(
     from pkpd import residual
 
     draw, unseen = seen
-    outputs = setting.model.outputs
-    z = dict(zip(outputs, _errors(setting, cohort, unseen.shape[2]), strict=True))
+    outputs, visits = setting.model.outputs, np.arange(unseen.shape[2], dtype=np.uint32)
+    z = measured.errors(
+        setting, subject=cohort.subject[None, :, None], replicate=cohort.replicate[:, None, None], visit=visits
+    )
     found: dict[str, Floats] = {}
     for name, output in outputs.items():
         true = course.true(setting, name).reshape(unseen.shape)
@@ -228,22 +257,6 @@ def _measured(
             true = residual.observe(own, true, z[name])
         found[name] = np.where(unseen, np.nan, true)
     return found
-
-
-def _errors(setting: Setting, cohort: Cohort, visits: int) -> list[Floats]:
-    """Standard normals of the residual errors of each output, (R, N, V), correlated where the model says so."""
-    from pkpd import residual
-
-    z = [
-        normals(
-            setting.seed, Purpose.RESIDUAL, subject=cohort.subject[None, :, None],
-            replicate=cohort.replicate[:, None, None], index=np.arange(visits, dtype=np.uint32), slot=slots([name]),
-        )
-        for name in setting.model.outputs
-    ]  # fmt: skip
-    if not setting.model.residual_correlations:
-        return z
-    return list(residual.correlated(residual.correlation_root(setting.model), np.stack(z)))
 
 
 def outcome_columns(setting: Setting, trial: Trial) -> Columns:
@@ -273,6 +286,7 @@ def outcome_columns(setting: Setting, trial: Trial) -> Columns:
         columns |= dict(zip(("prognosis", "prognosis.sd"), (p.reshape(rows) for p in seen.prognosis), strict=True))
     columns |= endpoints.time_columns(setting.protocol, seen)
     columns |= guidance.outcome(course.plans, setting, rows)
+    columns |= {f"{name}.day": _days(when) for name, when in seen.changes.items()}
     columns |= {"stopped.day": _days(seen.stop), "dropout.day": _dropout(setting, seen), "status": course.status}
     return columns if seen.entry is None else _of_enrolled(setting, seen, columns)
 
@@ -310,17 +324,21 @@ def potential(setting: Setting, trial: Trial) -> dict[str, Any]:
     compared = [protocol.estimands[key] for key, _ in asked]
     arms = {arm for estimand in compared for arm in (*estimand.compare, estimand.against)}
     parts: list[tuple[str, str, str, Floats]] = []
-    every: dict[str, Lived] = {}
+    every: dict[str, dict[str, Lived]] = {key: {} for key, _ in asked}
     for code, arm in enumerate(protocol.arm_names):
         if arm not in arms:
             continue
-        course = follow(setting, trial.people.in_arm(code))
-        every[arm] = lived = _lived(setting, course, trial.people.times, shape)
+        worlds: dict[frozenset[str], tuple[Course, Lived]] = {}
         for key, name in asked:
+            without = _without(setting, key)
+            if without not in worlds:
+                course = follow(setting, trial.people.in_arm(code), without=without)
+                worlds[without] = course, _lived(setting, course, trial.people.times, shape)
+            course, every[key][arm] = worlds[without]
             endpoint = protocol.endpoints[name]
             true = KINDS[endpoint.as_].true
             if true is not None:
-                value = true(protocol, endpoint, protocol.estimands[key], lived)
+                value = true(protocol, endpoint, protocol.estimands[key], every[key][arm])
                 parts.append((key, name, arm, _mean(value.astype(np.float64), course, shape)))
     parts = _joint(protocol, asked, every, parts)
     labels = {
@@ -334,17 +352,23 @@ def potential(setting: Setting, trial: Trial) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _without(setting: Setting, key: str) -> frozenset[str]:
+    """Changes of treatment that do not happen in the world an estimand asks about."""
+    strategies = setting.protocol.estimands[key].strategies
+    return frozenset(name for name in setting.added if strategies.get(name) == "hypothetical")
+
+
 def _joint(
     protocol: Protocol,
     asked: list[tuple[str, str]],
-    every: Mapping[str, Lived],
+    every: Mapping[str, Mapping[str, Lived]],
     parts: list[tuple[str, str, str, Floats]],
 ) -> list[tuple[str, str, str, Floats]]:
     """The truth table with those estimands whose truth is of all arms together in place of their means."""
     for key, name in asked:
         endpoint = protocol.endpoints[name]
         jointly = KINDS[endpoint.as_].jointly
-        found = jointly(protocol, endpoint, protocol.estimands[key], every) if jointly else None
+        found = jointly(protocol, endpoint, protocol.estimands[key], every[key]) if jointly else None
         if found is not None:
             kept = [part for part in parts if part[:2] != (key, name)]
             parts = kept + [(key, name, arm, value) for arm, value in found.items()]
@@ -373,6 +397,7 @@ def _lived(setting: Setting, course: Course, times: Floats, shape: tuple[int, in
         stop=course.stop.reshape(shape), ended=course.ended.reshape(shape), times=times.reshape(*shape, -1),
         occurrences={name: course.latent.crossings[name].reshape(*shape, -1) for name in _recurrent(setting)},
         failed=course.status.reshape(shape) != 0,
+        changes={name: when.reshape(shape) for name, when in course.changed.items()},
     )  # fmt: skip
 
 
@@ -390,7 +415,8 @@ def curves(setting: Setting, trial: Trial) -> dict[str, Any] | None:
         rows, shown = _kept(setting.protocol, trial, code)
         if not rows.size:
             continue
-        events = dosing(setting, people, (rows, trial.course.stop[rows]), trial.course.plans)
+        given = (rows, trial.course.stop[rows])
+        events = dosing(setting, people, given, trial.course.plans, changed=trial.course.changed)
         inputs = {name: value[rows] for name, value in people.inputs.items()}
         found = solve(
             setting.compiled, people.parameters[rows], events, grid, windows={}, covariates=inputs,

@@ -35,7 +35,8 @@ class Purpose(StrEnum):
     RULE = "rule"  # residual error of what a dosing rule measures; index = decision of the rule, slot = rule
     ADHERENCE = "adherence"  # index = dose
     ALLOCATION = "allocation"  # slot = stratum, index = block
-    DROPOUT = "dropout"  # index = visit
+    DROPOUT = "dropout"  # index = visit; slot of the cause's name
+    SWITCHING = "switching"  # whether a subject goes over; slot of the intercurrent event's name
     EVENT = "event"  # index = visit, slot of the event's name
     EVENT_GRADE = "event_grade"
     EVENT_TIME = "event_time"
@@ -72,7 +73,7 @@ class Purpose(StrEnum):
     DOSE_ESCALATION = "dose_escalation"  # subject in order of entry; slot 0 tolerance, 1 time of toxicity, 2 arrival
     TWO_STAGE = "two_stage"  # response of the subject, in order of entry
     ADAPTIVE_RANDOMISATION = "adaptive_randomisation"  # subject in order of entry; slot 0 allocation, 1 outcome
-    RECRUITMENT = "recruitment"  # subject = site; slot 0 its rate, 1 its number of subjects, 2 its times (index)
+    RECRUITMENT = "recruitment"  # subject = site; slot 0 its rate, 1 its number of subjects, 2 and 3 times (index)
     BASKET = "basket"  # subject in order of entry; slot = basket
     SUMMARY_TRIAL = "summary_trial"  # summary-level replicates of the bench
     SUMMARY_OUTCOME = "summary_outcome"  # outcomes of stated distributions; slot 0 outcome, 1 loss, 2 entry

@@ -33,7 +33,7 @@ def _ancova(question: Question, trial: Observed) -> Table:
     else:
         how = analysis.missing
         off = (trial.stop[:, :, None] <= trial.times[:, :, 1 : last + 1]).astype(np.float64)
-        retrieved = bool(question.protocol.intercurrent) and how.assume == "at_random"
+        retrieved = question.protocol.stop_grade is not None and how.assume == "at_random"
         found = ancova_mi_dunnett(
             visits, baseline, codes, strata, **test, seed=question.protocol.seed, replicate=trial.replicate,
             imputations=how.imputations, off_treatment=off if retrieved else None, assume=how.assume, delta=how.delta,

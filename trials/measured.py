@@ -1,0 +1,45 @@
+"""What is measured of the truth at visits: residual error by address, the same wherever it is looked at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pkpd.ground.streams import Purpose, normals, slots
+
+if TYPE_CHECKING:
+    from trials.setting import Setting
+    from trials.subject import Course, People
+
+__all__ = ["at_visit", "errors"]
+
+Floats = NDArray[np.float64]
+
+
+def errors(setting: Setting, *, subject: ArrayLike, replicate: ArrayLike, visit: ArrayLike) -> dict[str, Floats]:
+    """Standard normals of the residual errors of each output at broadcast addresses, correlated where the model says
+    so.
+    """
+    from pkpd import residual
+
+    z = [
+        normals(setting.seed, Purpose.RESIDUAL, subject=subject, replicate=replicate, index=visit, slot=slots([name]))
+        for name in setting.model.outputs
+    ]
+    if setting.model.residual_correlations:
+        z = list(residual.correlated(residual.correlation_root(setting.model), np.stack(z)))
+    return dict(zip(setting.model.outputs, z, strict=True))
+
+
+def at_visit(setting: Setting, people: People, course: Course, output: str, *, visit: int) -> Floats:
+    """The measured value of an output at a visit (n,), as the data base would hold it."""
+    from pkpd import residual
+
+    true = course.true(setting, output)[:, visit]
+    if not setting.model.outputs[output].continuous:
+        return true
+    z = errors(setting, subject=people.subject, replicate=people.replicate, visit=np.uint32(visit))[output]
+    error = residual.error_of(setting.model, setting.draws, output)
+    return np.asarray(residual.observe(residual.taken(error, people.draw, ()), true, z))
