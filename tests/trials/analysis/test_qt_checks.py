@@ -99,7 +99,8 @@ def test_outliers_are_counted_by_subject_strictly_beyond_the_limit() -> None:
         "subject": ["a"] * 4 + ["b"] * 3,
         "treatment": ["placebo", "drug", "drug", "drug", "placebo", "drug", "drug"],
     }
-    numbers = {"time": [0, 0, 1, 2, 0, 0, 1], "conc": [0] * 7, "qtcf": [400, 440, 500.5, 471, 400, 420, 450]}
+    table = (("time", [0, 0, 1, 2, 0, 0, 1]), ("conc", [0] * 7), ("qtcf", [400, 440, 500.5, 471, 400, 420, 450]))
+    numbers = {name: np.array(column, np.float64) for name, column in table}
     data = qt_data.ecgs(texts, numbers)
     found = qt_checks.outliers(data, data.treatments.index("drug"))
     assert found.subjects == 2
