@@ -44,6 +44,7 @@ class Text(StrEnum):
     MODEL = "model"
     PROTOCOL = "protocol"
     DESIGN = "design"
+    SCENARIOS = "scenarios"
     SBC = "sbc"
 
 
@@ -466,8 +467,10 @@ def verify(
 
 @app.command()
 @guarded
-def schema(kind: Annotated[Text, typer.Argument(metavar="model|protocol|design|sbc", help="Which text.")]) -> int:
-    """Print the JSON Schema of a text: model, protocol, design or calibration study."""
+def schema(
+    kind: Annotated[Text, typer.Argument(metavar="model|protocol|design|scenarios|sbc", help="Which text.")],
+) -> int:
+    """Print the JSON Schema of a text: model, protocol, design, scenarios or calibration study."""
     from reports.desk import texts
 
     return texts.schema(kind.value)

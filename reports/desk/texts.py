@@ -78,11 +78,12 @@ def _text(file: Path) -> tuple[str, dict[str, Any]]:
     said = node.get("vtrial") if isinstance(node, Mapping) else None
     kind = str(said).partition("/")[0]
     readers: dict[str, Callable[[Path], dict[str, Any]]] = {
-        "model": _model, "protocol": _protocol, "sbc": _study, "design": _design,
+        "model": _model, "protocol": _protocol, "sbc": _study, "design": _design, "scenarios": _scenarios,
     }  # fmt: skip
     if kind not in readers:
         problem = "is missing: which kind of text is this?" if said is None else "must be a kind of text we know"
-        remedy = "the first line reads 'vtrial: model/1', 'vtrial: protocol/1', 'vtrial: design/1' or 'vtrial: sbc/1'"
+        known = ", ".join(f"'vtrial: {name}/1'" for name in readers)
+        remedy = f"the first line reads one of {known}"
         raise InputError(
             problem, file=file, field="vtrial", value=said, where=getattr(said, "where", None), remedy=remedy
         )
@@ -141,6 +142,14 @@ def _design(file: Path) -> dict[str, Any]:
     return {"name": design.name, "endpoint": design.endpoint.kind, "looks at information": looks}
 
 
+def _scenarios(file: Path) -> dict[str, Any]:
+    from trials.designs.text_scenarios import Scenarios
+
+    said = Scenarios.read(file)
+    names = () if said.simulate is None else tuple(said.simulate.scenarios)
+    return {"scenarios": "; ".join(names) or "none", "costs": "yes" if said.costs is not None else "none"}
+
+
 def _data(file: Path) -> tuple[str, dict[str, Any]]:
     from pkpd.model.records import Records
 
@@ -154,12 +163,14 @@ def schema(kind: str) -> int:
     from pkpd.model import spec
     from trials import protocol
     from trials.designs import text as design
+    from trials.designs import text_scenarios
 
     schemas: dict[str, Callable[[], Any]] = {
         "model": spec.json_schema,
         "protocol": protocol.json_schema,
         "design": design.json_schema,
         "sbc": sbc_design.json_schema,
+        "scenarios": text_scenarios.json_schema,
     }
     say.result(json.dumps(schemas[kind](), indent=2))
     return guard.OK

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -13,7 +13,7 @@ from pkpd.ground.errors import InputError
 from pkpd.ground.fields import Identifier, Real
 from trials.designs.text_parts import STRICT, Entry, NotNegative, Positive, Rates, Reals, Share
 
-__all__ = ["Costs", "Enrolment", "Profile", "Scenarios", "Simulate", "Truth"]
+__all__ = ["Costs", "Enrolment", "Profile", "Scenarios", "Simulate", "Truth", "json_schema"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,3 +141,8 @@ class Scenarios:
     def read(cls, path: str | Path) -> Scenarios:
         """Scenarios from their file."""
         return text.validated(cls, text.read(Path(path)), str(path))
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of scenarios."""
+    return TypeAdapter(Scenarios).json_schema()
