@@ -238,6 +238,8 @@ def _checks(study: QtStudy) -> Section:
 
 def _delay(dose: Dose) -> tuple[str, ...]:
     h = dose.hysteresis
+    if math.isnan(h.delay):
+        return dose.treatment, "Delay (hysteresis)", "no concentration or effect to compare", "unknown"
     area = f"loop {_n(h.area)}" + ("" if math.isnan(h.area_interval[0]) else f" ({_range(*h.area_interval)})")
     found = f"effect's peak {h.delay:g} h ({_range(*h.delay_interval)}) after the concentration's; {area}"
     late = "loop counter-clockwise, peaks together" if h.area_interval[0] > 0.0 else "none"

@@ -140,8 +140,10 @@ def _dose(dose: Dose) -> dict[str, Any]:
         "subjects": dose.people, "cmax": _plain(dose.cmax), "cmax_90": [_plain(x) for x in dose.cmax_interval],
         "at": _plain(dose.conc), "ddqtcf": _contrast(dose.added), "excluded": dose.excluded,
         "bayes": None if b is None else {"mean": b.mean, "lower": b.lower, "upper": b.upper, "below_10_ms": b.below},
-        "hysteresis": {"delay_h": h.delay, "delay_90": list(h.delay_interval), "loop": _plain(h.area),
-                       "loop_90": [_plain(x) for x in h.area_interval], "suggested": h.suggested},
+        "hysteresis": {
+            "delay_h": _plain(h.delay), "delay_90": [_plain(x) for x in h.delay_interval], "loop": _plain(h.area),
+            "loop_90": [_plain(x) for x in h.area_interval], "suggested": h.suggested,
+        },
         "largest_heart_rate_change": None if dose.heart_rate is None
         else _plain(float(dose.heart_rate.mean[dose.heart_rate.worst])),
         "outliers": dict(dose.outliers.counts),

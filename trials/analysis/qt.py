@@ -124,7 +124,8 @@ def concentration_qt(course: Course, *, df: str = "kenward_roger", quadratic: bo
     if on.all() or not on.any():
         raise InputError("needs lines of placebo and of the drug", field="group", value=int(on.sum()))
     scale = _scale(course.conc[:, on])
-    times = np.unique(course.time)
+    seen = np.isfinite(course.conc) & np.isfinite(course.change) & np.isfinite(course.baseline)
+    times = np.unique(course.time[seen.any(axis=0)])
     parts = [_fitted(course, (times, scale), slice(k, k + PIECE), quadratic) for k in range(0, scale.size, PIECE)]
     return QtFit(fit=_joined(parts), scale=scale, times=times, df=df)
 
@@ -139,7 +140,9 @@ def _scale(conc: Floats) -> Floats:
 def _fitted(course: Course, how: tuple[Floats, Floats], piece: slice, quadratic: bool) -> MixedFit:
     times, scale = how
     conc = course.conc[piece] / scale[piece, None]
-    baseline = course.baseline[piece] - np.nanmean(course.baseline[piece], axis=1, keepdims=True)
+    count = np.isfinite(course.baseline[piece]).sum(axis=1, keepdims=True)
+    mean = np.nansum(course.baseline[piece], axis=1, keepdims=True) / np.maximum(count, 1)
+    baseline = course.baseline[piece] - mean
     one = np.ones_like(conc)
     on = np.broadcast_to((course.group > 0).astype(np.float64), conc.shape)
     at = [np.broadcast_to((course.time == t).astype(np.float64), conc.shape) for t in times[1:]]

@@ -176,6 +176,12 @@ def _t(level: float, df: ArrayLike) -> Floats:
 def hysteresis(shown: Panel, *, seed: int = 20261121, level: float = LEVEL) -> Hysteresis:
     """Whether the effect lags behind the concentration (of a panel of dQTcF)."""
     conc, effect = _columns(shown.conc), _columns(shown.active) - _columns(shown.placebo)
+    if not (np.isfinite(conc).any() and np.isfinite(effect).any()):
+        nothing = float("nan")
+        return Hysteresis(
+            peak_conc=nothing, peak_effect=nothing, delay=nothing, delay_interval=(nothing, nothing), area=nothing,
+            area_interval=(nothing, nothing), suggested=False,
+        )  # fmt: skip
     top, peak = int(np.nanargmax(conc)), int(np.nanargmax(effect))
     delays = _delays(shown, seed)
     tail = 0.5 * (1.0 - level)

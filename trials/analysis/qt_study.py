@@ -172,12 +172,12 @@ def _dose(
     cmax, sd, people = (float(x[0]) for x in geometric_mean_cmax(course, group))
     conc = asked.at.get(data.drugs[data.drug[data.treatment == code][0]], cmax)
     changes = checks.panel(data, code, data.change)
-    rates = np.isfinite(data.hr_change).any()
+    rates = checks.added_by_time(checks.panel(data, code, data.hr_change))
     return Dose(
         treatment=data.treatments[code], people=int(people), cmax=cmax, sd_log=sd,
         cmax_interval=_of_mean(cmax, sd, int(people)), conc=conc, added=fit.added(conc),
         bayes=None if drawn is None else drawn.added(fit.weights(conc)[0]), by_time=checks.added_by_time(changes),
-        heart_rate=checks.added_by_time(checks.panel(data, code, data.hr_change)) if rates else None,
+        heart_rate=rates if np.isfinite(rates.mean).any() else None,
         hysteresis=checks.hysteresis(changes, seed=asked.seed), outliers=checks.outliers(data, code),
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,3 +148,17 @@ def test_the_margin_carries_both_errors() -> None:
     assert (m.estimate, m.lower) == pytest.approx((30.0, 30.0 * math.exp(-stats.norm.ppf(0.95) * sd)))
     with pytest.raises(InputError, match="unbound"):
         qt_risk.herg_margin(qt_risk.Exposure(cmax=2.0, sd_log=0.2, people=25, unbound=1.5), qt_risk.Herg(ic50=30.0))
+
+
+@pytest.mark.parametrize(("column", "rows", "ok"), [("conc", "all", False), ("qtcf", "one time", True)])
+def test_missing_values_end_in_a_status_or_are_left_out(column: str, rows: str, ok: bool) -> None:
+    """No concentration at all: no model, nothing excluded; no QTcF at one time: that time is no level of the factor."""
+    whole = ecgs()
+    gone = whole.time == 2.0 if rows == "one time" else np.ones(whole.time.size, bool)
+    left = np.where(gone, np.nan, getattr(whole, column))
+    changed = replace(whole, conc=left) if column == "conc" else replace(whole, qtcf=left)
+    drug = qt_studied(changed).drugs[0]
+    assert (drug.status == 0) is ok
+    assert drug.highest.excluded is False
+    assert ok is (drug.lines == 12 * 2 * 6)
+    assert math.isnan(drug.highest.hysteresis.delay) is not ok
