@@ -18,6 +18,7 @@ from pkpd.ground.text import nearest
 from pkpd.kernels.observations import ABOVE, BELOW, BETWEEN, MEASURED, POSITIVE
 from pkpd.model.observed import terms_of
 from pkpd.model.parts import inside
+from pkpd.model.together import blocks, numbered
 
 if TYPE_CHECKING:
     from pkpd.model.records import Records
@@ -41,6 +42,7 @@ def limited(model: Model, records: Records, blq: str) -> Records:
     low = ~records.below & ~records.over & (records.dv < limit)
     marked = replace(records, dv=np.where(low, limit, records.dv), below=records.below | low)
     if blq == "discard":
+        _check_kept(model, marked)
         return _kept(marked, ~(marked.below | marked.over))
     _check(model, marked)
     return marked
@@ -59,6 +61,17 @@ def kinds(model: Model, records: Records, blq: str) -> tuple[NDArray[np.int64], 
     given = bare & touched
     plain = np.where(given & (plain == BELOW), BETWEEN, plain)
     return (plain + np.where(given, POSITIVE, 0)).astype(np.int64), np.maximum(floor, np.where(given, 0.0, floor))
+
+
+def _check_kept(model: Model, records: Records) -> None:
+    """Of repeated values the first belongs to the first of a correlated output: with some left out none would know."""
+    if not blocks(model):
+        return
+    again = numbered(records.subject, records.time, records.output, records.after) > 0
+    member = np.isin(list(model.outputs), [name for block, _ in blocks(model) for name in block])[records.output]
+    if (again & member).any() and (member & (records.below | records.over)).any():
+        problem = "repeated values of correlated outputs cannot be discarded beyond a limit"
+        raise InputError(problem, field="blq", value="discard", remedy="take m3")
 
 
 def _kept(records: Records, keep: NDArray[np.bool_]) -> Records:

@@ -22,7 +22,9 @@ from pkpd.bayes.frame import Frame
 from pkpd.bayes.layout import Layout
 from pkpd.bayes.plan import base_value, between
 from pkpd.ground.streams import Purpose, normals
+from pkpd.model import together
 from pkpd.model.parts import inside
+from pkpd.model.variability import point
 
 __all__ = [
     "Choice",
@@ -267,9 +269,20 @@ def _first(layout: Layout) -> tuple[Floats, Floats]:
     for k, name in enumerate(plan.between):
         found = model.parameters[name].iov
         x[n_t + q + n_p + len(plan.error) + k] = np.log(max(found.typical, 0.01) if found is not None else 0.1)
+    x[layout.ties] = _ties(layout)
     own = np.zeros((layout.subjects, len(layout.at)))
     own[:, :q] = [base_value(model, n) for n in plan.spread]
     return x, own
+
+
+def _ties(layout: Layout) -> Floats:
+    """Logits of the partial correlations of residual errors by the text."""
+    matrix, order = together.matrices(layout.plan.model, point(layout.plan.model))[0], list(layout.plan.model.outputs)
+    made = []
+    for block, _ in layout.plan.sigma:
+        at = [order.index(n) for n in block]
+        made += _logits(np.linalg.cholesky(matrix[np.ix_(at, at)]))
+    return np.asarray(made)
 
 
 def _spread(model: Any, name: str) -> float:
@@ -417,22 +430,31 @@ def _partials(layout: Layout, omega: Floats) -> Floats:
         part = omega[np.ix_(at, at)]
         scale = np.sqrt(np.maximum(np.diag(part), LEAST_VARIANCE))
         correlation = 0.9 * part / np.outer(scale, scale) + 0.1 * np.eye(len(at))
-        root = np.linalg.cholesky(correlation)
-        for i in range(len(at)):
-            left = 1.0
-            for j in range(i):
-                p = float(np.clip(root[i, j] / np.sqrt(left), -0.95, 0.95))
-                made.append(2.0 * np.arctanh(p))
-                left *= 1.0 - p * p
+        made += _logits(np.linalg.cholesky(correlation))
     return np.asarray(made)
 
 
+def _logits(root: Floats) -> list[float]:
+    """Logits of the partial correlations of a correlation matrix, from its root; none beyond 0.95."""
+    made = []
+    for i in range(len(root)):
+        left = 1.0
+        for j in range(i):
+            p = float(np.clip(root[i, j] / np.sqrt(left), -0.95, 0.95))
+            made.append(2.0 * np.arctanh(p))
+            left *= 1.0 - p * p
+    return made
+
+
 def _fixed(given: Given, u: Floats) -> Floats:
-    """A Newton step, one by one, of what has no random effect: other typical values and residual errors."""
+    """A Newton step, one by one, of what has no random effect: other typical values, residual errors and their
+    correlations.
+    """
     n_t, q, n_p, n_e = given.layout.sizes
     own = [k for k, n in enumerate(given.layout.plan.typical) if n not in given.layout.plan.spread]
     x = given.population
-    for k in [*own, *range(n_t + q + n_p, n_t + q + n_p + n_e)]:
+    ties = given.layout.ties
+    for k in [*own, *range(n_t + q + n_p, n_t + q + n_p + n_e), *range(ties.start, ties.stop)]:
         step = 0.02 * np.eye(len(x))[k]
         below, here, above = (_integrated(replace(given, population=x + d), u) for d in (-step, 0.0 * step, step))
         slope, curve = 0.5 * (above - below), 2.0 * here - above - below

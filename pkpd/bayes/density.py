@@ -22,7 +22,7 @@ from pkpd.bayes.layout import Layout, columns_of
 from pkpd.bayes.plan import Plan, base_value
 from pkpd.engine.graph import Graph
 from pkpd.ground import digest
-from pkpd.kernels.observations import MEASURED
+from pkpd.kernels.observations import MEASURED, TIED
 from pkpd.model.equations import Expr
 from pkpd.model.parts import Effect, Parameter
 
@@ -46,6 +46,8 @@ COMMON = (
     Argument("eta_share", "float64", 3), Argument("error_seen", "float64", 1), Argument("pop_middle", "float64", 1),
     Argument("pop_root", "float64", 2), Argument("fold", "float64", 1), Argument("fold_at", "int64", 1),
     Argument("fold_row", "int64", 1), Argument("ring", "float64", 1), Argument("ring_at", "int64", 2),
+    Argument("ties", "int64", 2), Argument("tie_shape", "float64", 1), Argument("tie_row", "int64", 1),
+    Argument("tie_column", "int64", 1), Argument("tie_first", "int64", 1),
 )  # fmt: skip
 PLACE = {a.name: k for k, a in enumerate(COMMON)}
 
@@ -83,7 +85,9 @@ class Density:
         return self._filled("fitted", x)
 
     def by_row(self, x: Floats) -> Floats:
-        """Log density of every row of the data at x."""
+        """Log density of every row of the data at x; of rows with correlated errors that were measured together all
+        stands in the first, 0 in the others.
+        """
         return self._filled("each", x)
 
     def _filled(self, name: str, x: Floats) -> Floats:
@@ -145,10 +149,11 @@ def density(plan: Plan, design: Design) -> Density:
 
 def _without(plan: Plan, design: Design) -> frozenset[str]:
     """Parts of the text that have nothing to do here."""
-    measured = bool((design.kind == MEASURED).all()) and not _freedom(plan)[:, 0].any()
+    tied = len(design.ties) > 0
+    measured = bool((design.kind == MEASURED).all()) and not _freedom(plan)[:, 0].any() and not tied
     needed = {
         "pairs": bool(plan.blocks), "shrunk": bool(plan.shrunk), "absent": len(design.absent.at) > 0,
-        "measured": measured, "other": not measured,
+        "measured": measured, "other": not measured, "ties": bool(plan.sigma), "tied": tied,
     }  # fmt: skip
     return frozenset(part for part, need in needed.items() if not need)
 
@@ -170,6 +175,8 @@ def _common(layout: Layout, design: Design) -> tuple[NDArray[Any], ...]:
     covariates = np.stack(columns, axis=1) if columns else np.zeros((len(pieces.subject), 0))
     priors = list(plan.typical.values())
     shape, row, column, first = layout.shapes()
+    kind = design.kind.copy()
+    kind[design.ties[design.ties >= 0]] += TIED
     return (
         design.dv, design.output, covariates,
         np.asarray([base_value(model, n) for n in order]),
@@ -178,7 +185,7 @@ def _common(layout: Layout, design: Design) -> tuple[NDArray[Any], ...]:
         np.asarray([p.scale for p in plan.spread.values()], np.float64),
         np.asarray([order.index(n) for n in plan.spread], np.int64),
         layout.at, layout.frame.info, layout.frame.peak, layout.frame.slope,
-        shape, row, column, first, _terms(plan), _freedom(plan), design.kind, design.floor,
+        shape, row, column, first, _terms(plan), _freedom(plan), kind, design.floor,
         np.asarray([p.scale for p in plan.error.values()], np.float64), np.asarray([_constant(layout)]), np.empty(0),
         np.empty(0), pieces.subject, pieces.slot, np.ascontiguousarray(layout.slots), np.arange(layout.most_occasions),
         np.asarray([order.index(n) for n in plan.between], np.int64),
@@ -188,6 +195,7 @@ def _common(layout: Layout, design: Design) -> tuple[NDArray[Any], ...]:
         np.asarray([p.tail for p in plan.shrunk.values()][:1], np.float64), absent.at, absent.law,
         layout.frame.share, layout.frame.seen, np.empty(0), np.empty((0, 0)), np.empty(0),
         layout.scales, layout.spread_rows, np.empty(0), layout.rings,
+        design.ties, *layout.sigma_shapes(),
     )  # fmt: skip
 
 
@@ -216,7 +224,8 @@ def _constant(layout: Layout) -> float:
         0.5 * math.log(2.0 / math.pi) - math.log(p.scale)
         for p in (*plan.spread.values(), *plan.error.values(), *plan.between.values())
     )
-    total -= sum(2.0 * math.lgamma(b) - math.lgamma(2.0 * b) for b in layout.shapes()[0])
+    shapes = (*layout.shapes()[0], *layout.sigma_shapes()[0])
+    total -= sum(2.0 * math.lgamma(b) - math.lgamma(2.0 * b) for b in shapes)
     return total - HALF_LOG_2PI * (layout.size - layout.population)
 
 

@@ -40,15 +40,16 @@ from pkpd.kernels.pieces import carry, carry_back
 from pkpd.kernels.pointers import address
 from pkpd.kernels.special import cos, digamma, factorial, lgamma, sin, trigamma
 from pkpd.kernels.standardised import standardised, standardised_back
+from pkpd.kernels.together import together
 from pkpd.kernels.turned import ringed, ringed_back, turned, turned_back, unfolded, unfolded_back
 
 options = dict(error_model="numpy", nogil=True, fastmath=False)
 inline = internal
 '''
 
-PARTS = ("pairs", "shrunk", "absent", "measured", "other")
-"""Ends of lines of `DENSITY` that only some models need: correlations, horseshoes, missing covariates, and one of the
-two likelihoods: every row measured with a normal error, or any.
+PARTS = ("pairs", "shrunk", "absent", "measured", "other", "ties", "tied")
+"""Ends of lines of `DENSITY` that only some models need: correlations, horseshoes, missing covariates, one of the
+two likelihoods (every row measured with a normal error, or any), correlations of residual errors, and rows they tie.
 """
 DENSITY = """
 @cfunc("int64(uint64, CPointer(float64), CPointer(float64), CPointer(float64), voidptr)", cache=True, **options)
@@ -76,7 +77,11 @@ def entry(size, x_, g_, value_, data_):
     total += half_normal_prior(x, g, n_t + q + n_p, error_scale, sigma)
     total += half_normal_prior(x, g, n_t + q + n_p + n_e, between_scale, sd_o)
     wide_ = n_t + q + n_p + n_e + n_o
-    at = wide_ + (1 + shrunk.size if shrunk.size > 0 else 0)
+    tie_at = wide_ + (1 + shrunk.size if shrunk.size > 0 else 0)
+    tie_C, tie_rest = np.empty((terms.shape[0], terms.shape[0])), np.empty(tie_shape.size)  # ties
+    tie_g = np.zeros(tie_C.shape)  # tied
+    total += correlation_root(x, g, tie_at, tie_shape, tie_row, tie_column, tie_first, tie_C, tie_rest)  # ties
+    at = tie_at + tie_shape.size
     late_ = at + q * people
     far_ = late_ + n_o * seen_
     t = base.copy()
@@ -119,6 +124,7 @@ def entry(size, x_, g_, value_, data_):
     gf, gs = np.empty(dv.size), np.zeros(n_e)
     total += residuals(dv, f, output, terms, freedom, kind, floor, sigma, gf, gs, each)  # other
     total += measured_residuals(dv, f, output, terms, freedom, kind, floor, sigma, gf, gs, each)  # measured
+    total += together(dv, f, output, terms, kind, floor, sigma, gf, gs, each, ties, tie_C, tie_g)  # tied
     gX = np.zeros(X.shape)
     {pull}
     gt, gU, gv, gL = np.zeros(P), np.zeros((people, P)), np.zeros(2 * P + c), np.zeros((D_, D_))
@@ -157,6 +163,7 @@ def entry(size, x_, g_, value_, data_):
             g[n_t + j] += gL[j, k] * L[j, k]
             gC[j, k] = gL[j, k] * sd[j]
     correlation_root_back(x, g, n_t + q, pair_row, pair_column, pair_first, C, rest, gC)  # pairs
+    correlation_root_back(x, g, tie_at, tie_row, tie_column, tie_first, tie_C, tie_rest, tie_g)  # tied
     for k in range(n_e):
         g[n_t + q + n_p + k] += gs[k] * sigma[k]
     ringed_back(g, ring, ring_at, ring_t)

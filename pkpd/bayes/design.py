@@ -4,7 +4,7 @@ them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
@@ -22,8 +22,10 @@ from pkpd.engine.build import compiled
 from pkpd.engine.structure import OneCompartment
 from pkpd.ground.errors import InputError
 from pkpd.kernels.linear import CENTRAL, DEPOT
+from pkpd.kernels.observations import POSITIVE
 from pkpd.model.equations import Binary, Expr, Number
 from pkpd.model.spec import Model
+from pkpd.model.together import groups
 
 if TYPE_CHECKING:
     from pkpd.bayes.plan import Plan
@@ -56,6 +58,7 @@ class Design:
     `kernels.observations` takes them.
     family: how the compiled density predicts the rows. For the PyMC model: `structure` and `arrays` (inputs of the
     kernel after ka, cl, v) where one output of one compartment is measured, `ode` where the generated solver predicts.
+    ties (G, K): rows with correlated errors that were measured together (`model.together`), -1 beyond a group's own.
     """
 
     ids: tuple[str, ...]
@@ -72,6 +75,7 @@ class Design:
     structure: Structure | None
     family: Family
     ode: OdeDesign | None = None
+    ties: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0), np.int64))
 
     @property
     def rows(self) -> int:
@@ -99,19 +103,27 @@ def design(
     for.
     """
     records = limited(model, records, blq)
-    outputs = measured_outputs(model, records)
+    outputs, ties = measured_outputs(model, records), groups(model, records)
     pieces = pieces_of(model, records)
     _check_errors(model, outputs, records)
     records.require_doses("fitted")
     kind, floor = kinds(model, records, blq)
+    _check_ties(ties, kind)
     output = np.searchsorted([list(model.outputs).index(o) for o in outputs], records.output).astype(np.int64)
     family, structure, arrays, ode = _family(model, records, outputs, output, pieces=pieces, path=path, first=first)
     return Design(
         ids=records.ids, kind=kind, floor=floor, arrays=arrays, dv=np.ascontiguousarray(records.dv, np.float64),
         subject=np.asarray(records.subject, np.int64), output=output, outputs=outputs,
         covariates=pieces.covariates, pieces=pieces, absent=absent_of(model, records.ids, pieces),
-        structure=structure, family=family, ode=ode,
+        structure=structure, family=family, ode=ode, ties=ties,
     )  # fmt: skip
+
+
+def _check_ties(ties: NDArray[np.int64], kind: NDArray[np.int64]) -> None:
+    """Positive values (M4) that are correlated would need the probability that both are."""
+    if len(ties) and (kind[ties[ties >= 0]] >= POSITIVE).any():
+        problem = "m4 does not go with correlated residual errors yet"
+        raise InputError(problem, field="blq", value="m4", remedy="take m3")
 
 
 def _family(

@@ -6,12 +6,13 @@
 
 L is the Cholesky factor of an LKJ correlation matrix (see `hierarchy`). Dimensions: `subject` (ids of the records) and
 `row`. Everything a report needs by name: `log_CL`, `log_KA_above`, `log_KA` (derived, at population values),
-`omega_CL`, `corr_CL_V`, `CP_additive`, `z_CL` (subject).
+`omega_CL`, `corr_CL_V`, `CP_additive`, `z_CL` (subject). Rows whose errors are correlated enter by one potential
+(`bayes.together`): PyMC's own predictive draws leave them out, `bayes.predictive` has them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ from pkpd.bayes.plan import (
 from pkpd.kernels.observations import ABOVE, BELOW, BETWEEN, MEASURED, POSITIVE
 from pkpd.model.parts import Effect, Parameter
 
-__all__ = ["population_model"]
+__all__ = ["log_between", "log_phi", "population_model"]
 
 Floats = NDArray[np.float64]
 
@@ -53,23 +54,40 @@ def population_model(plan: Plan, design: Design) -> pm.Model:
         typical = _typical(plan)
         individual = _individual(plan, design, typical, _etas(plan) | _between(plan))
         mean = _mean(design, individual)
-        for place in range(len(plan.outputs)):
-            _observed(plan, design, place, mean)
+        scales = {
+            output: _scale(_observed(plan, design, place, mean), mean) for place, output in enumerate(plan.outputs)
+        }
+        if plan.sigma:
+            from pkpd.bayes.together import tied
+
+            tied(plan, design, mean, scales)
     return model
+
+
+def _scale(terms: Mapping[str, Any], mean: Any) -> Callable[[NDArray[np.int64]], tuple[Any, bool]]:
+    """Rows -> scale of their error, and whether it is on the log scale."""
+    return lambda rows: (terms["log"], True) if "log" in terms else (_sd(terms, mean[rows]), False)
+
+
+def _alone(design: Design) -> NDArray[np.bool_]:
+    """Rows that no correlated error ties to others."""
+    found = np.ones(design.rows, np.bool_)
+    found[design.ties[design.ties >= 0]] = False
+    return found
 
 
 def _row_coords(plan: Plan, design: Design) -> dict[str, Any]:
     if len(plan.outputs) == 1:
         return {"row": np.flatnonzero(design.kind % POSITIVE == MEASURED)}
-    seen = design.kind % POSITIVE == MEASURED
+    seen = (design.kind % POSITIVE == MEASURED) & _alone(design)
     return {f"row_{o}": np.flatnonzero((design.output == k) & seen) for k, o in enumerate(plan.outputs)}
 
 
-def _observed(plan: Plan, design: Design, place: int, mean: Any) -> None:
+def _observed(plan: Plan, design: Design, place: int, mean: Any) -> dict[str, Any]:
     """The observations of one output: normal with sd sqrt(a^2 + (b f)^2), Student t with that scale, or log-normal;
-    what lies beyond a limit by its probability (`kernels.observations`).
+    what lies beyond a limit by its probability (`kernels.observations`). Returns its residual errors.
     """
-    output, whole = plan.outputs[place], design.output == place
+    output, whole = plan.outputs[place], (design.output == place) & _alone(design)
     rows = np.flatnonzero(whole & (design.kind % POSITIVE == MEASURED))
     dims = "row" if len(plan.outputs) == 1 else f"row_{output}"
     own = mean if len(rows) == design.rows else mean[rows]
@@ -78,6 +96,8 @@ def _observed(plan: Plan, design: Design, place: int, mean: Any) -> None:
         for name, p in plan.error.items() if name.partition(".")[0] == output
     }  # fmt: skip
     freedom = plan.model.outputs[output].error.t
+    if not whole.any():
+        return terms
     if "log" in terms and freedom is not None:
         t = pm.StudentT.dist(np.float64(freedom), pt.log(own), sigma=terms["log"])
         pm.Potential(output, pm.logp(t, np.log(design.dv[rows])) - np.log(design.dv[rows]), dims=dims)
@@ -88,6 +108,7 @@ def _observed(plan: Plan, design: Design, place: int, mean: Any) -> None:
     else:
         pm.Normal(output, own, _sd(terms, own), observed=design.dv[rows], dims=dims)
     _beyond(output, design, np.flatnonzero(whole), (mean, terms))
+    return terms
 
 
 def _beyond(output: str, design: Design, rows: NDArray[np.int64], law: tuple[Any, Mapping[str, Any]]) -> None:
@@ -107,27 +128,27 @@ def _beyond(output: str, design: Design, rows: NDArray[np.int64], law: tuple[Any
             continue
         z = standard(at, design.dv[at])
         if what == BETWEEN:
-            parts.append(_log_between(standard(at, design.floor[at]), z))
+            parts.append(log_between(standard(at, design.floor[at]), z))
         else:
-            parts.append(_log_phi(z if what == BELOW else -z))
+            parts.append(log_phi(z if what == BELOW else -z))
     if len(at := rows[given[rows]]):
-        parts.append(-_log_phi(-standard(at, np.zeros(len(at)))))
+        parts.append(-log_phi(-standard(at, np.zeros(len(at)))))
     if parts:
         pm.Potential(f"{output}_beyond", sum(x.sum() for x in parts))
 
 
-def _log_phi(z: Any) -> Any:
+def log_phi(z: Any) -> Any:
     """log Phi(z). PyMC's own has sqrt(2.) in single precision (1e-8)."""
     x = pt.abs(z) * np.sqrt(0.5)
     tail = 0.5 * pt.erfcx(x)
     return pt.switch(z > 0.0, pt.log1p(-tail * pt.exp(-x * x)), pt.log(tail) - x * x)
 
 
-def _log_between(a: Any, b: Any) -> Any:
+def log_between(a: Any, b: Any) -> Any:
     """log(Phi(b) - Phi(a)) for a < b, in whichever tail keeps its digits."""
     low, high = pt.switch(a + b > 0.0, -b, a), pt.switch(a + b > 0.0, -a, b)
-    top = _log_phi(high)
-    return top + pt.log1mexp(_log_phi(low) - top)
+    top = log_phi(high)
+    return top + pt.log1mexp(log_phi(low) - top)
 
 
 def _mean(design: Design, individual: Mapping[str, Any]) -> Any:

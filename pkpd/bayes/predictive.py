@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pkpd.bayes.design import measured_outputs
 from pkpd.bayes.people import Effects, people, redrawn
 from pkpd.ground.streams import Purpose, normals, uniforms
+from pkpd.model import together
 from pkpd.model.records import Records
 from pkpd.model.variability import PopulationDraws
 from pkpd.posterior import Posterior, median
@@ -57,6 +58,9 @@ def studies(
         seed, Purpose.PREDICTIVE_RESIDUAL, subject=records.subject[None, :], replicate=replicate[:, None],
         index=np.arange(len(records.dv))[None, :],
     )  # fmt: skip
+    tied = together.groups(model, records)
+    if len(tied):
+        noise = together.correlated(noise, tied, records.output, together.matrices(model, draws)[row])
     found = np.empty_like(f)
     for output in measured_outputs(model, records):
         mine = _rows_of(model, records, output)

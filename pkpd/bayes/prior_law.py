@@ -86,9 +86,9 @@ def prior_law(layout: Layout) -> PriorLaw:
     late, shrunk = n_t + q + n_p + n_e, list(plan.shrunk.values())
     between, first = len(plan.between), late + len(plan.between)
     cauchy = np.arange(first, first + (len(shrunk) + 1 if shrunk else 0))
-    own = np.arange(first + len(cauchy), layout.size)
+    own, ties = np.arange(layout.population, layout.size), np.arange(layout.ties.start, layout.ties.stop)
     priors = list(plan.typical.values())
-    if first + len(cauchy) != layout.population:
+    if first + len(cauchy) + len(ties) != layout.population:
         raise InputError("this model has a prior that only NUTS knows yet", field="method", remedy="use method nuts")
     half = [*range(n_t, n_t + q), *range(n_t + q + n_p, late + between)]
     scales = [p.scale for p in (*plan.spread.values(), *plan.error.values(), *plan.between.values())]
@@ -97,6 +97,7 @@ def prior_law(layout: Layout) -> PriorLaw:
         location=np.concatenate([[p.location for p in priors], np.zeros(len(own))]),
         scale=np.concatenate([[p.scale for p in priors], np.ones(len(own))]),
         half=np.asarray(half, np.int64), half_scale=np.asarray(scales, np.float64),
-        beta=np.arange(n_t + q, n_t + q + n_p), shape=layout.shapes()[0],
+        beta=np.concatenate([np.arange(n_t + q, n_t + q + n_p), ties]),
+        shape=np.concatenate([layout.shapes()[0], layout.sigma_shapes()[0]]),
         cauchy=cauchy, cauchy_scale=np.asarray([p.tail for p in shrunk[:1]] + [1.0] * len(shrunk), np.float64),
     )  # fmt: skip

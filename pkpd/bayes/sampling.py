@@ -30,11 +30,13 @@ from pkpd.bayes.plan import (
     natural,
     partial_label,
     plan,
+    residual_label,
     spread_label,
     typical_label,
 )
 from pkpd.ground.errors import InputError
 from pkpd.kernels.observations import MEASURED, POSITIVE
+from pkpd.model import together
 from pkpd.model.equations import evaluate, show
 from pkpd.model.spec import Model
 from pkpd.model.variability import PopulationDraws
@@ -86,7 +88,7 @@ def sampled(
         found |= _method(how, made, chosen(seen, settings.centred), seen, blq=settings.blq)
         found |= {"method": settings.method, **drawn.about}
         found["exchanges"] = [e.to_dict() for e in places]
-        found["remarks"] = [*found["remarks"], *_told(made, len(records.time)), *notices]
+        found["remarks"] = [*found["remarks"], *_told(how, made, len(records.time)), *notices]
     return draws, tree, found, seconds
 
 
@@ -183,12 +185,14 @@ def _method(how: Plan, made: Design, choices: tuple[Choice, ...], seen: Look, *,
     }
 
 
-def _told(made: Design, rows: int) -> list[str]:
+def _told(how: Plan, made: Design, rows: int) -> list[str]:
     """What was left out of the data or filled in, a sentence each."""
     lost, absent = rows - made.rows, made.absent.covariate
     found = (
         [f"{lost} values beyond a limit of quantification were discarded, which is biased: m3 is not"] if lost else []
     )
+    if how.sigma and not len(made.ties):
+        found.append("Correlated outputs are nowhere measured together: the data say nothing of their correlation")
     return found + [
         f"{name} is missing in {absent.count(name)} subjects: it was sampled, with a prior from the others"
         for name in dict.fromkeys(absent)
@@ -225,13 +229,14 @@ def population_draws(how: Plan, posterior: Any) -> PopulationDraws:
     omega = np.zeros((size, whole, whole))
     omega[:, :q, :q] = covariances(sd, _partial(how, posterior))[1]
     omega[:, range(q, whole), range(q, whole)] = late**2
-    error = np.stack([_flat(posterior, error_label(name)) for name in how.error], axis=1)
+    tied = {together.label(b[j], b[i]): residual_label(b[j], b[i]) for b, _ in how.sigma for i, j in pairs(len(b))}
+    error = _columns(posterior, [*(error_label(name) for name in how.error), *tied.values()], size)
     return PopulationDraws(
         names=tuple(how.model.parameters),
         typical=np.stack([typical[name] for name in how.model.parameters], axis=1),
         eta_names=(*how.spread, *(between(name) for name in how.between)),
         omega=omega,
-        error_names=tuple(how.error),
+        error_names=(*how.error, *tied),
         error=error,
     )
 

@@ -24,7 +24,16 @@ from pkpd.bayes.density import Density, density
 from pkpd.bayes.design import design, measured_outputs
 from pkpd.bayes.fit import PACKAGES, Settings, _code_key
 from pkpd.bayes.people import People, people, redrawn
-from pkpd.bayes.plan import Plan, between, error_label, partial_label, plan, spread_label, typical_label
+from pkpd.bayes.plan import (
+    Plan,
+    between,
+    error_label,
+    partial_label,
+    plan,
+    residual_partial,
+    spread_label,
+    typical_label,
+)
 from pkpd.bayes.predictive import studies
 from pkpd.bayes.sampling import population_draws
 from pkpd.bayes.sbc_design import BINS, StudyDesign, records_of
@@ -203,12 +212,15 @@ def _truths(how: Plan, law: Density, study: tuple[StudyDesign, People]) -> Float
     z = redrawn(folk, about.seed, number)
     shapes = layout.shapes()[0]
     pairs = [partial_label(block[j], block[i]) for block, _, i, j in layout.block_pairs]
+    ties = layout.sigma_shapes()[0]
+    tied = [residual_partial(block[j], block[i]) for block, _, i, j in layout.sigma_pairs]
     parts = [
         _quantiles(how.typical.values(), u(typical_label(how.model, n) for n in how.typical)),
         np.log(_quantiles(how.spread.values(), u(spread_label(n) for n in how.spread))),
         special.logit(special.betaincinv(shapes, shapes, u(pairs))),
         np.log(_quantiles(how.error.values(), u(error_label(n) for n in how.error))),
         np.log(_quantiles(how.between.values(), u(spread_label(between(n)) for n in how.between))),
+        special.logit(special.betaincinv(ties, ties, u(tied))),
         *(each.transpose(0, 2, 1).reshape(about.fits, -1) for each in (z.own, z.later)),
     ]
     return np.concatenate(parts, axis=1)

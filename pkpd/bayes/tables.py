@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pkpd.bayes.plan import correlation_label, error_label, natural, spread_label, typical_label
+from pkpd.bayes.plan import correlation_label, error_label, natural, residual_label, spread_label, typical_label
 from pkpd.model.equations import evaluate, show
 from pkpd.model.parts import inside_unit
 from pkpd.posterior import Posterior
@@ -66,7 +66,7 @@ def natural_draws(posterior: Posterior) -> dict[str, Floats]:
             if correlation_label(b, a) in labels:
                 found[labels[correlation_label(b, a)]] = draws.omega[:, i, j] / (sd[:, i] * sd[:, j])
     for i, name in enumerate(draws.error_names):
-        found[labels[error_label(name)]] = draws.error[:, i]
+        found[labels[_error_name(name)]] = draws.error[:, i]
     return found
 
 
@@ -85,11 +85,20 @@ def _entries(posterior: Posterior) -> dict[str, Entry]:
         for b in draws.eta_names[:i]:
             found[correlation_label(b, a)] = (f"correlation {b} {a}", "1", _same)
     for name in draws.error_names:
+        if "~" in name:
+            a, _, b = name.partition("~")
+            found[_error_name(name)] = (f"residual correlation {a} {b}", "1", _same)
+            continue
         output, _, kind = name.partition(".")
         term = getattr(model.outputs[output].error, kind)
         unit = inside_unit(term.typical.unit) if kind == "additive" else "1"
         found[error_label(name)] = (f"{output} {kind} sd", unit, _same)
     return {name: entry for name, entry in found.items() if name in reported}
+
+
+def _error_name(name: str) -> str:
+    """The name in the tree of a residual sd, or of a correlation `A~B` of errors."""
+    return residual_label(*name.split("~")) if "~" in name else error_label(name)
 
 
 def _same(x: Floats) -> Floats:

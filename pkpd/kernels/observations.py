@@ -25,6 +25,8 @@ _HALF_LOG_2PI = 0.9189385332046727418
 MEASURED, BELOW, ABOVE, BETWEEN = range(4)
 POSITIVE = 4
 """Added to the kind of a row whose law is that of positive values."""
+TIED = 8
+"""Added to the kind of a row that is judged together with others (`kernels.together`)."""
 
 
 @internal
@@ -82,6 +84,8 @@ def residuals(
     """
     total = 0.0
     for r in range(y.size):
+        if kind[r] >= TIED:
+            continue
         o = output[r]
         a, b, c = terms[o, 0], terms[o, 1], terms[o, 2]
         logs = c >= 0

@@ -44,7 +44,7 @@ ALL: Final = frozenset(
 RUNS: Final[dict[str, frozenset[str]]] = {
     "engine": ALL,
     "trial": ALL - {"lloq"},
-    "fit": frozenset({"blocks", "lloq", "occasion", "varying"}),
+    "fit": frozenset({"blocks", "correlated", "lloq", "occasion", "varying"}),
 }
 """Consumer -> features beyond the common ground that it runs."""
 
