@@ -135,7 +135,11 @@ def _percent(share: float) -> str:
 
 
 def _points(difference: float) -> str:
-    return "–" if math.isnan(difference) else f"{100 * difference:+.1f}".replace("-", "−")
+    return (
+        "–"
+        if math.isnan(difference)
+        else f"{100 * difference + 0.0:+.1f}".replace("-0.0", "0.0").replace("+0.0", "0.0").replace("-", "−")
+    )
 
 
 def _needed(table: AeTable, row: int, k: int) -> str:
@@ -161,10 +165,11 @@ def _difference(table: AeTable, row: int, k: int) -> str:
 
 
 def _ratio(value: float, low: float, high: float) -> str:
-    def shown(x: float) -> str:
-        return "–" if math.isnan(x) else "∞" if math.isinf(x) else f"{x:.2f}" if x < 99.5 else f"{x:.0f}"
+    return f"{_shown(value)} ({_shown(low)} .. {_shown(high)})"
 
-    return f"{shown(value)} ({shown(low)} .. {shown(high)})"
+
+def _shown(x: float) -> str:
+    return "–" if math.isnan(x) else "∞" if math.isinf(x) else f"{x:.2f}" if x < 99.5 else f"{x:.0f}"
 
 
 def _overview(found: Found) -> Section:
@@ -235,37 +240,35 @@ def _pictures(found: Found, style: tuple[Look, ...]) -> Section:
 
 def _terms(found: Found, top: int) -> Section:
     arms, t = found.data.arms, found.terms
+    order = ranked(found)[:top].tolist()
     rows = tuple(
-        (t.label[j], *(incidence(t, j, a) for a in range(len(arms))), *_compared(t, j, len(arms) - 1))
-        for j in ranked(found)[:top].tolist()
-    )
+        (t.label[j], *(incidence(t, j, a) for a in range(len(arms))), *_differences(t, j)) for j in order
+    )  # fmt: skip
     table = Table(
         caption=f"The first {len(rows)} of {len(t.label)} terms, by the smallest p of any arm: subjects (per cent) and "
-        f"events, risk difference from {arms[0]} in points (95 % score interval) and its false discovery rate.",
-        rows=rows,
-        columns=columns("Term", *arms, *(f"{arm}|{what}" for arm in arms[1:] for what in ("difference", "FDR"))),
-        notes=("The file ae.csv has all terms with every interval.",),
-    )
+        f"events; risk difference from {arms[0]} in points (95 % score interval).",
+        rows=rows, marks=tuple("flagged" if (t.compared.fdr[j] < 0.05).any() else "" for j in order),
+        columns=columns("Term", *arms, *(f"{arm}|difference" for arm in arms[1:])),
+        notes=("Marked: false discovery rate below 5 % in any arm. The file ae.csv has all terms and intervals.",),
+    )  # fmt: skip
     return Section(key="terms", title="By term", blocks=(table,))
 
 
-def _compared(table: AeTable, row: int, many: int) -> list[str]:
-    fdr = table.compared.fdr
-    return [text for k in range(many) for text in (_difference(table, row, k), f"{fdr[row, k]:.3f}")]
+def _differences(table: AeTable, row: int) -> list[str]:
+    return [_difference(table, row, k) for k in range(len(table.arms) - 1)]
 
 
 def _systems(found: Found) -> Section:
     arms, s, t = found.data.arms, found.socs, found.terms
-    rows, marks = [], []
+    rows, marks = list[tuple[str, ...]](), list[str]()
     for k in np.argsort(-s.x.sum(axis=1), kind="stable").tolist():
-        rows.append((s.label[k], *(incidence(s, k, a) for a in range(len(arms))),
-                     *(_difference(s, k, j) for j in range(len(arms) - 1))))  # fmt: skip
-        marks.append("group")
         own = [j for j in range(len(t.label)) if t.soc[j] == s.label[k]]
-        for j in sorted(own, key=lambda j: -int(t.x[j].sum()))[:5]:
-            rows.append((f"  {t.label[j]}", *(incidence(t, j, a) for a in range(len(arms))),
-                         *(_difference(t, j, a) for a in range(len(arms) - 1))))  # fmt: skip
-            marks.append("")
+        lines = [
+            (s, k, s.label[k]),
+            *((t, j, f"· {t.label[j]}") for j in sorted(own, key=lambda j: -int(t.x[j].sum()))[:5]),
+        ]
+        rows += [(name, *(incidence(u, j, a) for a in range(len(arms))), *_differences(u, j)) for u, j, name in lines]
+        marks += ["group"] + [""] * (len(lines) - 1)
     table = Table(
         caption="Body systems by subjects, with up to five of their most frequent terms.", rows=tuple(rows),
         marks=tuple(marks), columns=columns("Body system, term", *(f"{a}|subjects (%) events" for a in arms),
@@ -320,20 +323,21 @@ def _shrunk(found: Found, top: int) -> Section:
         "Terms of a body system inform each other, so that a lone extreme is drawn towards its system and a system "
         "that moves as a whole is believed sooner (Berry & Berry 2004). OR: posterior median; crude: by counts."
     ))]  # fmt: skip
+    control = found.data.arms[0]
     for k, (arm, model) in enumerate(zip(found.data.arms[1:], found.models, strict=True)):
-        s, d, t = model.terms, model.of_difference(), found.terms
-        order = np.lexsort((-s.mean, -s.positive))[:top].tolist()
-        zero = (model.theta == 0).mean(axis=(0, 1))
-        rows = tuple(
-            (t.label[j], t.soc[j], f"{t.x[j, k + 1]} of {t.n[k + 1]}", f"{t.x[j, 0]} of {t.n[0]}",
-             _ratio(*np.exp([s.median[j], s.lower[j], s.upper[j]]).tolist()), f"{t.compared.odds.estimate[j, k]:.2f}",
-             f"{_points(d.mean[j])} ({_points(d.lower[j])} .. {_points(d.upper[j])})", f"{s.positive[j]:.3f}",
-             f"{zero[j]:.3f}")
-            for j in order
-        )  # fmt: skip
+        s, t, rows = model.terms, found.terms, list[tuple[str, ...]]()
+        order = np.lexsort((-s.mean, -s.positive))
+        difference, zero = model.of_difference(), (model.theta == 0).mean(axis=(0, 1))
+        for j in order[(t.x[order, 0] + t.x[order, k + 1]) > 0][: min(top, 25)].tolist():
+            d = [_points(v[j]) for v in (difference.mean, difference.lower, difference.upper)]
+            rows.append((
+                t.label[j], f"{t.x[j, k + 1]} of {t.n[k + 1]}", f"{t.x[j, 0]} of {t.n[0]}",
+                _ratio(*np.exp([s.median[j], s.lower[j], s.upper[j]]).tolist()), _shown(t.compared.odds.estimate[j, k]),
+                f"{d[0]} ({d[1]} .. {d[2]})", f"{s.positive[j]:.3f}", f"{zero[j]:.3f}",
+            ))  # fmt: skip
         blocks.append(Table(
-            caption=f"{arm}: terms by the probability of a higher risk (R-hat at most {s.rhat.max():.3f}, effective "
-            f"draws from {s.ess.min():.0f}).", rows=rows,
-            columns=columns("Term", "Body system", arm, found.data.arms[0], "OR|posterior (95 %)", "OR|crude",
-                            "Risk difference|points (95 %)", "P(OR > 1)", "P(OR = 1)", text=2)))  # fmt: skip
+            caption=f"{arm}: the {len(rows)} terms most probably of a higher risk (R-hat at most {s.rhat.max():.3f}, "
+            f"effective draws from {s.ess.min():.0f}).", rows=tuple(rows),
+            columns=columns("Term", arm, control, "OR|posterior (95 %)", "OR|crude", "Risk difference|points (95 %)",
+                            "P(OR > 1)", "P(OR = 1)")))  # fmt: skip
     return Section(key="shrunk", title=f"Bayesian model ({_model(found)})", blocks=tuple(blocks))
