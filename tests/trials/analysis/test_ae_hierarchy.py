@@ -45,7 +45,7 @@ def test_agrees_with_c212(model: str) -> None:
     assert {k.replace("_", "."): v for k, v in asdict(Hyper()).items()} == DEFAULTS
     with (FOLDER / f"hierarchical_ae_c212_{model}_reference.csv").open() as file:
         rows = sorted(csv.DictReader(file), key=lambda r: (r["B"], r["AE"]))
-    made = hierarchy(**trial(), model=model, chains=16, draws=350)
+    made = hierarchy(**trial(), model=model, chains=16, draws=300, warmup=100)
     found = made.terms
     positive, mean, sd = (np.array([float(r[c]) for r in rows]) for c in ("ptheta", "mean", "SD"))
     assert positive.size == 45
@@ -59,7 +59,7 @@ def test_agrees_with_c212(model: str) -> None:
 
 def test_without_data_the_prior_comes_back() -> None:
     """Nobody at risk: P(theta = 0) is 1/2 by symmetry, the signs of theta and gamma are even, systems apart."""
-    made = hierarchy([0, 0], [0, 0], [0, 0], [0, 0], system=[0, 1], chains=120, draws=300, warmup=100)
+    made = hierarchy([0, 0], [0, 0], [0, 0], [0, 0], system=[0, 1], chains=100, draws=200, warmup=80)
     none = (made.theta == 0).mean()
     assert abs(none - 0.5) < 0.03
     assert abs((made.theta > 0).mean() - 0.25) < 0.03
