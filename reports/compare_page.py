@@ -207,8 +207,8 @@ def _exact(s: Scenario, design: str, key: str) -> str:
     known = s.exact.get(design, {}).get(key)
     if known is None:
         return "–"
-    e, sign = s.estimates[design][key], "≈ " if known.approximate else ""
-    off = f", {abs(e.value - known.value) / e.mcse:.1f} MCSE off" if e.mcse > 0 else ""
+    far, sign = s.off(design, key), "≈ " if known.approximate else ""
+    off = "" if math.isnan(far) else f", {abs(far):.1f} MCSE off"
     return f"{sign}{known.value:.5g} ({known.how}{off})"
 
 

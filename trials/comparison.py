@@ -82,14 +82,18 @@ class Scenario:
         """The measure that is spoken of first: the first probability."""
         return next(key for key in self.labels if key in self.shares)
 
+    def off(self, design: str, measure: str) -> float:
+        """(simulated - exact) in Monte Carlo errors; of a probability the error is that of the exact one. NaN where
+        nothing varies.
+        """
+        e, known = self.estimates[design][measure], self.exact[design][measure].value
+        exact_error = math.sqrt(max(known * (1.0 - known), 0.0) / max(e.n, 1)) if measure in self.shares else e.mcse
+        return (e.value - known) / exact_error if exact_error > 0 else math.nan
+
     def worst(self) -> float:
         """Largest |simulated - exact| in Monte Carlo errors, of numbers that are exact; NaN without any."""
-        found = [
-            abs(self.estimates[d][m].value - e.value) / self.estimates[d][m].mcse
-            for d, by in self.exact.items() for m, e in by.items()
-            if not e.approximate and self.estimates[d][m].mcse > 0
-        ]  # fmt: skip
-        return max(found, default=math.nan)
+        found = [abs(self.off(d, m)) for d, by in self.exact.items() for m, e in by.items() if not e.approximate]
+        return max((x for x in found if not math.isnan(x)), default=math.nan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
