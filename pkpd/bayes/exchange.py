@@ -233,11 +233,9 @@ class _Search:
 
     def predicted(self, c: Floats) -> Floats:
         """F: outputs, and what moves states behind, at every time after two doses into every state that is dosed."""
-        from scipy.linalg import expm
-
         values = self.values(c)
         with np.errstate(all="ignore"):
-            course = expm(self.times[:, None, None] * self.matrix(values))
+            course = self.course(self.matrix(values))
             read = [*self.form.outputs, *(e for b in self.form.behind.values() for e in b)]
             made = []
             for d in self.into:
@@ -247,6 +245,17 @@ class _Search:
                     given |= {s: dose * share * course[:, k, d] for k, s in enumerate(self.form.states)}
                     made += [np.broadcast_to(np.asarray(evaluate(e, given), np.float64), TIMES) for e in read]
         return np.concatenate(made)
+
+    def course(self, A: Floats) -> Floats:
+        """exp(A t) at every time, (times, m, m), by eigenvalues: of two that meet it is no number, and no answer."""
+        if not np.isfinite(A).all():
+            return np.full((TIMES, *A.shape), np.nan)
+        values, vectors = np.linalg.eig(A)
+        try:
+            inverse = np.linalg.inv(vectors)
+        except np.linalg.LinAlgError:
+            return np.full((TIMES, *A.shape), np.nan)
+        return np.asarray(((vectors * np.exp(self.times[:, None, None] * values)) @ inverse).real)
 
     def residual(self, c: Floats, want: Floats) -> Floats:
         scale = np.abs(want) + 1e-3 * np.abs(want).reshape(-1, TIMES).max(axis=1).repeat(TIMES) + 1e-300

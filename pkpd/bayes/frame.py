@@ -75,7 +75,7 @@ class Frame:
         """T with T T' = 1 + L' s info s L, entry by entry (..., N), and w = T^-1 L' s info s p."""
         q = len(self.peak)
         L = root[..., None]
-        linked = np.any(root.reshape(-1, q, q) != 0.0, axis=0)
+        linked = np.any(root != 0.0, axis=tuple(range(root.ndim - 2)))
         s = np.broadcast_to(self.scale(error), (*error.shape[:-1], *self.peak.shape))
         p = self.peak - np.einsum("jkn,...k->...jn", self.slope, typical)
         h = s * np.einsum("jkn,...kn->...jn", self.info, s * p)

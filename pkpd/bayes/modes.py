@@ -293,5 +293,5 @@ def valley(x: Floats) -> tuple[float, float] | None:
     enough = np.minimum(below, len(x) - below) >= FEWEST
     enough &= lower * max(width, 1.0) * np.sqrt(2.0 * np.pi) >= FEWEST / 2
     depth = np.where(enough, smooth / np.maximum(lower, 1e-300), 1.0)
-    k = int(depth.argmin())
+    k = int(np.median(np.flatnonzero(depth <= depth.min())))
     return (float(depth[k]), float(edges[k + 1])) if depth[k] < DEEP else None

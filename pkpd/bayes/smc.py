@@ -210,7 +210,7 @@ def _moved(path: Path, cloud: _Cloud, b: float, how: tuple[_State, int]) -> _Clo
     first, before = cloud.x, 0.0
     for _ in range(min(most, MOVES_A_LEVEL)):
         cloud, accepted = _trajectories(path, cloud, b, (state, roots))
-        state.log_step += 0.7 * (accepted - ACCEPTED)
+        state.log_step += (accepted - ACCEPTED) / ACCEPTED
         state.accepted = accepted
         away = _grouped(cloud.x - first, [np.linalg.inv(A).T for A in roots])
         distance = float(np.median((away**2).sum(axis=1)))
@@ -248,7 +248,7 @@ def _metric(g: Floats) -> Floats:
 
 
 def _trajectories(path: Path, cloud: _Cloud, b: float, how: tuple[_State, list[Floats]]) -> tuple[_Cloud, float]:
-    """One Hamiltonian trajectory of each particle; the share that was accepted, in the mean of probabilities."""
+    """One Hamiltonian trajectory of each particle; the mean probability of acceptance, the region aside."""
     state, roots = how
     back = [A.T for A in roots]
     n, d = cloud.x.shape
@@ -272,7 +272,8 @@ def _trajectories(path: Path, cloud: _Cloud, b: float, how: tuple[_State, list[F
     with np.errstate(over="ignore", invalid="ignore"):
         change = here - 0.5 * (p**2).sum(axis=1) - start
     change = np.where(np.isnan(change), -np.inf, change)
-    if path.inside is not None:
-        change = np.where(path.inside(new.x), change, -np.inf)
     chance = np.exp(np.minimum(change, 0.0))
-    return cloud.with_rows(new, u[:, 1] < chance), float(chance.mean())
+    accepted = float(chance.mean())  # of the step's error alone: shorter steps do not keep a path in its region
+    if path.inside is not None:
+        chance = np.where(path.inside(new.x), chance, 0.0)
+    return cloud.with_rows(new, u[:, 1] < chance), accepted
