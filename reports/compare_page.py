@@ -164,7 +164,9 @@ def _differences(found: Comparison) -> tuple[Plots, ...]:
     look, panels = _looks(found), []
     for key in DRAWN:
         each = [(s, d) for s in found.scenarios[:SECTIONS] for d in s.differences if d.measure == key]
-        rows = [_row(s.name, d, look[d.design]) for s, d in each if d.unpaired > 0]
+        kept = [(s.name, d) for s, d in each if d.unpaired > 0]
+        first = [k == 0 or kept[k - 1][0] != name for k, (name, _) in enumerate(kept)]
+        rows = [_row(name if new else "", d, look[d.design]) for new, (name, d) in zip(first, kept, strict=True)]
         if rows and key != "type_i_error":
             label = next(s.labels[key] for s, _ in each)
             panels.append(forest(rows, x_label=f"{label}: difference", name=f"d{key}", wide=False))
