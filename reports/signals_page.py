@@ -8,8 +8,9 @@ from reports.page import Page
 from reports.tables import Facts, Section, Table, columns
 from trials.analysis.signals_list import CRITERIA, Signals
 from trials.analysis.signals_ratio import RatioTest
+from trials.analysis.signals_together import Together
 
-__all__ = ["CAUTION", "of_test", "page", "ranked", "sentences"]
+__all__ = ["CAUTION", "of_test", "of_triples", "page", "ranked", "sentences"]
 
 CAUTION = (
     "A signal is a hypothesis, not a finding: reports have no denominator, and duplicates, publicity and indication "
@@ -17,16 +18,20 @@ CAUTION = (
 )
 
 
-def page(found: Signals, name: str, *, top: int, tested: RatioTest | None = None) -> Page:
-    """The page. name: of the file; top: how many pairs are listed; tested: likelihood ratios, where asked for."""
+def page(
+    found: Signals, name: str, *, top: int, tested: RatioTest | None = None, both: Together | None = None
+) -> Page:
+    """The page. name: of the file; top: how many pairs are listed; tested: likelihood ratios, both: two products
+    together, where asked for.
+    """
     failed = found.fit is not None and found.theta is None
     breaches = (f"No EBGM: {found.fit.status.advice}.",) if failed and found.fit is not None else ()
     return Page(
         brand="Signals", kicker="Disproportionality of spontaneous reports · hypotheses, not findings",
         title=f"Signals in {name}",
         byline=f"{found.counts.reports} reports · {found.counts.n.size} pairs of product and event",
-        breaches=breaches, answer=(*sentences(found), *of_test(tested)), trust=_trust(found),
-        sections=(_ranked(found, top), _criteria(found), _prior(found)),
+        breaches=breaches, answer=(*sentences(found), *of_test(tested), *of_triples(both)), trust=_trust(found),
+        sections=(_ranked(found, top), *_together(found, both, top), _criteria(found), _prior(found)),
     )  # fmt: skip
 
 
@@ -59,6 +64,35 @@ def of_test(tested: RatioTest | None) -> tuple[str, ...]:
         f"{many} products differ from reports drawn at random, at a false discovery rate of 5 % "
         f"({tested.replicates} draws; fdr_product in the table).",
     )
+
+
+def of_triples(both: Together | None) -> tuple[str, ...]:
+    """What two products together say, in words."""
+    if both is None:
+        return ()
+    many = int((both.lower > 0).sum())
+    return (f"{many} of {both.n.size} triples of two products and an event (3 reports or more) have omega025 > 0.",)
+
+
+def _together(found: Signals, both: Together | None, top: int) -> tuple[Section, ...]:
+    if both is None or both.n.size == 0:
+        return ()
+    names, rows = found.reports, []
+    for k in both.order[:top].tolist():
+        rows.append((
+            names.products[both.first[k]], names.products[both.second[k]], names.events[both.event[k]],
+            str(int(both.n[k])), str(int(both.both[k])), _shown(both.expected[k]), _shown(both.omega[k]),
+            _range(both.lower[k], both.upper[k]),
+        ))  # fmt: skip
+    table = Table(
+        caption=f"The first {len(rows)} of {both.n.size} triples, by the lower limit of omega.",
+        columns=columns("Product", "With", "Event", "n|reports", "Both products|reports", "Expected", "Omega",
+                        "95 % interval", text=3),
+        rows=tuple(rows),
+        notes=("Omega compares the reports of the event with both products with what the excesses of either alone add "
+               "up to (Norén et al. 2008); 0 is no interaction.",),
+    )  # fmt: skip
+    return (Section(key="together", title="Two products together", blocks=(table,)),)
 
 
 def ranked(found: Signals, top: int) -> list[tuple[str, ...]]:

@@ -87,6 +87,21 @@ def _dot(a: F64, b: F64) -> float:
 
 
 @internal
+def _peaks(x: F64, peak: F64, slope: F64, share: F64, seen: F64, error_at: int, S: F64, Q: F64) -> None:
+    """S = s and Q = s p of `standardised`."""
+    for j in range(Q.shape[0]):
+        _copy(Q[j], peak[j])
+        for k in range(slope.shape[1]):
+            _add(Q[j], -x[k], slope[j, k])
+        S[j, :] = 1.0
+        for k in range(seen.size):
+            _add(S[j], exp(2.0 * (x[error_at + k] - seen[k])) - 1.0, share[j, k])
+        for i in range(Q.shape[1]):
+            S[j, i] = 1.0 / np.sqrt(max(S[j, i], 1e-12))
+            Q[j, i] *= S[j, i]
+
+
+@internal
 def standardised(
     x: F64, at: I64, L: F64, linked: I64, info: F64, peak: F64, slope: F64, share: F64, seen: F64, error_at: int,
     S: F64, A: F64, T: F64, v: F64, Q: F64, H: F64, W: F64, Z: F64, z: F64,
@@ -99,16 +114,7 @@ def standardised(
     besides: S = s (q, N), Q = s p, H = h, A = s info s L, T, v = 1/diag T (q, N), W = T^-1 L'h.
     """
     q, N = Z.shape
-    for j in range(q):
-        _copy(Q[j], peak[j])
-        for k in range(slope.shape[1]):
-            _add(Q[j], -x[k], slope[j, k])
-        S[j, :] = 1.0
-        for k in range(seen.size):
-            _add(S[j], exp(2.0 * (x[error_at + k] - seen[k])) - 1.0, share[j, k])
-        for i in range(N):
-            S[j, i] = 1.0 / np.sqrt(max(S[j, i], 1e-12))
-            Q[j, i] *= S[j, i]
+    _peaks(x, peak, slope, share, seen, error_at, S, Q)
     for j in range(q):
         H[j, :] = 0.0
         for k in range(q):

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from trials.analysis.signals_fit import Theta
     from trials.analysis.signals_list import Signals
     from trials.analysis.signals_ratio import RatioTest
+    from trials.analysis.signals_together import Together
 
 __all__ = ["Order", "signals"]
 
-TABLE, PAGE = "signals.csv", "signals.html"
+TABLE, TRIPLES, PAGE = "signals.csv", "together.csv", "signals.html"
 SHOWN = 10  # lines on the screen
 COLUMNS = (
     "rank", "product", "event", "n", "expected", "n_product", "n_event", "ebgm", "eb05", "eb95", "weight", "ic",
@@ -43,6 +44,7 @@ class Order:
     machine: bool
     test: int | None = None  # replicates of the test of the likelihood ratio
     seed: int = 20261121
+    together: bool = False  # two products and an event
 
 
 def signals(order: Order) -> int:
@@ -53,6 +55,7 @@ def signals(order: Order) -> int:
     from trials.analysis import signals_list
     from trials.analysis.signals_ratio import likelihood_ratio_test
     from trials.analysis.signals_reports import Columns, read
+    from trials.analysis.signals_together import together
 
     columns = Columns(report=order.report, product=order.product, event=order.event, strata=order.strata)
     theta = None if order.theta is None else _theta(order.theta)
@@ -60,13 +63,18 @@ def signals(order: Order) -> int:
     tested = (
         None if order.test is None else likelihood_ratio_test(found.reports, seed=order.seed, replicates=order.test)
     )
+    both = together(found.reports) if order.together else None
     order.out.mkdir(parents=True, exist_ok=True)
     write_atomic(order.out / TABLE, _table(found, tested).encode())
-    write_atomic(order.out / PAGE, render(page(found, order.file.name, top=order.top, tested=tested)).encode())
+    if both is not None:
+        write_atomic(order.out / TRIPLES, _triples(found, both).encode())
+    shown = page(found, order.file.name, top=order.top, tested=tested, both=both)
+    write_atomic(order.out / PAGE, render(shown).encode())
     if order.machine:
-        say.machine({"event": "done", "out": str(order.out), **_told(found, tested)})
+        triples = None if both is None else {"triples": int(both.n.size), "omega025": int((both.lower > 0).sum())}
+        say.machine({"event": "done", "out": str(order.out), **_told(found, tested), "together": triples})
     else:
-        say.result(*_lines(found, tested))
+        say.result(*_lines(found, tested, both))
         say.remark(f"all pairs: {order.out / TABLE}", f"page: {order.out / PAGE}")
     return guard.OK
 
@@ -105,6 +113,20 @@ def _table(found: Signals, tested: RatioTest | None) -> str:
     return text.getvalue()
 
 
+def _triples(found: Signals, both: Together) -> str:
+    """Two products and an event, all of them, by the lower limit of omega."""
+    from reports.tables import inert
+
+    text, reports = io.StringIO(), found.reports
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("rank", "product", "with", "event", "n", "both", "expected", "omega", "omega025", "omega975"))
+    for rank, k in enumerate(both.order.tolist(), 1):
+        names = reports.products[both.first[k]], reports.products[both.second[k]], reports.events[both.event[k]]
+        numbers = both.n, both.both, both.expected, both.omega, both.lower, both.upper
+        writer.writerow([rank, *map(inert, names), *(_plain(column[k]) for column in numbers)])
+    return text.getvalue()
+
+
 def _plain(value: Any) -> str:
     number = float(value)
     return "" if math.isnan(number) else f"{number:.10g}"
@@ -126,12 +148,12 @@ def _told(found: Signals, tested: RatioTest | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _lines(found: Signals, tested: RatioTest | None) -> list[str]:
-    from reports.signals_page import CAUTION, of_test, ranked, sentences
+def _lines(found: Signals, tested: RatioTest | None, both: Together | None) -> list[str]:
+    from reports.signals_page import CAUTION, of_test, of_triples, ranked, sentences
 
     rows = [("product", "event", "n", "expected", "EBGM", "EB05 .. EB95", "IC025 .. IC975"), *ranked(found, SHOWN)]
     clean = [[_printable(cell) for cell in row] for row in rows]
-    return [*sentences(found), *of_test(tested), "", *say.table(clean, indent=2), "", CAUTION]
+    return [*sentences(found), *of_test(tested), *of_triples(both), "", *say.table(clean, indent=2), "", CAUTION]
 
 
 def _printable(text: str) -> str:

@@ -91,3 +91,25 @@ def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], mor
     told = capsys.readouterr().err
     assert words in told
     assert "Remedy" in told
+
+
+def test_two_products_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """12 reports of A and B, 9 with the event; 20 of A, 20 of B, 40 of C, one in ten with it: odds 1/9 do not add up."""
+    lines = ["case,drug,reaction"]
+    for products, of, every in ((("A", "B"), 12, 0), (("A",), 20, 10), (("B",), 20, 10), (("C",), 40, 10)):
+        for k in range(of):
+            hit = k < 9 if every == 0 else k % every == 0
+            lines += [f"{products}{k}".replace(",", "") + f",{p},{'hit' if hit else 'other'}" for p in products]
+    path = tmp_path / "r.csv"
+    path.write_text("\n".join(lines) + "\n")
+    names = ["--report", "case", "--product", "drug", "--event", "reaction", "--theta", THETA, "--together"]
+    assert main(["signals", str(path), *names, "--out", str(tmp_path / "out")]) == 0
+    assert (
+        "1 of 2 triples of two products and an event (3 reports or more) have omega025 > 0" in capsys.readouterr().out
+    )
+    with (tmp_path / "out" / desk.TRIPLES).open() as file:
+        first = next(csv.DictReader(file))
+    assert (first["product"], first["with"], first["event"], first["n"], first["both"]) == ("A", "B", "hit", "9", "12")
+    assert float(first["expected"]) == pytest.approx(12 * (1 - 1 / (1 / 9 + 1)))
+    assert float(first["omega"]) == pytest.approx(np.log2(9.5 / (1.2 + 0.5)))
+    assert "Two products together" in (tmp_path / "out" / desk.PAGE).read_text()

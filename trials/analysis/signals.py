@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from trials.analysis.signals_reports import Reports
 
-__all__ = ["Counts", "Scores", "counts", "disproportionality", "with_zeros"]
+__all__ = ["Counts", "Scores", "counts", "disproportionality", "information", "unique_codes", "with_zeros"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -71,7 +71,7 @@ def counts(table: Reports) -> Counts:
     """
     sizes = len(table.stratum), len(table.products), len(table.events)
     pair = table.product * sizes[2] + table.event
-    keys, n = np.unique(_unique(table.report, pair, sizes[1] * sizes[2])[1], return_counts=True)
+    keys, n = np.unique(unique_codes(table.report, pair, sizes[1] * sizes[2])[1], return_counts=True)
     product, event = np.divmod(keys, max(sizes[2], 1))
     strata = max(len(table.strata), 1)
     of_reports = np.bincount(table.stratum, minlength=strata)
@@ -87,14 +87,15 @@ def counts(table: Reports) -> Counts:
     )  # fmt: skip
 
 
-def _unique(report: Ints, code: Ints, size: int) -> tuple[Ints, Ints]:
+def unique_codes(report: Ints, code: Ints, size: int) -> tuple[Ints, Ints]:
+    """Report and code (below `size`) of the lines that differ, in order of report and code."""
     first, second = np.divmod(np.unique(report * max(size, 1) + code), max(size, 1))
     return first, second
 
 
 def _margins(table: Reports, code: Ints, shape: tuple[int, int]) -> Ints:
     """Unique reports of each code by stratum."""
-    report, kind = _unique(table.report, code, shape[1])
+    report, kind = unique_codes(table.report, code, shape[1])
     flat = np.bincount(table.stratum[report] * shape[1] + kind, minlength=shape[0] * shape[1])
     return flat.reshape(shape).astype(np.int64)
 
@@ -138,7 +139,7 @@ def disproportionality(made: Counts, *, level: float = 0.95) -> Scores:
         ror_low, ror_high = _limits(ror, 1 / a + 1 / b + 1 / c + 1 / d, z)
     _rescued(prr_low, prr_high, (a, b, c, d), level=level, odds=False)
     _rescued(ror_low, ror_high, (a, b, c, d), level=level, odds=True)
-    ic, low, high = _information(a, made.expected, 0.5 * (1 - level))
+    ic, low, high = information(a, made.expected, 0.5 * (1 - level))
     return Scores(
         prr=prr, prr_lower=prr_low, prr_upper=prr_high, ror=ror, ror_lower=ror_low, ror_upper=ror_high,
         chi2=_yates(a, b, c, d), ic=ic, ic_lower=low, ic_upper=high,
@@ -186,7 +187,8 @@ def _yates(a: Floats, b: Floats, c: Floats, d: Floats) -> Floats:
     return out
 
 
-def _information(n: Floats, expected: Floats, tail: float) -> tuple[Floats, Floats, Floats]:
+def information(n: Floats, expected: Floats, tail: float) -> tuple[Floats, Floats, Floats]:
+    """log2((n + 1/2)/(expected + 1/2)) and its limits, of the `tail` quantiles of Gamma(n + 1/2, expected + 1/2)."""
     from scipy.special import gammaincinv
 
     cells, back = np.unique(np.stack([n, expected]), axis=1, return_inverse=True)
