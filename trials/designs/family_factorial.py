@@ -137,7 +137,7 @@ def _exact(design: Design, truth: Truth) -> dict[str, Exact]:
     sd = f.sd if truth.sd is None else truth.sd
     contrasts = CONTRASTS[f.analysis] @ _means(design, truth)
     out = {
-        f"bias_{name}": Exact(value=float(c - effect), how="closed form")
+        f"bias_{name}": Exact(value=round(float(c - effect), 12), how="closed form")
         for name, c, effect in zip(f.effects, contrasts, _effects(design, truth))
     }
     if f.adjust != "holm":

@@ -226,7 +226,9 @@ def _exact(design: Design, truth: Truth) -> dict[str, Exact]:
     for name, fit, effect in zip(p.arms, _fits(design), _effects(design, truth)):
         power = reject_probability(fit, mean, sd=sd, level=error.level, sides=error.sides)
         out[f"reject_{name}"] = Exact(value=power, how="doubly noncentral t")
-        out[f"bias_{name}"] = Exact(value=float(fit.weights @ mean[fit.rows]) - float(effect), how="linear model")
+        out[f"bias_{name}"] = Exact(
+            value=round(float(fit.weights @ mean[fit.rows]) - float(effect), 12), how="linear model"
+        )
     return out
 
 

@@ -21,7 +21,7 @@ from trials.designs import text_checks
 from trials.designs.exact import exact
 from trials.designs.families import family_of, share
 from trials.designs.selection import Chosen
-from trials.designs.simulate import Simulated
+from trials.designs.simulate import Seen, Simulated
 from trials.designs.simulated import drawn, rates_of
 from trials.designs.text_scenarios import Truth
 
@@ -125,8 +125,7 @@ def samples(design: Design, truth: Truth, *, seed: int, replicates: NDArray[np.i
         out |= _times(found.time)
     else:
         out |= _entering(design, truth, out, (seed, replicates))
-    if isinstance(found, Simulated):
-        out |= _estimates(design, truth, found)
+    out |= _estimates(design, truth, found) if isinstance(found, Simulated) else _of_best(design, truth, found)
     return out | _worth(design, out)
 
 
@@ -254,11 +253,7 @@ def _estimates(design: Design, truth: Truth, found: Simulated) -> dict[str, Samp
     out: dict[str, Sample] = {}
     true = _true(design, truth)
     if math.isfinite(true):
-        low, high = seen.interval(text_checks.error_of(design).level)
-        known = np.isfinite(low) & np.isfinite(high)
-        inside = np.where(known, ((low <= true) & (true <= high)).astype(np.float64), np.nan)
-        out["bias"] = Sample(label="Bias of the plain estimate", values=seen.estimate - true)
-        out["coverage"] = Sample(label="Coverage of its interval", values=inside, kind="share")
+        out |= _bias(seen, np.full(seen.estimate.shape, true), text_checks.error_of(design).level)
     profile = design.profile
     if profile is not None:
         least, wanted = _limits(design)
@@ -266,6 +261,24 @@ def _estimates(design: Design, truth: Truth, found: Simulated) -> dict[str, Samp
         out |= {"go": share("P(Go)", first & second), "stop": share("P(Stop)", ~first & ~second),
                 "unsure": share("P(neither)", first ^ second)}  # fmt: skip
     return out
+
+
+def _of_best(design: Design, truth: Truth, found: Chosen) -> dict[str, Sample]:
+    """Bias and coverage of the plain estimate of the arm that looks best at the end: what selection does to it."""
+    if found.seen is None or found.arm is None:
+        return {}
+    true = _distances(design, truth)[found.arm]
+    return _bias(found.seen, true, text_checks.error_of(design).level)
+
+
+def _bias(seen: Seen, true: Floats, level: float) -> dict[str, Sample]:
+    low, high = seen.interval(level)
+    known = np.isfinite(low) & np.isfinite(high)
+    inside = np.where(known, ((low <= true) & (true <= high)).astype(np.float64), np.nan)
+    return {
+        "bias": Sample(label="Bias of the plain estimate", values=seen.estimate - true),
+        "coverage": Sample(label="Coverage of its interval", values=inside, kind="share"),
+    }
 
 
 def _true(design: Design, truth: Truth) -> float:
@@ -315,5 +328,5 @@ def _remarks(designs: Mapping[str, Design], made: list[Scenario]) -> tuple[str, 
         found.append(f"{', '.join(staged)}: stages are drawn as a whole, not subject by subject, so that they share no "
                      "chance with the other designs; pairing gains nothing there.")  # fmt: skip
     if any("bias" in by for s in made for by in s.estimates.values()):
-        found.append("Estimates and intervals are the plain ones, not corrected for interim looks.")
+        found.append("Estimates and intervals are the plain ones, not corrected for interim looks or selection.")
     return tuple(found)

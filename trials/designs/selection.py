@@ -6,7 +6,7 @@ chosen. A rule is a pure function: effects seen so far, who is in -> who goes on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +16,7 @@ from pkpd.ground.streams import Purpose, normals, uniforms
 from trials.designs.closed import rejected
 from trials.designs.combination import stage_weights
 from trials.designs.sequential import Boundaries
-from trials.designs.simulate import Stages, event_sums, normal_sums
+from trials.designs.simulate import Seen, Stages, event_sums, normal_sums
 from trials.operating import Estimate, mean, proportion
 
 __all__ = [
@@ -49,7 +49,8 @@ class Choice:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
     """Replicates of a design that chooses: `stage` at the end (R, from 0), `success` (stopped or ended with every
-    hypothesis still in rejected, or any of them) (R), `reject` (R, G), `active` (R, K, G), `subjects` (R).
+    hypothesis still in rejected, or any of them) (R), `reject` (R, G), `active` (R, K, G), `subjects` (R). arm, seen:
+    of several arms the best one still in at the end (R, from 0), with its plain estimate.
     """
 
     stages: int
@@ -59,6 +60,8 @@ class Chosen:
     reject: Bools
     active: Bools
     subjects: Floats
+    arm: NDArray[np.int64] | None = None
+    seen: Seen | None = None
 
     @property
     def power(self) -> Estimate:
@@ -121,7 +124,19 @@ def simulated_arms_means(bounds: Boundaries, size: ArrayLike, *, effects: ArrayL
     z = stage_effect / (sd * np.sqrt(1 / n[:, :1] + 1 / n[:, 1:]))
     overall = _against_control(np.cumsum(total, axis=1) / np.cumsum(n, axis=0))
     lots = _lots(seed, replicates, z.shape)
-    return _arms(bounds, n, (z, overall, lots), choice, rule=(intersection, success))
+    found = _arms(bounds, n, (z, overall, lots), choice, rule=(intersection, success))
+    counts = np.cumsum(n, axis=0)
+    return _estimated(found, overall, np.broadcast_to(sd * np.sqrt(1 / counts[:, :1] + 1 / counts[:, 1:]), z.shape))
+
+
+def _estimated(found: Chosen, overall: Floats, se: Floats) -> Chosen:
+    """With the estimate of the best arm still in at the end, from all its subjects; overall, se (R, K, G)."""
+    rows = np.arange(found.stage.size)
+    still = found.active[rows, found.stage]
+    arm = np.where(still, overall[rows, found.stage], -np.inf).argmax(axis=1)
+    estimate, error = overall[rows, found.stage, arm], se[rows, found.stage, arm]
+    known = Seen(estimate=estimate, se=error, df=np.full(arm.shape, np.inf))
+    return replace(found, arm=arm.astype(np.int64), seen=known)
 
 
 def simulated_arms_rates(bounds: Boundaries, size: ArrayLike, *, rates: ArrayLike, control: float, choice: Choice,
@@ -137,7 +152,11 @@ def simulated_arms_rates(bounds: Boundaries, size: ArrayLike, *, rates: ArrayLik
         z = difference / np.sqrt(pooled * (1 - pooled) * (1 / n[:, 1:] + 1 / n[:, :1]))
     overall = _against_control(np.cumsum(total, axis=1) / np.cumsum(n, axis=0))
     lots = _lots(seed, replicates, z.shape)
-    return _arms(bounds, n, (np.where(difference == 0, 0.0, z), overall, lots), choice, rule=(intersection, success))
+    found = _arms(bounds, n, (np.where(difference == 0, 0.0, z), overall, lots), choice, rule=(intersection, success))
+    counts = np.cumsum(n, axis=0)
+    rate = np.cumsum(total, axis=1) / counts
+    spread = rate * (1 - rate) / counts
+    return _estimated(found, overall, np.sqrt(spread[:, :, 1:] + spread[:, :, :1]))
 
 
 def _lots(seed: int, replicates: int | ArrayLike, shape: tuple[int, ...]) -> Floats:

@@ -195,3 +195,25 @@ def test_different_seeds_are_refused() -> None:
     with pytest.raises(InputError, match="would share no subject"):
         compared({"fixed": read(FIXED), "sequential": other})
     assert compared({"fixed": read(FIXED), "sequential": other}, seed=9, replicates=50).seed == 9
+
+
+def test_selection_makes_the_plain_estimate_too_good() -> None:
+    """One stage, all arms without effect: the best of three has the mean of the largest of three correlated normals.
+
+    sd of each estimate sqrt(2/n), correlation 1/2 = sqrt(1/n) x normals about a common control: E max = 0.8463 sqrt(1/n).
+    """
+    source = """\
+vtrial: design/1
+name: best
+endpoint: {means: {effect: 0.6, sd: 1}}
+looks: [0.999999, 1]
+efficacy: {spending: lan_demets_obrien_fleming}
+select: {arms: {a: 0, b: 0, c: 0}, each: 50, choice: all}
+"""
+    found = samples(read(source), Truth(), seed=3, replicates=np.arange(4000))["bias"]
+    stop = 0.84628 / math.sqrt(100)  # both stages are observed unless all are rejected
+    assert abs(found.values.mean() - stop) < 4 * found.values.std() / math.sqrt(4000)
+    kept = samples(read(source.replace("{a: 0, b: 0, c: 0}", "{a: 0, b: -9, c: -9}")), Truth(), seed=3,
+                   replicates=np.arange(4000))  # fmt: skip
+    assert abs(kept["bias"].values.mean()) < 4 * kept["bias"].values.std() / math.sqrt(4000)
+    assert abs(kept["coverage"].values.mean() - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 4000)
