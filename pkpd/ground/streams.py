@@ -78,7 +78,10 @@ class Purpose(StrEnum):
     SUMMARY_TRIAL = "summary_trial"  # summary-level replicates of the bench
     SUMMARY_OUTCOME = "summary_outcome"  # outcomes of stated distributions; slot 0 outcome, 1 loss, 2 entry
     SUMMARY_STAGE = "summary_stage"  # subject = arm or subset, index = stage; slot 0 statistic, 1 its sd, 2 lots
+    SPONTANEOUS = "spontaneous"  # reports after approval; subject = period, slot of the cell
     REPORT_ORDER = "report_order"  # signals: random order of reports; subject = report, replicate = draw
+    COMEDICATION = "comedication"  # index 0 stated factors (subject = draw, slot of the name), 1 draw, 2 who takes it
+    IMPAIRMENT = "impairment"  # class of a subject; slot of the covariate's name
     INTERACTION = "interaction"  # subject = draw; replicate 0 theta, 1 pair (slots of names), 2 study (index)
     QT_POSTERIOR = "qt_posterior"  # concentration-QTc: subject = draw; slots 0 to 3 variances, the rest the tail
     AE_MODEL = "ae_model"  # Bayesian AE model; subject = term or SOC, replicate = chain, index = sweep, slot = use
