@@ -161,6 +161,7 @@ def test_closed_equals_ode(equations):
     assert worst(closed, ode) < 1e-8
 
 
+@pytest.mark.slow
 def test_windows_equal_the_ode_path():
     three = model(THREE[0], RATES, [*THREE[2], "SUM = AV + HI + LO"], ["C", "SUM"], summaries=WINDOWS)
     assert three.form is None

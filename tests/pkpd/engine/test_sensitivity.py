@@ -166,7 +166,9 @@ RECORDS = {
 }  # fmt: skip
 
 
-OWN_TEXT = ("off and on", "infusions turn on", "steady state, bolus with lag")
+OWN_TEXT = (
+    "off and on", "infusions turn on", "steady state, bolus with lag", "steady state, lag longer than the interval",
+)  # fmt: skip
 """Records that no other test asks a text of: compiled for them alone, by hand."""
 
 

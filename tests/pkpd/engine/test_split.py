@@ -58,7 +58,7 @@ PLANS = (
 )
 
 
-@pytest.mark.parametrize("method", ["tsit5", "rodas5p"])
+@pytest.mark.parametrize("method", [pytest.param("tsit5", marks=pytest.mark.slow), "rodas5p"])
 def test_it_agrees_with_the_whole_model_in_steps(method):
     people, events = _people(len(PLANS)), Events.pack(list(PLANS))
     split = solve(_model(method), people, events, TIMES, rtol=1e-10, atol=1e-12)
