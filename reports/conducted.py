@@ -16,7 +16,7 @@ from trials.operating import Estimate
 if TYPE_CHECKING:
     import pandas as pd
 
-    from trials.planned import Interims, LackOfEffect, Rescue
+    from trials.planned import LackOfEffect, Rescue
     from trials.protocol import Protocol
     from trials.record import RunRecord
 
@@ -107,6 +107,36 @@ class Conduct:
     estimated: Estimated | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """Subjects of an arm (by its index) whose treatment changed by an intercurrent event: mean share over trials,
+    middle 95 % of trials, mean day.
+    """
+
+    event: str
+    arm: int
+    share: Estimate
+    spread: Range
+    day: Estimate
+
+
+def changed(record: "RunRecord") -> tuple[Changed, ...]:
+    """Switching and rescue of a run, arms in which they happen only."""
+    rows, found = record.outcomes, []
+    for event in record.protocol.changes if not rows.empty else ():
+        for arm in range(len(record.protocol.arms)):
+            part = rows[rows["arm"] == arm]
+            share = part[f"{event}.day"].notna().astype(np.float64).groupby(part["replicate"]).mean()
+            shares = np.asarray(share, dtype=np.float64)
+            if shares.any():
+                days = part.groupby("replicate")[f"{event}.day"].mean()
+                found.append(
+                    Changed(event=event, arm=arm, share=operating.mean(shares), spread=_middle(shares),
+                            day=operating.mean(days))
+                )  # fmt: skip
+    return tuple(found)
+
+
 def conducted(record: "RunRecord") -> Conduct | None:
     """None for a trial without a calendar."""
     protocol = record.protocol
@@ -169,20 +199,20 @@ def _looks(record: "RunRecord") -> tuple[Look, ...]:
     interims = record.protocol.interims
     assert interims is not None
     table = record.looks.drop_duplicates(["replicate", "look"])
-    exact = _exact(record.protocol)
+    exact, most = _exact(record.protocol), interims.events or float(table["information"].max())
     return tuple(
-        _look(table[table["look"] == number + 1], interims, number, exact[number])
+        _look(table[table["look"] == number + 1], (interims.fractions[number], most), number, exact[number])
         for number in range(len(interims.looks))
     )
 
 
-def _look(rows: "pd.DataFrame", interims: "Interims", number: int, exact: float) -> Look:
+def _look(rows: "pd.DataFrame", plan: tuple[float, float], number: int, exact: float) -> Look:
+    """plan: fraction of the information, and what all of it is."""
     there = rows[rows["reached"] & rows["held"]]
     decision = rows["decision"].to_numpy()
-    most = interims.events or float(rows["information"].max())
     lower = rows["lower_bound"].median() if "lower_bound" in rows else np.nan
     return Look(
-        number=number + 1, fraction=interims.fractions[number], count=interims.fractions[number] * most,
+        number=number + 1, fraction=plan[0], count=plan[0] * plan[1],
         day=operating.mean(there["day"]), days=_middle(there["day"].to_numpy()) if len(there) else (np.nan, np.nan),
         enrolled=operating.mean(there["enrolled"]), bounds=(float(lower), float(rows["upper_bound"].median())),
         reached=operating.proportion(rows["reached"] & rows["held"]),

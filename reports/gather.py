@@ -57,7 +57,7 @@ def study(record: "RunRecord") -> Study:
         provenance=_provenance(record), command=record.manifest.command, fit=fit, median=_median(record),
         sensitivities=_sensitivities(record), failed_blocks=len(record.manifest.failed), status_advice=_advice(),
         decisions=_decisions(record), robustness=_robustness(record), truth=_truth(record, primary),
-        timed=event_times.timed(record), conduct=conducted.conducted(record),
+        timed=event_times.timed(record), conduct=conducted.conducted(record), changed=conducted.changed(record),
     )  # fmt: skip
     listed = _published(model.name)
     return replace(
@@ -268,7 +268,7 @@ def _shares(protocol: "Protocol", name: str, shares: Mapping[int, float]) -> str
 
 def _dropout(plan: "Dropout") -> str:
     if plan.hazard <= 0:
-        return "nobody leaves"
+        return "by the causes below only" if plan.after or plan.lack_of_effect else "nobody leaves"
     factor = f", times {plan.factor_after_stop:g} after treatment has stopped" if plan.factor_after_stop != 1 else ""
     return f"constant hazard of {plan.hazard * _HOURS:.4g} per day{factor}; later visits are missing at random"
 

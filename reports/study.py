@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 
-from reports.conducted import Conduct
+from reports.conducted import Changed, Conduct
 from reports.event_times import Timed
 from reports.figures.palette import Look
 from trials.operating import Estimate
@@ -240,6 +240,7 @@ class Study:
     truth: pd.DataFrame | None = None  # potential outcomes: replicate x arm key, mean of the primary endpoint
     timed: Timed | None = None
     conduct: Conduct | None = None
+    changed: tuple[Changed, ...] = ()
     robustness: Robustness | None = None
     published: tuple[Published, ...] = ()
     levels: Mapping[tuple[str, float], Level] = field(default_factory=dict)

@@ -13,6 +13,7 @@ ALL: tuple[tuple[Callable[[Study], Section], tuple[str, ...]], ...] = (
     (model.predictive_check, ()),
     (people.population, ()),
     (conduct.conduct, ("conduct",)),
+    (conduct.changes, ("changed",)),
     (effects.concentrations, ("average", "peak")),
     (effects.efficacy, ("primary",)),
     (time_to_event.time_to_event, ("timed",)),

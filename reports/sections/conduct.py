@@ -23,6 +23,28 @@ def conduct(study: Study) -> Section:
     return Section(key="conduct", title="Enrolment and looks", blocks=tuple(blocks))
 
 
+def changes(study: Study) -> Section:
+    """Who switched and who was rescued."""
+    labels = {arm.index: arm.label for arm in study.arms}
+    rows = tuple(
+        (
+            each.event.replace("_", " ").capitalize(), labels[each.arm],
+            rounding.with_mcse(100 * each.share.value, 100 * each.share.mcse),
+            rounding.interval(100 * each.spread[0], 100 * each.spread[1], 0), _mean(each.day),
+        )
+        for each in study.changed
+    )  # fmt: skip
+    table = Table(
+        caption="Subjects whose treatment changed while they were seen.",
+        columns=columns(
+            "Intercurrent event", "Arm", "Subjects (%)|mean", "Subjects (%)|95 % of trials", "Day|mean", text=2
+        ),
+        rows=rows,
+        notes=("Days since the subject's entry.", captions.MCSE),
+    )
+    return Section(key="changes", title="Changes of treatment", blocks=(table,))
+
+
 def _share(x: Estimate) -> str:
     return rounding.proportion(x.value, x.mcse, x.n)
 
