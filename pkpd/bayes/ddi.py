@@ -8,6 +8,7 @@ potential in theta.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,8 @@ def sample_calibration(rows: Rows, known: Calibration, *, draws: int, tune: int,
     """NUTS from the mode, two chains; an ArviZ tree. About a quarter of a second a leapfrog step of 200 studies."""
     model = calibration_model(rows, known)
     start = {"z": np.zeros(len(rows.layout.names)), "pair_effect": np.zeros(int(rows.pair.max()) + 1)}
-    with model:
+    with model, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Numba will use object mode")  # the op is NumPy by design
         return pm.sample(
             draws, tune=tune, chains=2, cores=1, random_seed=seed, initvals=start, init="adapt_diag", progressbar=False,
             compile_kwargs={"mode": "NUMBA"}, target_accept=0.8,

@@ -186,7 +186,7 @@ def _windows(row: Mapping[str, str], when: float, half_life: float, assumed: lis
     if min(control, length) > 200.0 and length > 20.0 * half_life:
         assumed.append("victim once a day in its window")
         doses = tuple(when + 24.0 * k for k in range(int(length // 24.0)))
-    elif begin >= 24.0 and control <= 24.0 and abs(control - length) < 1.0:
+    elif begin >= 24.0 and begin != when and control <= 24.0 and abs(control - length) < 1.0:
         assumed.append("victim twice a day before its window")
         doses = tuple(when - 12.0 * k for k in range(int(5.0 * half_life // 12.0) + 1, -1, -1))
     else:
