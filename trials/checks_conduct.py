@@ -257,6 +257,10 @@ def _looks(protocol: Protocol, plan: Interims, fault: Fault) -> None:
         return
     if plan.maximum is not None:
         fault("goes with of: events", ("interims", "maximum"), remedy="leave it out: every subject is looked at")
+    kind = protocol.endpoints[protocol.estimands[plan.analysis].endpoint[0]].as_
+    if not KINDS[kind].whole:
+        fault(f"information of an endpoint as {kind} is not in subjects", ("interims", "of"), value=plan.of,
+              remedy="of: events, with an endpoint as: time_to_event")  # fmt: skip
     if plan.counted and plan.looks[-1] != protocol.subjects:
         fault(f"the last look is at all {protocol.subjects} subjects", path, value=plan.looks[-1],
               remedy=f"end with {protocol.subjects}, or write fractions")  # fmt: skip
@@ -318,6 +322,9 @@ def _selection(protocol: Protocol, plan: Interims, fault: Fault) -> None:
     if analysis.side == "two" or "side" not in METHODS[analysis.method].uses:
         fault("must be one-sided where arms are selected", ("analyses", plan.analysis, "side"), value=analysis.side,
               remedy="side: greater, and half of alpha")  # fmt: skip
+    if protocol.allocation.method == "minimisation":
+        fault("arms are not minimised anew after some are dropped yet", ("allocation", "method"), value="minimisation",
+              remedy="method: permuted_block")  # fmt: skip
     if plan.futility is not None:
         fault("arms are dropped by select, with threshold for futility", ("interims", "futility"),
               remedy="select: {threshold: 0}")  # fmt: skip

@@ -250,6 +250,8 @@ WRONG = [
      "interims.days", "nobody's y is measured by then"),
     ("cut", "data_cut: {day: 25}\n", "data_cut.day", "nobody's y is measured by then"),
     ("events", EVENTS.replace("times", "means"), "interims.of", "counts no events"),
+    ("subjects", EVENTS.replace("of: events", "of: subjects").replace("[20, 40]", "[0.5, 1]"), "interims.of",
+     "is not in subjects"),
     ("many", EVENTS.replace("[20, 40]", "[0.5, 1]\n  maximum: 500"), "interims.maximum", "more events than"),
     ("analysis", MEANS.replace("means", "nothing"), "interims.analysis", "unknown analysis"),
     ("caps", "", "enrolment.site_cap", "room for 80 of 120"),
