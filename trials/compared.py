@@ -153,7 +153,8 @@ def _contrast(
     a = run.analyses
     rows = a[(a["analysis"] == key) & (a["endpoint"] == endpoint) & (a["contrast"] == arm)]
     rows = rows.set_index("replicate").reindex(replicate)
-    name, words = f"{key}.{endpoint}.{arm}", f"{endpoint}, {arm}"
+    asked = [name for name, estimand in run.protocol.estimands.items() if endpoint in estimand.endpoint]
+    name, words = f"{key}.{endpoint}.{arm}", f"{endpoint}, {arm}" + (f" ({key})" if len(asked) > 1 else "")
     out: dict[str, Sample] = {}
     if rows["p"].notna().any():
         reject = np.where(rows["reject"].isna(), np.nan, _floats(rows["reject"]))

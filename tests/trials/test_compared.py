@@ -34,13 +34,13 @@ def files(study: Path, protocol_text: str, tmp_path_factory: pytest.TempPathFact
 def made(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Path]:
     out = tmp_path_factory.mktemp("compared")
     costs = Costs(fixed=10.0, subject=2.0, time=1.0, value=500.0)
-    return compared(files, out, mode=SERIAL, null=True, costs=costs), out
+    return compared(files, out, mode=SERIAL, null=True, costs=costs, replicates=6), out
 
 
 def test_each_protocol_is_what_it_is_alone(
     made: tuple[Comparison, Path], files: dict[str, Path], tmp_path: Path
 ) -> None:
-    alone = run(files["fewer"], tmp_path / "alone", mode=SERIAL)
+    alone = run(files["fewer"], tmp_path / "alone", mode=SERIAL, replicates=6)
     beside = RunRecord.read(made[1] / "fewer")
     assert beside.digest == alone.digest
     found = made[0].scenarios[0].estimates["fewer"]["reject_primary.fev1.high"]
@@ -80,17 +80,17 @@ def test_costs_and_bias(made: tuple[Comparison, Path]) -> None:
     assert e["cost"].value == pytest.approx(10 + 2 * 24 + 14)
     assert e["net"].value == pytest.approx(500 * e["decide_go"].value - e["cost"].value)
     bias = e["bias_primary.fev1.high"]
-    assert (bias.n, bias.failed) == (3, 9)  # the text computes the truth of three trials
+    assert (bias.n, bias.failed) == (3, 3)  # the text computes the truth of three trials
     assert np.isfinite(bias.value)
 
 
 def test_a_finished_run_is_read_and_another_refused(made: tuple[Comparison, Path], files: dict[str, Path]) -> None:
     begun = (made[1] / "whole" / "blocks" / "00000.json").stat().st_mtime_ns
-    again = compared(files, made[1], mode=SERIAL, null=True)
+    again = compared(files, made[1], mode=SERIAL, null=True, replicates=6)
     assert (made[1] / "whole" / "blocks" / "00000.json").stat().st_mtime_ns == begun
     assert again.scenarios[0].estimates["whole"]["reject"] == made[0].scenarios[0].estimates["whole"]["reject"]
     with pytest.raises(InputError, match="holds another run"):
-        compared(files, made[1], mode=SERIAL, null=True, seed=12)
+        compared(files, made[1], mode=SERIAL, null=True, seed=12, replicates=6)
 
 
 def test_what_cannot_be_paired_is_refused(files: dict[str, Path], protocol_text: str, tmp_path: Path) -> None:
@@ -110,14 +110,14 @@ def test_minimised_and_permuted_allocation_of_the_same_people(study: Path, proto
         text = protocol_text.replace(old, f"allocation: {{{plan}strata: [SEX, SMOKING]}}")
         text = text.replace("adjust: [baseline, SEX]", "adjust: [baseline, SEX, SMOKING]")
         files[name].write_text(text, encoding="utf-8")
-    compared(files, tmp_path / "out", mode=SERIAL)
+    compared(files, tmp_path / "out", mode=SERIAL, replicates=8)
     records = {name: RunRecord.read(tmp_path / "out" / name) for name in files}
     assert same_people(records["permuted"], records["minimised"]) == 1.0
     worst = {}
     for name in ("minimised", "complete"):
         rows = records[name].outcomes
-        factors = np.stack([rows[c].to_numpy(np.int64).reshape(12, -1) for c in ("SEX", "SMOKING")], axis=2)
-        worst[name] = imbalance(rows["arm"].to_numpy().reshape(12, -1), factors, [1, 1, 1])
+        factors = np.stack([rows[c].to_numpy(np.int64).reshape(8, -1) for c in ("SEX", "SMOKING")], axis=2)
+        worst[name] = imbalance(rows["arm"].to_numpy().reshape(8, -1), factors, [1, 1, 1])
     assert worst["minimised"].max() <= 3 < worst["complete"].max()
 
 
