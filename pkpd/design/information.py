@@ -27,6 +27,7 @@ from pkpd.ground.errors import InputError, RunFailed
 from pkpd.ground.text import nearest
 from pkpd.model.regimen import Events, Regimen, Schedule
 from pkpd.model.spec import Model
+from pkpd.model.together import blocks
 from pkpd.model.variability import PopulationDraws, individual, point
 from pkpd.residual import CombinedError, error_of, sd
 
@@ -175,6 +176,7 @@ def population_of(model: Model, outputs: Sequence[str], fixed: Sequence[str]) ->
     for name in outputs:
         if name not in model.outputs:
             raise InputError("no such output", field="times", value=name, remedy=nearest(name, list(model.outputs)))
+    _check_independent(model, outputs)
     draws = point(model)
     etas, q = draws.eta_names, len(draws.eta_names)
     pairs = [(i, i) for i in range(q)] + [(i, j) for i in range(q) for j in range(i) if draws.omega[0][i, j] != 0.0]
@@ -188,6 +190,16 @@ def population_of(model: Model, outputs: Sequence[str], fixed: Sequence[str]) ->
         model=model, draws=draws, estimated=tuple(k for k, n in enumerate(draws.names) if n not in fixed),
         omegas=tuple(p for p in pairs if label[p] not in fixed), errors=tuple(n for n in errors if n not in fixed),
     )  # fmt: skip
+
+
+def _check_independent(model: Model, outputs: Sequence[str]) -> None:
+    """V has no residual covariance yet: without it the expected errors would be wrong."""
+    for members, _ in blocks(model):
+        tied = [name for name in members if name in outputs]
+        if len(tied) > 1:
+            problem = "a design that samples outputs with correlated residual errors cannot be evaluated yet"
+            remedy = "leave residual_correlations and sigma out of the model, or sample one of the outputs"
+            raise InputError(problem, field="times", value=", ".join(tied), remedy=remedy)
 
 
 def pieces(population: Population, arm: Arm, *, full: bool, rtol: float) -> Pieces:

@@ -6,7 +6,7 @@ The integrand is log-concave (Prekopa 1973, Acta Sci Math 34:335): it has one to
 phi. Gauss-Legendre panels lie between the points where it is e^-38 of the top, with edges at the top and about the two
 steps of width c/r. Everything is in logarithms: rectangles of probability e^-10000 keep their digits. Derivatives need
 no quadrature (the boundary terms of the integral, and Plackett 1954, Biometrika 41:351, in r). Relative error of log P
-below 1e-12 (test, against mpmath).
+below 1e-11 (test, against mpmath).
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ class PopulationDraws:
 
     names (P) and typical (D, P): typical values in inside units, at the covariates' references; eta_names (q) and omega
     (D, q, q): covariance of the random effects on the parameters' scales, `NAME.iov` between occasions; error_names (E)
-    and error (D, E): residual standard deviations, `<OUTPUT>.additive` in the output's unit, the others without unit.
+    and error (D, E): residual standard deviations, `<OUTPUT>.additive` in the output's unit, the others without unit;
+    after them, where a fit estimated any, correlations of the residual errors of two outputs, `A~B`.
     """
 
     names: tuple[str, ...]

@@ -12,7 +12,6 @@ draw: the data speak of x almost alone, and one proposal serves all draws. The p
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +25,7 @@ from pkpd.model.records import Records
 from pkpd.model.regimen import Events
 from pkpd.model.spec import Model
 from pkpd.model.timeline import Timeline, timeline
+from pkpd.model.together import require_normal
 from pkpd.model.variability import PopulationDraws
 from pkpd.posterior import median
 
@@ -38,7 +38,8 @@ Ints = NDArray[np.int64]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Levels:
     """Observations of n patients, padded to T: time [h] (NaN beyond a patient's own, ascending), value, output (index
-    into `model.outputs`), below (lies below value), after (follows a dose at its very time), there; row: of the data.
+    into `model.outputs`), below (lies below value), after (follows a dose at its very time), there; row: of the data;
+    before (n, T, K): how many columns back partners with correlated errors stand (`twin.together`), 0: none.
     """
 
     time: Floats
@@ -47,6 +48,7 @@ class Levels:
     below: NDArray[np.bool_]
     after: NDArray[np.bool_]
     row: Ints
+    before: Ints
 
     @property
     def there(self) -> NDArray[np.bool_]:
@@ -54,8 +56,11 @@ class Levels:
         return np.asarray(self.row >= 0)
 
     @classmethod
-    def of(cls, records: Records, limits: Sequence[float | None]) -> Levels:
-        """The observations of records. limits: of quantification by output; a value below its limit is censored."""
+    def of(cls, records: Records, model: Model) -> Levels:
+        """The observations of records; a value below its output's limit of quantification is censored."""
+        from pkpd.twin.together import before
+
+        limits = [output.lloq for output in model.outputs.values()]
         order = np.lexsort((np.arange(len(records.time)), records.time, records.subject))
         who = records.subject[order]
         count = np.bincount(who, minlength=len(records))
@@ -69,7 +74,7 @@ class Levels:
         return cls(
             time=np.where(row >= 0, records.time[row], np.nan), value=np.where(row >= 0, value[row], np.nan),
             output=np.where(row >= 0, records.output[row], -1), below=(row >= 0) & (records.below | low)[row],
-            after=(row >= 0) & records.after[row], row=row,
+            after=(row >= 0) & records.after[row], row=row, before=before(model, records, row),
         )  # fmt: skip
 
 
@@ -214,10 +219,18 @@ def case_of(
     whole = _with_median(_merged(draws))
     return Case(
         model=model, engine=engine or compiled(model), draws=whole, records=records,
-        levels=Levels.of(records, [output.lloq for output in model.outputs.values()]),
+        levels=_levels(model, records),
         timeline=line, place=place, coordinates=_coordinates(model, whole, count),
         address=np.asarray([address(name) for name in records.ids], np.uint32),
     )  # fmt: skip
+
+
+def _levels(model: Model, records: Records) -> Levels:
+    from pkpd.twin.together import require_known
+
+    found = Levels.of(records, model)
+    require_known(found)
+    return found
 
 
 def able(model: Model) -> None:
@@ -225,11 +238,10 @@ def able(model: Model) -> None:
     from pkpd.model.support import refuse
 
     refuse(model, "engine")
-    said = {"mixtures": bool(model.mixture), "correlated residual errors": bool(model.residual_correlations)}
-    for what, there in said.items():
-        if there:
-            raise InputError(f"{what} cannot be followed by a twin yet", field="model", value=model.name,
-                             remedy="leave them out of the model")  # fmt: skip
+    require_normal(model, "followed by a twin")
+    if model.mixture:
+        raise InputError("mixtures cannot be followed by a twin yet", field="model", value=model.name,
+                         remedy="leave them out of the model")  # fmt: skip
 
 
 def _readable(model: Model, records: Records) -> None:

@@ -12,6 +12,7 @@ from pkpd.model.spec import Model
 from pkpd.twin.forecasting import folk
 from pkpd.twin.likelihood import errors, fitted, log_below, pointwise
 from pkpd.twin.psis import smoothed
+from pkpd.twin.together import given_before, given_others
 from pkpd.twin.twin import Twins
 
 __all__ = ["UNLIKELY", "Datum", "data_checks", "outside", "relaxed", "unusual"]
@@ -25,7 +26,8 @@ FAR = 3.5
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Datum:
     """One observation. fitted: median of its true value; p: two-sided posterior predictive p; p_others: given all other
-    data of the patient (that observation's own pull taken out by importance weights, their Pareto k beside it).
+    data of the patient (that observation's own pull taken out by importance weights, their Pareto k beside it), those
+    whose errors are correlated with its own among them.
     """
 
     time: float
@@ -55,17 +57,24 @@ def data_checks(twins: Twins, patient: int = 0) -> tuple[Datum, ...]:
     f = fitted(case, rows, case.levels)
     density = pointwise(case, rows, case.levels, f)
     law, names = errors(case, rows.draw), list(case.model.outputs)
+    alone = density
+    if case.levels.before.any():
+        with np.errstate(invalid="ignore"):
+            alone = density - given_before(case, rows, case.levels, (f, law))
     found = []
     for t in np.flatnonzero(case.levels.there[patient]).tolist():
         name = names[int(case.levels.output[patient, t])]
         value, below = float(case.levels.value[patient, t]), bool(case.levels.below[patient, t])
         share = np.exp(log_below(law[name], f[:, [t]], np.asarray(value)))[:, 0]
+        pull, given = density[:, t], share
+        if (tied := given_others(case, rows, t, (f, law))) is not None:
+            pull, given = alone[:, t] + tied[0], tied[1]
         with np.errstate(divide="ignore", invalid="ignore"):
-            other, k = smoothed((np.log(weight) - density[:, t])[None])
+            other, k = smoothed((np.log(weight) - pull)[None])
         found.append(Datum(
             time=float(case.levels.time[patient, t]), output=name, value=value, below=below,
             fitted=float(np.interp(0.5, np.cumsum(weight[np.argsort(f[:, t])]), np.sort(f[:, t]))),
-            p=_two_sided(share, weight, below), p_others=_two_sided(share, other[0], below), k=float(k[0]),
+            p=_two_sided(share, weight, below), p_others=_two_sided(given, other[0], below), k=float(k[0]),
         ))  # fmt: skip
     return tuple(found)
 

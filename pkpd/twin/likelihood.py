@@ -17,6 +17,7 @@ from pkpd.model.timeline import Timeline
 from pkpd.model.variability import individual
 from pkpd.residual import CombinedError, error_of, log_density, sd
 from pkpd.twin.case import Case, Levels
+from pkpd.twin.together import given_before
 
 if TYPE_CHECKING:
     from pkpd.engine.solve import Solution
@@ -202,7 +203,9 @@ def _kinds(levels: Levels) -> list[int]:
 
 
 def pointwise(case: Case, folk: People, levels: Levels, values: Floats | None = None) -> Floats:
-    """Log density of every observation, (R, T); 0 where there is none, -inf where it is impossible or not solved."""
+    """Log density of every observation, (R, T), given those before it whose errors are correlated with its own; 0 where
+    there is none, -inf where it is impossible or not solved.
+    """
     f, who = fitted(case, folk, levels) if values is None else values, folk.who
     law, names = errors(case, folk.draw), list(case.model.outputs)
     y, total = levels.value[who], np.zeros(f.shape)
@@ -213,7 +216,10 @@ def pointwise(case: Case, folk: People, levels: Levels, values: Floats | None = 
         density = np.where(np.isfinite(f) & ~np.isnan(density), density, -np.inf)
         here = levels.output == k
         total = density if here.all() else np.where(here[who], density, total)
-    return total
+    if not levels.before.any():
+        return total
+    gained = given_before(case, folk, levels, (f, law))
+    return np.where(np.isfinite(gained), total + gained, -np.inf)
 
 
 def likelihood(case: Case, who: Ints, draw: Ints, z: Floats) -> Floats:

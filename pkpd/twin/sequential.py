@@ -205,8 +205,9 @@ def _until(levels: Levels, count: int) -> Levels:
 def _absorbed(state: Filter) -> tuple[Filter, float]:
     """The state after the next observations, up to and with the first that leaves too few effective draws."""
     now, whole = state.particles, state.case.levels
-    coming = Levels(**{name: getattr(whole, name)[:, state.seen :] for name in Levels.__slots__})
-    each = _densities(state, coming)
+    first = state.seen - _reach(whole, state.seen)
+    coming = Levels(**{name: getattr(whole, name)[:, first:] for name in Levels.__slots__})
+    each = _densities(state, coming)[:, state.seen - first :]
     weights, likelihoods = _summed(now.log_weight, each), _summed(now.log_likelihood, each)
     few = np.flatnonzero(_effective(weights) < KEPT * len(now))
     last = int(few[0]) if len(few) else each.shape[1] - 1
@@ -222,6 +223,14 @@ def _absorbed(state: Filter) -> tuple[Filter, float]:
     now = resampled(now, case, 0, seed=state.seed, level=seen)
     now, accepted = moved(now, case, 0, _of(case), seed=state.seed, level=seen, moves=MOVES, shape=shape)
     return replace(state, particles=now, seen=seen), accepted
+
+
+def _reach(levels: Levels, seen: int) -> int:
+    """How many observations seen already the coming ones have partners among."""
+    first, last = seen, levels.before.shape[1]
+    for t in range(last - 1, -1, -1):
+        first = min(first, t - int(levels.before[0, t].max(initial=0))) if t >= first else first
+    return seen - first
 
 
 def _summed(start: Floats, each: Floats) -> Floats:

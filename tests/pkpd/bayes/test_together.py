@@ -216,6 +216,7 @@ def _places(found: Density) -> dict[str, slice]:
     return made
 
 
+@pytest.mark.slow
 def test_without_correlation_it_is_the_density_of_independent_rows(made, model, records):
     """At r = 0 the law is that of the text without sigma, but for the prior of the correlations; 1e-12."""
     plain = Model.parse(TEXT.partition("residual_correlations")[0])
@@ -295,3 +296,108 @@ def test_three_values_beyond_a_limit_at_one_time_are_refused(model):
     data = DATA.replace("2,20,.,0.9,0,CU,0,.", "2,20,.,0.9,0,CU,1,.")
     with pytest.raises(InputError, match="subject 2, 20 h"):
         design(model, Records.parse(data, model=model))
+
+
+@pytest.fixture(scope="module")
+def plain() -> str:
+    """The data without what a twin does not take: values above a limit and in an interval."""
+    lines = [line for line in DATA.splitlines() if not line.endswith(("-1,.", "0.8", "2.0"))]
+    return "\n".join([*lines, "2,20,.,1.5,0,CD,1,."]) + "\n"
+
+
+def particles(model: Model, records: Records, x: np.ndarray):
+    """A case of the twin, two rows a patient: true values and effects at random."""
+    from pkpd.twin.case import case_of
+    from pkpd.twin.likelihood import people
+
+    case = case_of(model, records, point(model))
+    who = np.repeat(np.arange(len(records)), 2)
+    return case, people(case, who, np.zeros(len(who), np.int64), x[: len(who) * 2].reshape(-1, 2))
+
+
+def test_a_twin_takes_them_one_by_one(model, plain):
+    """Conditional densities of a patient's rows add up to the joint ones of SciPy; correlations of the text."""
+    from pkpd.twin.likelihood import fitted, pointwise
+
+    records = Records.parse(plain, model=model)
+    case, folk = particles(model, records, np.random.default_rng(4).normal(size=8))
+    f = fitted(case, folk, case.levels)
+    found = pointwise(case, folk, case.levels, f)
+    r = np.array([[1, 0.5, 0.3], [0.5, 1, -0.2], [0.3, -0.2, 1]])
+    for row, patient in enumerate(folk.who):
+        total, used = 0.0, []
+        for group in together.groups(model, records):
+            g = group[group >= 0]
+            if records.subject[g[0]] == patient:
+                columns = [int(np.flatnonzero(case.levels.row[patient] == k)[0]) for k in g]
+                total += one_group(records, g, f[row, columns], r)
+                used += columns
+        assert found[row, used].sum() == pytest.approx(total, rel=1e-9)
+
+
+def one_group(records: Records, g: np.ndarray, f: np.ndarray, r: np.ndarray) -> float:
+    """Log density of one group at the text's errors, by SciPy."""
+    output, y = records.output[g], records.dv[g]
+    logs, low = output == 1, records.below[g] | ((records.output[g] == 0) & (records.dv[g] <= 0.5))
+    s = np.choose(output, [np.hypot(0.2, 0.1 * f), 0.2 + 0 * f, 0.2 * f])
+    u = np.where(logs, np.log(y / f), y - f) / s
+    a, c = np.flatnonzero(~low), np.flatnonzero(low)
+    R = r[np.ix_(output, output)]
+    value = stats.multivariate_normal(np.zeros(len(a)), R[np.ix_(a, a)]).logpdf(u[a]) if len(a) else 0.0
+    value -= np.log(s[a]).sum() + np.log(y[a][logs[a]]).sum()
+    if len(c):
+        gain = R[np.ix_(c, a)] @ np.linalg.inv(R[np.ix_(a, a)]) if len(a) else np.zeros((len(c), 0))
+        left = R[np.ix_(c, c)] - gain @ R[np.ix_(a, c)]
+        value += np.log(rectangle([(-np.inf, u[k]) for k in c], gain @ u[a], left))
+    return float(value)
+
+
+def test_rows_that_come_one_by_one_leave_the_particles_of_all_at_once(model, plain):
+    """A partner seen in an earlier update still counts: weights, row by row and together, bit for bit."""
+    from pkpd.twin.sequential import from_prior, updated
+
+    only = "\n".join(line for line in plain.splitlines() if not line.startswith("2")) + "\n"
+    whole = Records.parse(only, model=model)
+    lines = only.splitlines()
+    state = None
+    for stop in (4, 6, len(lines)):
+        part = Records.parse("\n".join(lines[:stop]) + "\n", model=model)
+        state = from_prior(model, part, point(model), seed=3, particles=200) if state is None else updated(state, part)
+    once = from_prior(model, whole, point(model), seed=3, particles=200)
+    np.testing.assert_array_equal(state.particles.log_weight, once.particles.log_weight)
+    np.testing.assert_allclose(state.particles.log_likelihood, once.particles.log_likelihood, rtol=1e-10)
+
+
+def test_a_value_is_checked_given_its_partner():
+    """P(Y < y | partner) and the density of the conditional normal, in closed form, r 0.8."""
+    from pkpd.twin.together import log_joint
+
+    u, r = np.array([[1.0, -0.5]]), 0.8
+    S = np.array([[[1.0, r], [r, 1.0]]])
+    law = stats.norm(r * -0.5, np.sqrt(1 - r * r))
+    own = stats.norm.logpdf(-0.5)
+    assert log_joint(u, S, np.array([False, False]))[0] - own == pytest.approx(law.logpdf(1.0), rel=1e-12)
+    assert log_joint(u, S, np.array([True, False]))[0] - own == pytest.approx(law.logcdf(1.0), rel=1e-12)
+    both = stats.multivariate_normal(np.zeros(2), S[0]).cdf(u[0])
+    assert np.exp(log_joint(u, S, np.array([True, True]))[0]) == pytest.approx(both, rel=1e-5)
+
+
+def test_data_checks_see_the_partner(model):
+    """p of a value given all others: that of a twin that never saw it, by the conditional normal given its partner."""
+    from pkpd.twin.fit_checks import data_checks
+    from pkpd.twin.forecasting import folk, followed
+    from pkpd.twin.twin import twins
+
+    blocks = (TEXT.partition("residual_correlations")[0], "residual_correlations: [[CP, CD, 0.9]]\n")
+    tight = Model.parse("".join(blocks))
+    data = "ID,TIME,AMT,DV,EVID,DVID\n1,0,100,.,1,.\n1,1,.,4.4,0,CP\n1,1,.,7.6,0,CD\n1,5,.,3.2,0,CP\n1,5,.,6.4,0,CD\n"
+    check = data_checks(twins(tight, Records.parse(data, model=tight), point(tight), seed=1))[1]
+    without = data.replace("1,1,.,7.6,0,CD\n", "")
+    blind = twins(tight, Records.parse(without, model=tight), point(tight), seed=2)
+    true = followed(blind, folk(blind, np.array([0])), np.array([[1.0]]))
+    cp, cd = (true[name][:, 0] for name in ("CP", "CD"))
+    u = (4.4 - cp) / np.hypot(0.2, 0.1 * cp)
+    share = special.ndtr((np.log(7.6 / cd) - 0.2 * 0.9 * u) / (0.2 * np.sqrt(1 - 0.81)))
+    below = float(blind.weight[0] @ share)
+    assert check.p_others == pytest.approx(2 * min(below, 1 - below), rel=0.1)
+    assert check.p_others < 0.6 * check.p
