@@ -46,3 +46,9 @@ def test_what_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "says nothing to simulate" in capsys.readouterr().err
     assert main(["compare", PAIR[0], "--null", "--out", str(tmp_path)]) == 2
     assert "is for protocols" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", sorted((DESIGNS.parent / "compare").glob("*.yaml")), ids=lambda path: path.stem)
+def test_examples_are_sound(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(file)]) == 0
+    assert "a sound" in capsys.readouterr().out
