@@ -11,6 +11,7 @@ from pkpd.ground import digest
 from trials.record import Block, BlockResult, parquet
 from trials.setting import Payload, Setting, opened
 from trials.trial import Trial, curves, outcome_columns, potential, simulate_trial
+from trials.worlds import chained
 
 __all__ = ["Item", "simulate_block", "simulate_item"]
 
@@ -20,17 +21,19 @@ Item = tuple[str, Block]
 def simulate_block(payload: Payload, block: Block) -> BlockResult:
     """Simulate and analyse the replicates of a block.
 
-    Tables: outcomes, analyses, and where the block has them curves, truth and looks; counts: screening and status of
-    the solver.
+    Tables: outcomes, analyses, and where the block has them curves, truth, looks and chain; counts: screening and
+    status of the solver.
     """
     import pandas as pd
 
     setting = opened(payload)
     trial = simulate_trial(setting, block.replicates)
     outcomes = outcome_columns(setting, trial)
+    told = _told(setting, trial)
     tables = {
         "outcomes": outcomes, "analyses": trial.analyses, "curves": curves(setting, trial),
-        "truth": _truth(setting, trial), "looks": trial.looks,
+        "truth": potential(setting, told) if told else None, "looks": trial.looks,
+        "chain": chained(setting, told) if told else None,
     }  # fmt: skip
     counts = {"screening": trial.cohort.screening.to_dict(), "status": _statuses(outcomes["status"])}
     return BlockResult(
@@ -46,14 +49,12 @@ def simulate_item(payloads: Mapping[str, Payload], item: Item) -> BlockResult:
     return simulate_block(payloads[name], block)
 
 
-def _truth(setting: Setting, trial: Trial) -> dict[str, Any] | None:
-    """The truth table of those replicates of the batch that are asked for."""
+def _told(setting: Setting, trial: Trial) -> Trial | None:
+    """Those replicates of the batch whose truth is asked for."""
     wanted = trial.cohort.replicate < setting.protocol.truth.replicates
     if not wanted.any():
         return None
-    if not wanted.all():
-        trial = simulate_trial(setting, trial.cohort.replicate[wanted].tolist())
-    return potential(setting, trial)
+    return trial if wanted.all() else simulate_trial(setting, trial.cohort.replicate[wanted].tolist())
 
 
 def _statuses(status: Any) -> dict[str, int]:

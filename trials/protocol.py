@@ -21,6 +21,7 @@ from pkpd.ground.fields import Hours, Identifier, Real, problem
 from pkpd.model.guidance import Guidance
 from pkpd.model.regimen import Dose, Regimen
 from pkpd.model.rules import Decisions, Rule
+from trials.comedication import Comedication, Condition
 from trials.estimand import Analysis, Endpoint, Estimand, Names
 from trials.planned import DataCut, Enrolment, Interims, LackOfEffect, Rescue, Switch
 
@@ -311,6 +312,9 @@ class Protocol:
     data_cut: DataCut | None = None
     interims: Interims | None = None
     prognosis: Prognosis | None = None
+    comedication: dict[Identifier, Comedication] = field(default_factory=dict)
+    impairment: dict[Identifier, Condition] = field(default_factory=dict)
+    food: Condition | None = None
     decide: dict[Identifier, str] = field(default_factory=dict)
     keep: Keep = field(default_factory=Keep)
     truth: Truth = field(default_factory=Truth)
@@ -359,6 +363,11 @@ class Protocol:
         return max(visit.day for visit in self.visits.values()) * HOURS_PER_DAY
 
     @property
+    def conditions(self) -> dict[str, Condition]:
+        """Impairment and food by name."""
+        return dict(self.impairment) | ({"food": self.food} if self.food is not None else {})
+
+    @property
     def other_models(self) -> dict[str, str]:
         """Files of models besides the trial's own: `tdm.ARM` that guides an arm, `prognosis` that foretells."""
         named = {f"tdm.{name}": arm.tdm.model for name, arm in self.arms.items() if arm.tdm is not None}
@@ -374,6 +383,9 @@ class Protocol:
         from pkpd.ground.validation import adapter
 
         found: dict[str, Any] = adapter(Protocol).dump_python(self, mode="json", by_alias=True)
+        for late in ("comedication", "impairment", "food"):  # the key of a protocol without them is as it was
+            if not found[late]:
+                del found[late]
         return found
 
     def varied(self, change: Sensitivity) -> Protocol:

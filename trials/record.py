@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from trials.protocol import Protocol
 
 __all__ = [
-    "Block", "BlockResult", "Manifest", "RunRecord", "add_counts", "draws_bytes", "finished", "other_file", "parquet",
-    "read_draws", "read_manifest", "table", "versions", "write_block",
+    "Block", "BlockResult", "Manifest", "RunRecord", "add_counts", "draws_bytes", "effects_bytes", "finished",
+    "other_file", "parquet", "read_draws", "read_effects", "read_manifest", "table", "versions", "write_block",
 ]  # fmt: skip
 
 FORMAT: Final = "vtrial run/1"
-TABLES: Final = ("outcomes", "analyses", "curves", "truth", "looks")
+TABLES: Final = ("outcomes", "analyses", "curves", "truth", "looks", "chain")
 VERSIONED: Final = ("vtrial", "numpy", "numba", "pandas", "pyarrow", "scipy")
 
 
@@ -152,6 +152,35 @@ def draws_bytes(draws: PopulationDraws) -> bytes:
         columns |= {f"omega.{row}.{column}": draws.omega[:, i, j] for j, column in enumerate(draws.eta_names)}
     columns |= {f"error.{name}": draws.error[:, i] for i, name in enumerate(draws.error_names)}
     return parquet(columns)
+
+
+def effects_bytes(effects: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """Draws of what comedication and impairment do as one Parquet file: NAME|KEY|COLUMN, no column of a (D,) array."""
+    columns: dict[str, Any] = {}
+    for name, parts in effects.items():
+        for key, x in parts.items():
+            table = {str(j): x[:, j] for j in range(x.shape[1])} if x.ndim == 2 else {"": x}
+            columns |= {f"{name}|{key}|{j}": column for j, column in table.items()}
+    return parquet(columns)
+
+
+def read_effects(data: bytes) -> dict[str, dict[str, Any]]:
+    """The inverse of `effects_bytes`."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(io.BytesIO(data))
+    found: dict[str, dict[str, list[tuple[str, Any]]]] = {}
+    for column in table.column_names:
+        name, key, place = column.split("|")
+        found.setdefault(name, {}).setdefault(key, []).append((place, table[column].to_numpy()))
+    return {
+        name: {
+            key: parts[0][1] if parts[0][0] == "" else np.column_stack([x for _, x in parts])
+            for key, parts in keys.items()
+        }
+        for name, keys in found.items()
+    }
 
 
 def read_draws(data: bytes) -> PopulationDraws:
@@ -281,6 +310,12 @@ class RunRecord:
         return read_draws((self.directory / "draws.parquet").read_bytes())
 
     @cached_property
+    def effects(self) -> dict[str, dict[str, Any]]:
+        """Draws of what comedication and impairment do (`trials.modifiers`); empty where the protocol has none."""
+        path = self.directory / "effects.parquet"
+        return read_effects(path.read_bytes()) if path.exists() else {}
+
+    @cached_property
     def outcomes(self) -> pd.DataFrame:
         """Outcome table, sorted by replicate and subject."""
         return self._frame("outcomes")
@@ -304,6 +339,11 @@ class RunRecord:
     def looks(self) -> pd.DataFrame:
         """Looks of a trial in calendar time: a row per replicate, look and contrast; empty without enrolment."""
         return self._frame("looks")
+
+    @cached_property
+    def chain(self) -> pd.DataFrame:
+        """With and without comedication and impairment (`trials.worlds`); empty where the protocol has none."""
+        return self._frame("chain")
 
     @cached_property
     def decisions(self) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pkpd.ground import digest, store, text
 from pkpd.ground.errors import InputError, RunFailed, RunPartial
-from trials import record
+from trials import modifiers, record
 from trials.block import Item, simulate_item
 from trials.dispatch import Mode, run_blocks
 from trials.protocol import Protocol
@@ -170,8 +170,14 @@ class _Maker:
         if others:
             inputs["others"] = {name: other.digest for name, other in others.items()}
         plain = {name: other.to_dict() for name, other in others.items()}
+        effects = modifiers.drawn(protocol, median=median)
+        if effects:
+            inputs["effects"] = {
+                name: digest.of_json({k: x.tolist() for k, x in e.items()}) for name, e in effects.items()
+            }
         payload = Payload(
-            key=digest.of_json(inputs), protocol=protocol, model=model.to_dict(), draws=draws, others=plain
+            key=digest.of_json(inputs), protocol=protocol, model=model.to_dict(), draws=draws, others=plain,
+            effects=effects,
         )  # fmt: skip
         return Variant(payload=payload, model_text=model_text, inputs=inputs, other_texts=texts)
 
@@ -324,6 +330,8 @@ def _manifests(prepared: Prepared, out: Path, resume: bool, how: tuple[int | Non
         for other, words in variant.other_texts.items():
             store.write_atomic(folder / record.other_file(other), words.encode())
         store.write_atomic(folder / "draws.parquet", record.draws_bytes(variant.payload.draws))
+        if variant.payload.effects:
+            store.write_atomic(folder / "effects.parquet", record.effects_bytes(variant.payload.effects))
         for file, data in prepared.evidence.items() if name == MAIN else ():
             store.write_atomic(folder / file, data)
         found[name].write(folder)
@@ -424,6 +432,7 @@ def payloads_of(run_record: RunRecord) -> Mapping[str, Payload]:
     payload = Payload(
         key=digest.of_json(inputs), protocol=run_record.protocol, model=run_record.model.to_dict(),
         draws=run_record.draws, others={name: model.to_dict() for name, model in run_record.others.items()},
+        effects=run_record.effects,
     )  # fmt: skip
     return {MAIN: payload}
 

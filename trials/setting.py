@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pkpd.twin.guided import Guide
     from populations.covariates import PopulationLaw
     from populations.eligibility import Criteria
+    from trials.modifiers import Effects
     from trials.prognosis import Score
     from trials.protocol import Protocol
     from trials.switching import Added
@@ -32,7 +33,8 @@ __all__ = ["Payload", "Setting", "opened"]
 class Payload:
     """All that decides the numbers of a run, named by its run key.
 
-    others: models besides its own: `tdm.ARM` by which levels guide doses, `prognosis` that foretells.
+    others: models besides its own: `tdm.ARM` by which levels guide doses, `prognosis` that foretells. effects: draws of
+    what comedication and impairment do (`trials.modifiers`).
     """
 
     key: str
@@ -40,6 +42,7 @@ class Payload:
     model: dict[str, Any]
     draws: PopulationDraws
     others: dict[str, dict[str, Any]] = field(default_factory=dict)
+    effects: Effects = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,7 @@ class Setting:
     responses: Mapping[str, eq.Expr]
     timely: Mapping[str, eq.Expr]
     added: Mapping[str, Added] = field(default_factory=dict)
+    effects: Effects = field(default_factory=dict)
 
     @property
     def lived_through(self) -> bool:
@@ -120,6 +124,7 @@ def _open(payload: Payload) -> Setting:
         responses=responses,
         timely={name: e for name, e in responses.items() if not reached[name] & set(model.previous)},
         added=switching.opened(protocol, model),
+        effects=payload.effects,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from trials import conduct, measured
 if TYPE_CHECKING:
     from pkpd.model.regimen import Events, Schedule
     from pkpd.model.spec import Model
+    from trials.comedication import Monitor
     from trials.planned import LackOfEffect, Rescue, Switch
     from trials.protocol import Protocol
     from trials.setting import Setting
@@ -65,7 +66,7 @@ def opened(protocol: Protocol, model: Model) -> dict[str, Added]:
     return found
 
 
-def limits(rescue: Rescue | LackOfEffect, model: Model) -> tuple[float, float]:
+def limits(rescue: Rescue | LackOfEffect | Monitor, model: Model) -> tuple[float, float]:
     """below and above in the unit of the measured output, NaN where there is none. Errors: InputError (dimension)."""
     from pkpd.ground import units
     from pkpd.model.dimensions import units_of

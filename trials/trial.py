@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trials import conduct, design, endpoints, guidance, measured, prognosis, rules
+from trials import conduct, design, endpoints, guidance, measured, modifiers, prognosis, rules
 from trials.kinds import KINDS, Lived
 from trials.observed import Observed
 from trials.protocol import HOURS_PER_DAY, Protocol
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from populations.patients import Patients
     from trials.setting import Setting
 
-__all__ = ["Trial", "curves", "outcome_columns", "potential", "simulate_trial"]
+__all__ = ["Trial", "curves", "outcome_columns", "people_of", "potential", "simulate_trial"]
 
 Floats = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
@@ -68,6 +68,7 @@ def simulate_trial(setting: Setting, replicates: Iterable[int]) -> Trial:
         setting.model, setting.draws, cohort, seed=seed, borders=borders,
         until=float(times.max(initial=protocol.horizon)),
     )  # fmt: skip
+    drawn = modifiers.applied(setting, cohort, drawn)  # comedication and impairment
     # 3. allocate in order of enrolment, within strata
     stratum = _strata(setting, cohort)
     arm = _allocated(setting, cohort, stratum)
@@ -75,7 +76,7 @@ def simulate_trial(setting: Setting, replicates: Iterable[int]) -> Trial:
 
     def under(arm: NDArray[np.int64]) -> tuple[People, Course, Observed]:
         # 4. dose histories and visits
-        people = _people(setting, cohort, (arm, times), drawn)
+        people = people_of(setting, cohort, (arm, times), drawn)
         # 5. follow everyone visit by visit: exposure, response, adverse events, end of treatment
         course = follow(setting, people)
         # 6. observe: who left, which visits were missed, with what error
@@ -149,7 +150,8 @@ def _allocated(setting: Setting, cohort: Cohort, stratum: NDArray[np.int64]) -> 
     return arm.astype(np.int64)
 
 
-def _people(setting: Setting, cohort: Cohort, given: tuple[NDArray[np.int64], Floats], drawn: Patients) -> People:
+def people_of(setting: Setting, cohort: Cohort, given: tuple[NDArray[np.int64], Floats], drawn: Patients) -> People:
+    """Drawn patients in arms, with their visits and the doses they take: given = (arm (R, N), times (R, N, V))."""
     from pkpd.engine.changes import in_time
     from populations.adherence import Adherence, taken
 

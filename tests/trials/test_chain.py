@@ -1,0 +1,248 @@
+"""Comedication and impairment: identities of the formulas, then a small linear trial with and without."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pkpd.ground.errors import InputError
+from pkpd.ground.validation import adapter
+from pkpd.model.timeline import Timeline
+from trials import record
+from trials.block import simulate_block
+from trials.comedication import Comedication
+from trials.modifiers import lost, profile, refined
+from trials.pairs import pair
+from trials.protocol import Protocol
+from trials.run import prepare
+from trials.setting import Payload
+
+MODEL = """\
+vtrial: model/1
+name: halved
+covariates: {CYP2D6_ACTIVITY: {reference: 1}}
+states: {central: mg}
+parameters:
+  CL: {typical: 4 L/h, se: 0.1, iiv: 0.3, status: assumed}
+  V: {typical: 20 L, iiv: 0.2, status: assumed}
+  P: {typical: 0.05 L/mg, scale: identity, status: assumed}
+equations: |
+  C = central/V
+  d/dt(central) = -CL*(0.2 + 0.8*CYP2D6_ACTIVITY)*C
+  RISK = 1 - exp(-P*CAV)
+summaries: {CAV: {of: C, as: average, window: 1 d}}
+outputs: {CP: {is: C, error: {proportional: 0.1}}}
+events: {sick: {term: Nausea, risk: RISK, per: 14 d}}
+"""
+PROTOCOL = """\
+vtrial: protocol/1
+name: chain
+model: {file: model.yaml, parameters: published, draws: 20}
+seed: 5
+replicates: 4
+population:
+  law: nhanes_adults
+  eligible: {age: AGE <= 70}
+  genotype: {ancestry: {European: 1}, genes: [CYP2D6], frequencies: {CYP2D6: {European: {"*4": 0.5}}}}
+subjects: 30
+arms:
+  none: {regimen: []}
+  drug: {regimen: [{amount: 100 mg, into: central, every: 12 h, for: 20 d}]}
+allocation: {method: permuted_block, size: 4}
+visits: {start: {day: 0}, week1: {day: 7}, end: {day: 20}}
+comedication:
+  halving: {clearance: 0.5, parameters: {CL: -1}, share: 0.5}
+  inhibitor: {clearance: 0.4, interval: [0.3, 0.5], fm: {CYP2D6: 0.8}, parameters: {CL: -1}, share: 0, from: 10 d,
+              monitor: {measure: CP, days: [2, 5], above: 10 mg/L}}
+impairment:
+  liver: {scale: child_pugh, shares: {B: 0.2}, parameters: {CL: {B: 0.5}}}
+endpoints: {level: {output: CP, at: end, as: value}}
+estimands: {primary: {endpoint: level, compare: [drug], against: none, summary: mean_difference}}
+analyses: {primary: {method: ancova}}
+truth: {replicates: 4}
+"""
+
+
+def read(tmp_path: Path, *changes: tuple[str, str]) -> Path:
+    """The protocol with some words changed, beside its model."""
+    text = PROTOCOL
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "model.yaml").write_text(MODEL)
+    (tmp_path / "protocol.yaml").write_text(text)
+    return tmp_path / "protocol.yaml"
+
+
+def table(payload: Payload, first: int, stop: int, name: str = "chain") -> pd.DataFrame:
+    """A table of some replicates simulated as one block."""
+    import io
+
+    block = record.Block(number=0, first=first, stop=stop)
+    found: pd.DataFrame = pd.read_parquet(io.BytesIO(simulate_block(payload, block).tables[name]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def payload(tmp_path_factory: pytest.TempPathFactory) -> Payload:
+    return prepare(read(tmp_path_factory.mktemp("chain"))).variants["main"].payload
+
+
+@pytest.fixture(scope="module")
+def chain(payload: Payload) -> pd.DataFrame:
+    return table(payload, 0, 4)
+
+
+def of(chain: pd.DataFrame, world: str, measure: str, level: int | None = None) -> pd.DataFrame:
+    """Rows of all, or of a phenotype of CYP2D6."""
+    group, level = ("all", 0) if level is None else ("CYP2D6_PHENOTYPE", level)
+    kept = chain[(chain["world"] == world) & (chain["measure"] == measure)]
+    return kept[(kept["group"] == group) & (kept["level"] == level)]
+
+
+def test_shares_lost_are_those_of_the_formula() -> None:
+    """By hand: fm 0.8, left 0.25, activity 0.5: 0.8 x 0.5 x 0.75/(1 - 0.4) = 0.5; none at activity 0 or nothing taken;
+    two enzymes add; activity 1.83 at fm 0.7, left 0.5 (a smoker): 0.6405/1.581."""
+    fm, left = np.array([0.8]), np.array([0.25])
+    assert lost(fm, left, np.array([0.5])) == pytest.approx(0.5, abs=1e-15)
+    assert lost(fm, left, np.array([0.0])) == 0.0
+    assert lost(fm, np.array([1.0]), np.array([1.3])) == 0.0
+    assert lost(np.array([0.5, 0.3]), np.array([0.0, 0.5]), np.ones(2)) == pytest.approx(0.65, abs=1e-15)
+    assert lost(np.array([0.7]), np.array([0.5]), np.array([1.83])) == pytest.approx(0.6405 / 1.581, rel=1e-12)
+
+
+def test_an_effect_comes_and_goes_with_its_half_life() -> None:
+    """Mean of 1 - 2^(-t/h) over a step of h/2 by its integral; back to nothing after the end; the area under the level
+    while it comes is the time minus h/ln 2 (the exponential's), to the 2^-7 that is cut off."""
+    plan = Comedication(parameters={"CL": -1.0}, clearance=0.5, from_=10.0, until=500.0, half_life=8.0)
+    times, levels = profile(plan)
+    assert levels[1] == pytest.approx(1 - (1 - 2**-0.5) / (0.5 * np.log(2)), abs=1e-12)
+    assert (np.diff(times) > 0).all()
+    assert levels[0] == levels[-1] == 0.0
+    up = (times >= 10.0) & (times < 500.0)
+    area = (np.diff(np.append(times[up], 500.0)) * levels[up]).sum()
+    assert area == pytest.approx(490.0 - 8.0 / np.log(2), abs=8.0 / np.log(2) * 2**-7 * 1.01)
+
+
+def test_a_timeline_gains_rows_without_changing_what_holds() -> None:
+    """Identity: a row at a border continues the row before it; a border at an old row adds none."""
+    line = Timeline(
+        offsets=np.array([0, 2, 3]), time=np.array([-np.inf, 24.0, -np.inf]), late=np.zeros(3, np.bool_),
+        values={"X": np.array([1.0, 2.0, 3.0])}, slopes={"X": np.zeros(3)}, occasion=np.array([0, 1, 0]),
+    )  # fmt: skip
+    made, parent = refined(line, np.array([24.0, 48.0]))
+    assert made.time.tolist() == [-np.inf, 24.0, 48.0, -np.inf, 24.0, 48.0]
+    assert parent.tolist() == [0, 1, 1, 2, 2, 2]
+    assert made.values["X"].tolist() == [1.0, 2.0, 2.0, 3.0, 3.0, 3.0]
+    assert made.occasion.tolist() == [0, 1, 1, 0, 0, 0]
+
+
+def test_half_the_clearance_doubles_the_average_and_halves_the_dose(chain: pd.DataFrame) -> None:
+    """Linear kinetics at steady state: average = dose/(CL tau), whatever the person; day 20 is 14 half-lives and more
+    in everybody but the slowest."""
+    for world in ("halving", "liver B"):
+        fast = of(chain, world, "ratio CAV", 2)  # normal metabolisers
+        assert len(fast) == 4
+        assert fast["value"].to_numpy() == pytest.approx(2.0, rel=2e-4)
+        assert of(chain, world, "dose", 2)["value"].to_numpy() == pytest.approx(0.5, rel=4e-4)
+        assert (of(chain, world, "within adjusted", 2)["value"] == 1.0).all()
+        assert (of(chain, world, "within as planned", 2)["value"] == 0.0).all()
+
+
+def test_nothing_is_inhibited_where_there_is_nothing(chain: pd.DataFrame, payload: Payload) -> None:
+    """Activity 0: the ratio is 1 exactly and so is the dose. Normal metabolisers: 1/(1 - lost) of the replicate's own
+    draw, which a linear model turns into the exposure ratio."""
+    poor = of(chain, "inhibitor", "ratio CAV", 0)
+    assert len(poor) == 4
+    assert (poor["value"] == 1.0).all()
+    assert (of(chain, "inhibitor", "dose", 0)["value"] == 1.0).all()
+    normal = of(chain, "inhibitor", "ratio CAV", 2)["value"].to_numpy()
+    effect = payload.effects["inhibitor"]
+    possible = 1.0 / (1.0 - (effect["fm"] * (1.0 - effect["left"])).sum(axis=1))
+    assert np.abs(np.log(normal[:, None] / possible[None, :])).min(axis=1).max() < 2e-3
+    assert np.quantile(1.0 / possible, (0.025, 0.5, 0.975)) == pytest.approx([0.4**2 / 0.516, 0.4, 0.516], rel=0.04)
+
+
+def test_risks_rise_with_exposure_and_samples_find_it(chain: pd.DataFrame) -> None:
+    """Common random numbers: nobody who is sick without is spared with, so risks rise in every replicate."""
+    worse = (
+        of(chain, "halving", "with sick")["value"].to_numpy(),
+        of(chain, "halving", "without sick")["value"].to_numpy(),
+    )
+    assert (worse[0] >= worse[1]).all()
+    assert worse[0].mean() > worse[1].mean() + 0.02
+    found, false = (of(chain, "inhibitor", f"{side} by 5")["value"].mean() for side in ("found", "false"))
+    assert found > false
+    assert of(chain, "inhibitor", "day found")["value"].between(2, 5).all()
+
+
+def test_blocks_of_any_size_give_the_same_bits(payload: Payload, chain: pd.DataFrame) -> None:
+    """Replicates one by one and all together, the outcome table and the chain's."""
+    single = pd.concat([table(payload, k, k + 1) for k in range(4)])
+    keys = ["world", "arm", "group", "level", "measure", "replicate"]
+    together, apart = (x.sort_values(keys).reset_index(drop=True) for x in (chain, single))
+    pd.testing.assert_frame_equal(together, apart, check_exact=True)
+    whole = table(payload, 0, 4, "outcomes")
+    parts = pd.concat([table(payload, k, k + 1, "outcomes") for k in range(4)]).reset_index(drop=True)
+    pd.testing.assert_frame_equal(whole, parts, check_exact=True)
+    assert 0.3 < whole["comedication.halving"].mean() < 0.7
+    assert set(whole["CHILD_PUGH"]) == {0.0, 2.0}
+
+
+def test_effects_survive_the_disk(payload: Payload) -> None:
+    again = record.read_effects(record.effects_bytes(payload.effects))
+    assert list(again) == list(payload.effects)
+    for name, parts in payload.effects.items():
+        for key, x in parts.items():
+            assert again[name][key].shape == x.shape
+            assert (again[name][key] == x).all()
+
+
+def test_the_library_gives_shares_and_what_is_left() -> None:
+    """Identities: the ratio of the shares is the calibrated ratio of `vtrial ddi` (single enzyme); theophylline with
+    fluvoxamine against its published clearance, -62 % in healthy volunteers (Orlando et al. 2006, as the label and
+    reference works quote it): inside the 90 % interval."""
+    found = pair(("fluvoxamine", "theophylline"), "100 mg once daily", draws=200, seed=1)
+    assert found.enzymes[0] == "CYP1A2"
+    assert ((found.fm >= 0) & (found.fm.sum(axis=1, keepdims=True) <= 0.995 + 1e-12)).all()
+    low, high = np.quantile(found.ratio, (0.05, 0.95))
+    assert low < 1 / (1 - 0.62) < high
+    assert lost(found.fm, found.left, np.ones(found.fm.shape)) == pytest.approx(1 - 1 / found.ratio, abs=1e-12)
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ("clearance: 0.5, parameters", "drug: paroxetine, victim: metoprolol, clearance: 0.5, parameters", "one of them"),
+    ("clearance: 0.5, parameters", "drug: paroxetin, victim: metoprolol, parameters", "unknown drug"),
+    ("clearance: 0.5, parameters", "drug: paroxetine, parameters", "is missing"),
+    ("interval: [0.3, 0.5]", "interval: [0.5, 0.6]", "must hold the factor"),
+    ("fm: {CYP2D6: 0.8}", "fm: {CYP2D6: 0.5}", "at least what is lost"),
+    ("parameters: {CL: -1}, share: 0,", "parameters: {CLX: -1}, share: 0,", "unknown parameter"),
+    ("from: 10 d", "from: 10 d, until: 5 d", "must be after from"),
+    ("from: 10 d", "from: 10 d, who: SMOKNG == 2", "unknown covariate"),
+    ("above: 10 mg/L", "above: 10 mg", "mg"),
+    ("shares: {B: 0.2}", "shares: {D: 0.2}", "unknown class"),
+    ("scale: child_pugh, shares: {B: 0.2}", "scale: food, shares: {fed: 1}", "not of this block"),
+    ("genes: [CYP2D6]", "genes: [CYP2D6, CYP2C9]", "model"),
+])  # fmt: skip
+def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, old: str, new: str, said: str) -> None:
+    path = read(tmp_path, (old, new)) if said != "model" else read(
+        tmp_path, (old, new), ("fm: {CYP2D6: 0.8}", "fm: {CYP2C9: 0.8}"))  # fmt: skip
+    with pytest.raises(InputError, match=said) as error:
+        Protocol.read(path)
+    assert error.value.line is not None
+    assert error.value.remedy
+
+
+def test_protocols_without_the_blocks_keep_their_key(tmp_path: Path) -> None:
+    """Their plain values name none of the new fields; those with them survive plain values."""
+    protocol = Protocol.read(read(tmp_path))
+    again = adapter(Protocol).validate_python(json.loads(json.dumps(protocol.to_dict())))
+    assert again == protocol
+    bare: dict[str, Any] = dataclasses.replace(protocol, comedication={}, impairment={}).to_dict()
+    assert not {"comedication", "impairment", "food"} & set(bare)

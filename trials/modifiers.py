@@ -1,0 +1,291 @@
+"""How comedication and impairment enter a trial: factors of individual parameters, at one place, by draw and by person.
+
+A comedication leaves of enzyme e the activity left_e. Of a person whose pathway has activity g_e (genotype, smoking,
+liver; 1: the person fm holds for) it takes the share loss = sum fm_e g_e (1 - left_e) / (1 - sum fm_e (1 - g_e)) of the
+clearance that this person has: nothing where g is 0 (phenoconversion). Clearance times 1 - level loss, level 0 before
+it begins, 1 at its full effect. Other parameters take their power of the exposure ratio 1/(1 - level loss).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pkpd.ground.streams import Purpose, normals, slots, uniforms
+
+if TYPE_CHECKING:
+    from pkpd.model.timeline import Timeline
+    from populations.cohort import Cohort
+    from populations.patients import Patients
+    from trials.comedication import Comedication, Condition
+    from trials.protocol import Protocol
+    from trials.setting import Setting
+
+__all__ = ["DRAWS", "Effects", "World", "applied", "drawn", "lost", "profile", "refined"]
+
+Floats = NDArray[np.float64]
+Effects = dict[str, dict[str, Floats]]
+"""Drawn effects by name: of a comedication fm and left (D, E); of a condition `parameter.class` (D,)."""
+
+DRAWS = 400
+STEPS = 14  # of half a half-life each, in which an effect comes or goes
+NORMAL_975 = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What is otherwise than in the trial: who takes what, {comedication: all who may (True) or nobody}; {condition:
+    code of the class that everybody is in}.
+    """
+
+    taken: Mapping[str, bool] = field(default_factory=dict)
+    classes: Mapping[str, int] = field(default_factory=dict)
+
+
+def enzymes_of(plan: Comedication) -> tuple[str, ...]:
+    """Enzymes a comedication acts on, in the order of its columns."""
+    if plan.drug is None:
+        return tuple(plan.fm) or ("",)
+    from pkpd.interactions.library import drugs
+
+    perpetrator, victim = drugs()[plan.drug].perpetrator, drugs()[str(plan.victim)].victim
+    assert perpetrator is not None
+    assert victim is not None
+    acted = {act.enzyme for entity in perpetrator.entities for act in entity.acts}
+    return tuple(pathway.enzyme for pathway in victim.pathways if pathway.enzyme in acted)
+
+
+def drawn(protocol: Protocol, *, median: bool = False) -> Effects:
+    """Draws of all effects of a protocol; at their median, one draw. Nothing without the blocks."""
+    made: Effects = {name: _of_comedication(plan, name, protocol.seed) for name, plan in protocol.comedication.items()}
+    made |= {name: _of_condition(plan, name, protocol.seed) for name, plan in protocol.conditions.items()}
+    if not median:
+        return made
+    return {
+        name: {key: np.median(x, axis=0, keepdims=True) for key, x in parts.items()} for name, parts in made.items()
+    }
+
+
+def _of_comedication(plan: Comedication, name: str, seed: int) -> dict[str, Floats]:
+    if plan.drug is not None:
+        from trials.pairs import pair
+
+        found = pair((plan.drug, str(plan.victim)), plan.regimen, draws=DRAWS, seed=seed)
+        if found.enzymes != enzymes_of(plan):
+            raise AssertionError(f"{name}: enzymes {found.enzymes}")
+        return {"fm": found.fm, "left": found.left}
+    assert plan.clearance is not None
+    factor = _factor(plan.clearance, plan.interval, name, seed)[:, None]
+    share = np.array([list(plan.fm.values()) or [1.0]])
+    fm = share * np.maximum(1.0, (1.0 - factor) / share.sum())  # at least what is lost
+    return {"fm": fm, "left": np.broadcast_to(1.0 - (1.0 - factor) / fm.sum(axis=1, keepdims=True), fm.shape).copy()}
+
+
+def _of_condition(plan: Condition, name: str, seed: int) -> dict[str, Floats]:
+    return {
+        f"{parameter}.{kind}": _factor(
+            value, plan.intervals.get(parameter, {}).get(kind), f"{name}.{parameter}.{kind}", seed
+        )
+        for parameter, factors in plan.parameters.items()
+        for kind, value in factors.items()
+    }
+
+
+def _factor(value: float, interval: tuple[float, float] | None, name: str, seed: int) -> Floats:
+    """Log-normal draws (D,) with that median and 95 % interval; the value itself without one."""
+    if interval is None:
+        return np.full(DRAWS, value)
+    z = normals(seed, Purpose.COMEDICATION, subject=np.arange(DRAWS), replicate=0, slot=slots([name]))
+    sd = np.log(interval[1] / interval[0]) / (2.0 * NORMAL_975)
+    return np.asarray(value * np.exp(sd * z))
+
+
+def lost(fm: Floats, left: Floats, activity: Floats) -> Floats:
+    """Share of a person's own clearance that a comedication takes (negative: adds), over the last axis (enzymes).
+
+    >>> float(lost(np.array([0.8]), np.array([0.25]), np.array([1.0])))
+    0.6000000000000001
+    >>> float(lost(np.array([0.8]), np.array([0.25]), np.array([0.0])))
+    0.0
+    """
+    taken = fm * activity * (1.0 - left)
+    rest = 1.0 - (fm * (1.0 - activity)).sum(axis=-1)
+    return np.asarray(taken.sum(axis=-1) / rest)
+
+
+def profile(plan: Comedication) -> tuple[Floats, Floats]:
+    """Times [h] from which a level (0 none, 1 full effect) holds, the first -inf; the mean level of each step.
+
+    >>> from trials.comedication import Comedication
+    >>> [x.tolist() for x in profile(Comedication(parameters={"CL": -1.0}, clearance=0.5, from_=24.0, until=48.0))]
+    [[-inf, 24.0, 48.0], [0.0, 1.0, 0.0]]
+    """
+    until = np.inf if plan.until is None else plan.until
+    steps = [(-np.inf, 0.0)]
+    reached = _moved(plan, steps, (plan.from_, until), (0.0, 1.0))
+    if np.isfinite(until):
+        _moved(plan, steps, (until, np.inf), (reached, 0.0))
+    if plan.from_ <= 0.0 and plan.half_life is None:  # at its full effect from the beginning
+        steps = [(-np.inf, steps[1][1]), *steps[2:]]
+    times, levels = zip(*steps, strict=True)
+    return np.array(times), np.array(levels)
+
+
+def _moved(
+    plan: Comedication, steps: list[tuple[float, float]], when: tuple[float, float], way: tuple[float, float]
+) -> float:
+    """Steps of a level on its way (from, to) while `when` (from, until) lasts, added to `steps`; the level then."""
+    (start, end), (here, aim) = when, way
+    if plan.half_life is None:
+        steps.append((start, aim))
+        return aim
+    left, size = 0.5**0.5, 0.5 * plan.half_life
+    for k in range(STEPS):
+        if start + k * size >= end:
+            return here
+        steps.append((start + k * size, float(aim + (here - aim) * (1.0 - left) / (0.5 * np.log(2.0)))))
+        here = aim + (here - aim) * left
+    if start + STEPS * size < end:
+        steps.append((start + STEPS * size, aim))
+        here = aim
+    return here
+
+
+def applied(setting: Setting, cohort: Cohort, drawn: Patients, *, world: World | None = None) -> Patients:
+    """The patients with their comedication and impairment: parameters changed, new covariates among `classes`.
+
+    Covariates: `comedication.NAME` 1 for who takes it, and the class of every condition. Without the blocks: as they
+    are. Which draw of the effects a replicate takes has its own address, the same for all effects.
+    """
+    protocol, effects = setting.protocol, setting.effects
+    if not effects:
+        return drawn
+    world = world or World()
+    size = len(next(iter(next(iter(effects.values())).values())))
+    u = uniforms(setting.seed, Purpose.COMEDICATION, subject=0, replicate=cohort.replicate, index=1)
+    row = np.minimum(np.floor(u * size), size - 1).astype(np.int64)
+    codes = {name: _class(setting, cohort, name, world) for name in protocol.conditions}
+    known = {**cohort.covariates, **drawn.classes}
+    known |= {protocol.conditions[name].covariate: code for name, code in codes.items()}
+    taking = {name: _takes(setting, cohort, (name, known), world) for name in protocol.comedication}
+    line, parent = refined(drawn.line, _borders(protocol))
+    rows = drawn.rows[parent].copy()
+    column = {name: k for k, name in enumerate(setting.model.parameters)}
+    for name, plan in protocol.conditions.items():
+        for parameter, factor in _by_class(plan, effects[name], codes[name], row).items():
+            rows[:, column[parameter]] *= factor.reshape(-1)[line.subject]
+    for name, comedication in protocol.comedication.items():
+        loss = taking[name] * _loss(comedication, effects[name], known, row)
+        kept = 1.0 - _level(comedication, line.time) * loss.reshape(-1)[line.subject]
+        for parameter, power in comedication.parameters.items():
+            rows[:, column[parameter]] *= _power(kept, -power)
+    classes = {**drawn.classes, **{protocol.conditions[name].covariate: code for name, code in codes.items()}}
+    classes |= {f"comedication.{name}": value for name, value in taking.items()}
+    start = rows[line.offsets[:-1]].reshape(drawn.parameters.shape)
+    return replace(drawn, parameters=start, classes=classes, line=line, rows=rows)
+
+
+def _power(kept: Floats, power: float) -> Floats:
+    from pkpd.kernels.elementary import power_array
+
+    return kept if power == 1.0 else power_array(kept, np.asarray(power))
+
+
+def _class(setting: Setting, cohort: Cohort, name: str, world: World) -> Floats:
+    """Code of everybody's class (R, N)."""
+    from trials.comedication import EGFR
+
+    plan, shape = setting.protocol.conditions[name], (cohort.replicate.size, cohort.subject.size)
+    if name in world.classes:
+        return np.full(shape, float(world.classes[name]))
+    if plan.scale == "egfr":
+        value = cohort.covariates["EGFR"]
+        return np.asarray(sum((value < limit).astype(np.float64) for limit in EGFR))
+    u = uniforms(setting.seed, Purpose.IMPAIRMENT, subject=cohort.subject[None, :],
+                 replicate=cohort.replicate[:, None], slot=slots([plan.covariate]))  # fmt: skip
+    edges = np.cumsum([1.0 - sum(plan.shares.values()), *(plan.shares.get(kind, 0.0) for kind in plan.classes)])
+    return np.minimum(np.searchsorted(edges, u, side="right"), len(plan.classes)).astype(np.float64)
+
+
+def _takes(setting: Setting, cohort: Cohort, who: tuple[str, Mapping[str, Floats]], world: World) -> Floats:
+    """1 for everybody who takes a comedication (R, N)."""
+    from pkpd.model import equations
+
+    (name, known), shape = who, (cohort.replicate.size, cohort.subject.size)
+    plan = setting.protocol.comedication[name]
+    asked = np.ones(shape)
+    if plan.who is not None:
+        asked = np.broadcast_to(equations.evaluate(equations.expression(plan.who), known), shape).astype(np.float64)
+    if name in world.taken:
+        return asked * float(world.taken[name])
+    u = uniforms(setting.seed, Purpose.COMEDICATION, subject=cohort.subject[None, :],
+                 replicate=cohort.replicate[:, None], index=2, slot=slots([name]))  # fmt: skip
+    return np.asarray(asked * (u < plan.share))
+
+
+def _loss(
+    plan: Comedication, effect: Mapping[str, Floats], known: Mapping[str, Floats], row: NDArray[np.int64]
+) -> Floats:
+    """Share of everybody's clearance lost at full effect (R, N)."""
+    shape = next(iter(known.values())).shape
+    activity = []
+    for enzyme in enzymes_of(plan):
+        g = known.get(f"{enzyme}_ACTIVITY", np.ones(shape))
+        for covariate, factors in plan.activity.get(enzyme, {}).items():
+            for code, factor in factors.items():
+                g = np.where(known[covariate] == code, g * factor, g)
+        activity.append(g)
+    return lost(effect["fm"][row][:, None, :], effect["left"][row][:, None, :], np.stack(activity, axis=-1))
+
+
+def _by_class(plan: Condition, effect: Mapping[str, Floats], code: Floats, row: NDArray[np.int64]) -> dict[str, Floats]:
+    """{parameter: factor (R, N)} of a condition; 1 for class 0 and classes without a factor."""
+    found: dict[str, Floats] = {}
+    for parameter, factors in plan.parameters.items():
+        value = np.ones(code.shape)
+        for kind in factors:
+            here = code == plan.classes.index(kind) + 1
+            value = np.where(here, effect[f"{parameter}.{kind}"][row][:, None], value)
+        found[parameter] = value
+    return found
+
+
+def _borders(protocol: Protocol) -> Floats:
+    """Times at which some comedication's level changes, ascending."""
+    times = [profile(plan)[0] for plan in protocol.comedication.values()]
+    found = np.unique(np.concatenate(times)) if times else np.empty(0)
+    return found[np.isfinite(found)]
+
+
+def _level(plan: Comedication, time: Floats) -> Floats:
+    times, levels = profile(plan)
+    return np.asarray(levels[np.searchsorted(times, time, side="right") - 1])
+
+
+def refined(line: Timeline, borders: Floats) -> tuple[Timeline, NDArray[np.int64]]:
+    """The timeline with a row of everybody at each border too, and the row of the old one that each row continues."""
+    from pkpd.model.timeline import Timeline
+
+    if not borders.size:
+        return line, np.arange(line.time.size)
+    n, m = len(line), line.time.size
+    who = np.concatenate([line.subject, np.repeat(np.arange(n), borders.size)])
+    when = np.concatenate([line.time, np.tile(borders, n)])
+    old = np.concatenate([np.arange(m), np.full(n * borders.size, -1)])
+    order = np.lexsort((-old, when, who))  # of equal times the old row first
+    parent = np.maximum.accumulate(old[order])
+    again = np.concatenate([[False], (who[order][1:] == who[order][:-1]) & (when[order][1:] == when[order][:-1])])
+    kept = ~again | (old[order] >= 0)
+    time, parent, owner, own = when[order][kept], parent[kept], who[order][kept], old[order][kept] >= 0
+    with np.errstate(invalid="ignore"):  # the first row of everybody is at -inf
+        values = line.at(parent, time)
+    made = Timeline(
+        offsets=np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=n))]).astype(np.int64), time=time,
+        late=line.late[parent] & own, values=values,
+        slopes={name: value[parent] for name, value in line.slopes.items()}, occasion=line.occasion[parent],
+    )  # fmt: skip
+    return made, parent
