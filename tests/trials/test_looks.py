@@ -23,7 +23,7 @@ from trials.observed import Observed
 from trials.protocol import Protocol
 from trials.selecting import redealt
 from trials.setting import opened
-from trials.stopping import adapted, plan_of
+from trials.stopping import Statistic, adapted, exact, plan_of
 from trials.trial import outcome_columns, simulate_trial
 
 HEAD = """
@@ -222,6 +222,30 @@ def test_exact_inference() -> None:
     back = drift_at(order, 1, z, 0.3)
     assert exceedance(order, 1, z, back) == pytest.approx(np.full(3, 0.3), abs=1e-9)
     assert (back[2] - z[2]) < drift_at(order, 0, z, 0.3)[2] - z[2]  # it went on: the first look was no success
+
+
+RPACT = """getAnalysisResults(getDesignGroupSequential(kMax=3, informationRates=c(.5,.75,1), alpha=.025, typeOfDesign="asOF"),
+getDataset(cumEvents=EV, cumLogRanks=-Z, cumAllocationRatios=rep(1, stage)), directionUpper=FALSE, stage=STAGE): final p,
+final interval, median-unbiased estimate, repeated interval; rpact 3.3.4, R 4.2; EV the first STAGE of 60, 90, 120"""
+AFTER = [
+    (1, 3.1, 0.0009676032, 0.2707722864, 0.7450111953, 0.4491418314, 0.2090141141, 0.9651424372),
+    (2, 2.6, 0.0053790036, 0.3835512022, 0.8810235354, 0.5806775908, 0.3515325735, 0.9504654945),  # z 1.5 before
+    (3, 2.2, 0.0180984938, 0.4712863223, 0.9748704314, 0.6763727934, 0.4632988890, 0.9666260968),  # z 1.5, 1.9 before
+    (3, 1.2, 0.1153342771, 0.5616999277, 1.1491848250, 0.8034052409, 0.5560990238, 1.1602443910),  # z 0.5, 0.9 before
+]
+
+
+@pytest.mark.parametrize("row", AFTER)
+def test_inference_as_rpact(row: tuple[float, ...]) -> None:
+    """Stage-wise p, limits and median-unbiased hazard ratio, repeated interval (2e-6: rpact's tolerance is 1e-6)."""
+    stage, z, *expected = row
+    text = EVENTS.replace("[20, 40]", "[60, 90, 120]")
+    bounds = boundaries(plan_of(parsed(HEAD + text).interims, parsed(HEAD + text).analyses["times"]))
+    se = 2 / np.sqrt((60, 90, 120)[int(stage) - 1])
+    seen = Statistic(z=np.array([[z]]), effect=np.array([[z * se]]), se=np.array([[se]]))
+    found = exact(bounds, (60, 90, 120), np.array([int(stage) - 1]), seen)
+    ratios = (found.upper, found.lower, found.unbiased, found.repeated_upper, found.repeated_lower)
+    assert [found.p[0], *(float(np.exp(-effect[0])) for effect in ratios)] == pytest.approx(expected, abs=2e-6)
 
 
 def test_dropped_arms_get_nobody_else() -> None:
