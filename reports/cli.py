@@ -408,12 +408,15 @@ def ddi(
     *,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where table and page are written.")] = Path("out"),
     top: Annotated[int, typer.Option(metavar="N", min=1, max=5000, help="Pairs in the page's table.")] = 60,
+    against: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Compare with observed ratios instead (docs/interactions.md).")
+    ] = None,
     machine: Machine = False,
 ) -> int:
     """Predict drug interactions: AUC and Cmax ratios of all pairs by dose and genotype, with intervals."""
     from reports.desk import ddi as desk
 
-    return desk.ddi(desk.Order(file=drugs, out=out, top=top, machine=machine))
+    return desk.ddi(desk.Order(file=drugs, out=out, top=top, machine=machine, against=against))
 
 
 @app.command()

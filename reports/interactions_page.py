@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from pkpd.interactions.screening import CLASSES, Cell, Matrix
+from pkpd.interactions.screening import Cell, Matrix
 from reports.figures import interactions as figures
 from reports.page import Page
 from reports.tables import Block, Facts, Section, Table, Text, columns
@@ -20,8 +20,12 @@ CAUTION = (
 )
 NOTES = (
     "Ratios are of the true means of a population like those of the studies; a small study would scatter more.",
+    "Known from: rows of this pair in the calibration; both or one of its drugs in other pairs; the library alone.",
     "In brackets, a genotype with its AUC without the perpetrator relative to the normal genotype.",
 )
+SHORT = {
+    "both drugs studied with others": "both", "one drug studied with others": "one", "library values only": "library",
+}  # fmt: skip
 MOST_CELLS = 4000  # of the heat map
 
 
@@ -108,22 +112,25 @@ def _map(found: Matrix) -> Section:
 
 def _ranked(found: Matrix, top: int) -> Section:
     rows = tuple(
-        (*line[:3], f"{_shown(c.cmax[0])} ({_range(c.cmax)})", *line[3:], _known(c))
+        (*line[:3], f"{_shown(c.cmax[0])} ({_range(c.cmax)})", _classes(c), f"{100 * c.halved:.0f}", line[8], _known(c))
         for line, c in zip(ranked(found, top), found.cells, strict=False)
     )
-    heads = [f"P|{name}" for name in CLASSES]
     table = Table(
         caption=f"The first {len(rows)} of {len(found.cells)} pairs, by the probability of a two-fold change or more.",
-        columns=columns("Perpetrator", "Victim", "AUC ratio|90 % interval", "Cmax ratio|90 % interval", *heads,
-                        "P|< 0.5", "Driver", "Known from", text=2,
-                        words=("Driver", "Known from")),
+        columns=columns("Perpetrator", "Victim", "AUC ratio|90 % interval", "Cmax ratio|90 % interval",
+                        "P, %|< 1.25, to 2, to 5, > 5", "P, %|< 0.5", "Driver", "Known|from", text=2,
+                        words=("Driver", "Known")),
         rows=rows, notes=NOTES,
     )  # fmt: skip
     return Section(key="ranked", title="Ranked pairs", blocks=(table,))
 
 
+def _classes(cell: Cell) -> str:
+    return " / ".join(f"{100 * p:.0f}" for p in cell.classes)
+
+
 def _known(cell: Cell) -> str:
-    return f"the pair, {cell.rows} rows" if cell.rows else cell.status
+    return f"pair ({cell.rows})" if cell.rows else SHORT[cell.status]
 
 
 def _trust(found: Matrix) -> tuple[str, ...]:

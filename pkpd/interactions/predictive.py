@@ -16,7 +16,7 @@ from pkpd.interactions.drug import Drug
 from pkpd.interactions.model import Layout
 from pkpd.interactions.observed import Study, fold
 
-__all__ = ["Checked", "Draws", "crossvalidate", "joined", "parameter_draws", "ratios"]
+__all__ = ["Checked", "Draws", "crossvalidate", "foretold", "joined", "parameter_draws", "ratios", "scores"]
 
 Floats = NDArray[np.float64]
 CHUNK: Final = 100  # draws at a time
@@ -130,6 +130,17 @@ def scores(
     return made
 
 
+def foretold(
+    studies: Sequence[Study], drugs: Mapping[str, Drug], known: Calibration, *, draws: int = 300, seed: int = 1
+) -> tuple[Floats, Floats, Floats]:
+    """Median and 90 % interval (R,) of the log ratio that each study would observe, under a calibration."""
+    assembly = assemble([s.course for s in studies], drugs, known.layout, share=False)
+    theta = parameter_draws(known, draws=draws, seed=seed)
+    log_ratio = ratios(assembly, known, theta, pairs=[s.pair for s in studies], seed=seed).auc
+    lower, upper = np.quantile(observable(log_ratio, known, seed=seed), (0.05, 0.95), axis=1)
+    return np.median(log_ratio, axis=1), lower, upper
+
+
 def crossvalidate(
     studies: Sequence[Study], drugs: Mapping[str, Drug], of: Layout, *, folds: int = 5, draws: int = 300, seed: int = 1
 ) -> Checked:
@@ -141,12 +152,8 @@ def crossvalidate(
     for k in range(folds):
         known = fit(prepare([s for s, f in zip(studies, which) if f != k], drugs, of))
         out = np.nonzero(which == k)[0]
-        there = [studies[i] for i in out]
-        assembly = assemble([s.course for s in there], drugs, of, share=False)
-        theta = parameter_draws(known, draws=draws, seed=seed)
-        log_ratio = ratios(assembly, known, theta, pairs=[s.pair for s in there], seed=seed).auc
-        median[out] = np.median(log_ratio, axis=1)
-        lower[out], upper[out] = np.quantile(observable(log_ratio, known, seed=seed), (0.05, 0.95), axis=1)
+        said = foretold([studies[i] for i in out], drugs, known, draws=draws, seed=seed)
+        median[out], lower[out], upper[out] = said
         made.append(known)
     return Checked(
         studies=tuple(studies), fold=which, median=median, lower=lower, upper=upper, calibrations=tuple(made)

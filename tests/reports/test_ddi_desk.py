@@ -49,3 +49,29 @@ def test_an_unknown_drug_is_an_error_not_a_traceback(tmp_path: Path, capsys: pyt
     (tmp_path / "q.yaml").write_text(TEXT.replace("midazolam", "midazolan"))
     assert main(["ddi", str(tmp_path / "q.yaml"), "--out", str(tmp_path / "out"), "--json"]) == 2
     assert "midazolam" in "".join(capsys.readouterr())
+
+
+HEAD = (
+    "osp_id,study,perpetrator,victim,victim_route,perp_route,perp_dose,perp_times_h,victim_time_h,auc_from_h,auc_to_h,"
+    "victim_auc_end_h,aucr_obs,dose_correction_factor,genotype,enzyme\n"
+)
+
+
+def test_observed_ratios_are_compared_and_rows_without_inputs_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two rows by hand: a ratio of 10 with doses corrected by 2, and a drug nobody knows."""
+    table = tmp_path / "t.csv"
+    row = "S0-T24-R4,73,0,inf,inf,10.0,2.0,,CYP3A4\n"
+    table.write_text(HEAD + f"1,one,Ketoconazole,Midazolam,PO,PO,400,{row}2,two,Nonesuch,Midazolam,PO,PO,400,{row}")
+    assert main(["ddi", "--against", str(table), "--out", str(tmp_path / "out")]) == 0
+    assert "no inputs: row 2, nonesuch is not in the library as perpetrator" in capsys.readouterr().out
+    with (tmp_path / "out" / desk.CHECK).open() as file:
+        rows = list(csv.DictReader(file))
+    assert [r["row"] for r in rows] == ["1", "2"]
+    assert float(rows[0]["observed"]) == 5.0
+    assert float(rows[0]["lower"]) < float(rows[0]["predicted"]) < float(rows[0]["upper"])
+    assert float(rows[0]["fold_error"]) == pytest.approx(
+        max(float(rows[0]["predicted"]) / 5, 5 / float(rows[0]["predicted"])), rel=1e-4
+    )
+    assert rows[0]["rows_in_calibration"] == "5"

@@ -139,6 +139,18 @@ def reference(asked: Course) -> float:
     return float(state[4] / alone)
 
 
+def test_several_perpetrators_act_together() -> None:
+    """A second perpetrator without effect changes nothing; two reversible inhibitors exceed either; an inducer opposes."""
+    one, other = course("ketoconazole", "midazolam"), course("fluconazole", "midazolam")
+    both = replace(one, perpetrators=(*one.perpetrators, *other.perpetrators))
+    opposed = replace(one, perpetrators=(*one.perpetrators, *course("rifampicin", "midazolam").perpetrators))
+    there = {**LIBRARY, "fluconazole": without_effect(LIBRARY["fluconazole"])}
+    alone = predict(assemble([one], LIBRARY, LAYOUT), MEAN).auc[0, 0]
+    assert predict(assemble([both], there, LAYOUT), MEAN).auc[0, 0] == pytest.approx(alone, rel=1e-3)
+    assert predict(assemble([both], LIBRARY, LAYOUT), MEAN).auc[0, 0] > 1.1 * alone
+    assert predict(assemble([opposed], LIBRARY, LAYOUT), MEAN).auc[0, 0] < 0.9 * alone
+
+
 def test_a_drug_the_library_lacks_is_named() -> None:
     """Errors are InputErrors with the nearest name."""
     with pytest.raises(InputError, match="midazolam"):
