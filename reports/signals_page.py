@@ -18,9 +18,7 @@ CAUTION = (
 )
 
 
-def page(
-    found: Signals, name: str, *, top: int, tested: RatioTest | None = None, both: Together | None = None
-) -> Page:
+def page(found: Signals, name: str, *, top: int, tested: RatioTest | None = None, both: Together | None = None) -> Page:
     """The page. name: of the file; top: how many pairs are listed; tested: likelihood ratios, both: two products
     together, where asked for.
     """
