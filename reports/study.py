@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 
+from reports.chained import Chain
 from reports.conducted import Changed, Conduct
 from reports.event_times import Timed
 from reports.figures.palette import Look
@@ -242,6 +243,7 @@ class Study:
     conduct: Conduct | None = None
     changed: tuple[Changed, ...] = ()
     robustness: Robustness | None = None
+    chain: Chain | None = None  # comedication and impairment
     published: tuple[Published, ...] = ()
     levels: Mapping[tuple[str, float], Level] = field(default_factory=dict)
     responses: Mapping[str, ResponseCurve] = field(default_factory=dict)  # by event key, and by output

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from reports.sections import conduct, effects, model, people, robust, time_to_event, trust
+from reports.sections import chain, conduct, effects, model, people, robust, time_to_event, trust
 from reports.study import Study
 from reports.tables import Section
 
@@ -19,6 +19,7 @@ ALL: tuple[tuple[Callable[[Study], Section], tuple[str, ...]], ...] = (
     (time_to_event.time_to_event, ("timed",)),
     (effects.adverse_events, ("terms",)),
     (effects.exposure_response, ("primary", "terms", "average", "peak")),
+    (chain.chain, ("chain",)),
     (trust.benefit_risk_plane, ("primary", "terms")),
     (trust.operating, ("primary",)),
     (trust.sensitivity, ("primary", "average", "terms")),

@@ -1,0 +1,285 @@
+"""The chain for the report: what comedication and impairment do to exposure, risk, dose and monitoring.
+
+`chained(record)` is read by `reports.gather`; the section sees only the plain nouns. Over replicates: each has its own
+parameters, its own draw of the interaction and its own people.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trials import operating
+from trials.analysis.nnt import Needed, needed_of_draws
+from trials.operating import Estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from trials.comedication import Comedication
+    from trials.protocol import Protocol
+    from trials.record import RunRecord
+
+Array = NDArray[np.float64]
+
+LEAST = 5  # replicates from which an interval is shown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Median over replicates with 5 % and 95 % quantiles; n replicates."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Risk:
+    """One event: incidence without and with, their difference and the number needed to harm (95 %)."""
+
+    event: str
+    without: Estimate
+    with_: Estimate
+    difference: Spread
+    needed: Needed | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """One change in one arm and one group of people. people: mean number in a replicate; ratios {exposure: geometric
+    mean ratio}, persons {exposure: 5 % and 95 % of persons, mean over replicates}; inside: share within 0.8 to 1.25 of
+    the own exposure without, as planned and with the dose."""
+
+    change: str
+    arm: str
+    group: str
+    people: float
+    ratios: Mapping[str, Spread]
+    persons: Mapping[str, tuple[float, float]]
+    risks: tuple[Risk, ...]
+    dose: Spread | None
+    inside: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What changes clearance, in words, with the exposure ratio of the reference person (90 %)."""
+
+    change: str
+    what: str
+    effect: Spread | None
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """What samples find: limit in words; by day: share out of limits with and without; mean day of those found."""
+
+    change: str
+    arm: str
+    limit: str
+    days: tuple[tuple[float, Estimate, Estimate], ...]
+    day: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """All of it; concerned: share of the trial's subjects by change; exposures: names, the first sets the dose."""
+
+    sources: tuple[Source, ...]
+    groups: tuple[Group, ...]
+    concerned: tuple[tuple[str, Estimate], ...]
+    watches: tuple[Watch, ...]
+    exposures: tuple[str, ...]
+    replicates: int
+    composite: bool
+
+
+def chained(record: "RunRecord") -> Chain | None:
+    """The chain of a run, None where its protocol has neither comedication nor impairment."""
+    table, protocol = record.chain, record.protocol
+    if table.empty:
+        return None
+    names = _names(protocol)
+    worlds = [world for world in names if (table["world"] == world).any()]
+    ratios = dict.fromkeys(m for m in table["measure"] if m.startswith("ratio ") and m.count(" ") == 1)
+    everybody = table[table["measure"] == "concerned"]
+    return Chain(
+        sources=_sources(record), exposures=tuple(name.removeprefix("ratio ") for name in ratios),
+        groups=tuple(
+            _group(rows, (names[world], protocol, key), list(ratios))
+            for world in worlds
+            for key, rows in _split(table[(table["world"] == world) & (table["measure"] != "concerned")])
+        ),
+        concerned=tuple(
+            (names[world], operating.mean(_by_replicate(everybody[everybody["world"] == world]))) for world in worlds
+        ),
+        watches=tuple(
+            watch for name, plan in protocol.comedication.items()
+            for watch in _watches(table[table["world"] == name], plan, (names[name], protocol))
+        ),
+        replicates=int(table["replicate"].nunique()), composite=bool((table["measure"] == "with any").any()),
+    )  # fmt: skip
+
+
+def _by_replicate(rows: "pd.DataFrame") -> Array:
+    """One value per replicate (arms repeat it)."""
+    return rows.drop_duplicates("replicate").sort_values("replicate")["value"].to_numpy(np.float64)
+
+
+def _names(protocol: "Protocol") -> dict[str, str]:
+    """Names of worlds in words, in the order of the protocol."""
+    found = {name: plan.label or _plain(name) for name, plan in protocol.comedication.items()}
+    for name, plan in protocol.conditions.items():
+        for kind in plan.classes:
+            scale = {"child_pugh": "Child-Pugh ", "egfr": "Renal impairment, ", "food": ""}[plan.scale]
+            found[f"{name} {kind}"] = plan.label or f"{scale}{kind}".strip().capitalize()
+            if plan.scale == "child_pugh":
+                found[f"{name} {kind}"] = f"{plan.label or 'Child-Pugh'} {kind}"
+    return found
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _split(rows: "pd.DataFrame") -> list[tuple[tuple[int, str, int], "pd.DataFrame"]]:
+    """((arm, group, level), rows), all of an arm before its groups."""
+    keys: Any = rows.groupby(["arm", "group", "level"], sort=True)
+    parts = {(int(a), str(g), int(k)): part for (a, g, k), part in keys}
+    return sorted(parts.items(), key=lambda item: (item[0][0], item[0][1] != "all", item[0][1], item[0][2]))
+
+
+def _group(rows: "pd.DataFrame", what: tuple[str, "Protocol", tuple[int, str, int]], ratios: list[str]) -> Group:
+    name, protocol, (code, group, level) = what
+    wide = rows.pivot(index="replicate", columns="measure", values="value")
+    events = [m.removeprefix("with ") for m in dict.fromkeys(rows["measure"]) if m.startswith("with ")]
+    arm = list(protocol.arms)[code]
+    return Group(
+        change=name, arm=protocol.arms[arm].label or arm, group=_label(protocol, group, level),
+        people=float(rows[rows["measure"].str.startswith("with ")].drop_duplicates("replicate")["n"].mean()),
+        ratios={m.removeprefix("ratio "): _spread(wide[m]) for m in ratios if m in wide},
+        persons={
+            m.removeprefix("ratio "): (float(wide[f"{m} low"].mean()), float(wide[f"{m} high"].mean()))
+            for m in ratios
+            if m in wide
+        },
+        risks=tuple(_risk(wide, event) for event in events),
+        dose=_spread(wide["dose"]) if "dose" in wide else None,
+        inside=tuple(float(wide[m].mean()) if m in wide else np.nan  # type: ignore[arg-type]
+                     for m in ("within as planned", "within adjusted")),
+    )  # fmt: skip
+
+
+def _spread(values: Any) -> Spread:
+    x = np.asarray(values, np.float64)
+    x = x[np.isfinite(x)]
+    if not x.size:
+        return Spread(value=np.nan, low=np.nan, high=np.nan, n=0)
+    low, middle, high = np.quantile(x, (0.05, 0.5, 0.95))
+    enough = x.size >= LEAST
+    return Spread(
+        value=float(middle), low=float(low) if enough else np.nan, high=float(high) if enough else np.nan, n=x.size
+    )
+
+
+def _risk(wide: "pd.DataFrame", event: str) -> Risk:
+    with_, without = (wide[f"{side} {event}"].to_numpy(np.float64) for side in ("with", "without"))
+    known = np.isfinite(with_) & np.isfinite(without)
+    difference = with_[known] - without[known]
+    return Risk(
+        event=event, without=operating.mean(without), with_=operating.mean(with_), difference=_spread(difference),
+        needed=needed_of_draws(difference) if difference.size >= LEAST else None,
+    )  # fmt: skip
+
+
+def _label(protocol: "Protocol", group: str, level: int) -> str:
+    """A group of people in words."""
+    if group == "all":
+        return "all"
+    for plan in protocol.conditions.values():
+        if plan.covariate == group:
+            kind = plan.classes[level - 1] if level else "none"
+            return f"{_plain(group).replace('Child pugh', 'Child-Pugh')} {kind}"
+    labels = protocol.population.people().labels.get(group, {})
+    return f"{group.removesuffix('_PHENOTYPE')} {labels.get(level, level)}"
+
+
+def _sources(record: "RunRecord") -> tuple[Source, ...]:
+    protocol, names, found = record.protocol, _names(record.protocol), []
+    for name, plan in protocol.comedication.items():
+        parts = record.effects[name]
+        ratio = 1.0 / (1.0 - (parts["fm"] * (1.0 - parts["left"])).sum(axis=1))
+        sure = plan.clearance is not None and plan.interval is None
+        what, status = _source(plan)
+        effect = Spread(value=float(ratio[0]), low=np.nan, high=np.nan, n=0) if sure else _spread(ratio)
+        found.append(Source(change=names[name], what=what + _when(plan), effect=effect, status=status))
+    for name, condition in protocol.conditions.items():
+        for kind in condition.classes:
+            factors = {p: f[kind] for p, f in condition.parameters.items() if kind in f}
+            if factors:
+                words = ", ".join(
+                    f"{p} × {value:g}"
+                    + (" ({:g} to {:g})".format(*condition.intervals[p][kind])
+                       if kind in condition.intervals.get(p, {}) else "")
+                    for p, value in factors.items()
+                )  # fmt: skip
+                cite = f"; {condition.cite}" if condition.cite else ""
+                none = "" if condition.intervals else "; no interval given: its uncertainty is not in this report"
+                what = words + cite + none
+                found.append(Source(change=names[f"{name} {kind}"], what=what, effect=None, status=condition.status))
+    return tuple(found)
+
+
+def _source(plan: "Comedication") -> tuple[str, str]:
+    """Where an effect is from, and its status."""
+    if plan.drug is None:
+        limits = f" (95 % {plan.interval[0]:g} to {plan.interval[1]:g})" if plan.interval else " (no interval given)"
+        cite = f"; {plan.cite}" if plan.cite else ""
+        return f"clearance × {plan.clearance:g}{limits}{cite}", plan.status
+    from pkpd.interactions.drug import statuses
+    from pkpd.interactions.library import drugs
+    from pkpd.interactions.shipped import shipped
+    from trials.pairs import regimen_of
+
+    pair = (plan.drug, str(plan.victim))
+    studies = shipped().pairs.get(pair, 0)
+    assumed = sum(status == "assumed" for name in pair for status in statuses(drugs()[name]))
+    known = (
+        f"{studies} studies of the pair in the calibration" if studies else "no study of the pair in the calibration"
+    )
+    regimen = regimen_of(drugs()[plan.drug], plan.regimen).name
+    return f"{plan.drug} {regimen} on {plan.victim}, library of interactions", f"{known}; {assumed} values assumed"
+
+
+def _when(plan: "Comedication") -> str:
+    parts = [f"from day {plan.from_ / 24:g}"] if plan.from_ else []
+    parts += [f"until day {plan.until / 24:g}"] if plan.until is not None else []
+    parts += [f"half-life of the change {plan.half_life:g} h"] if plan.half_life else []
+    parts += [f"where {plan.who}"] if plan.who else []
+    return f"; {', '.join(parts)}" if parts else ""
+
+
+def _watches(rows: "pd.DataFrame", plan: "Comedication", what: tuple[str, "Protocol"]) -> list[Watch]:
+    if plan.monitor is None:
+        return []
+    (name, protocol), rows = what, rows[rows["group"] == "all"]
+    sides = [f"above {plan.monitor.above}"] * (plan.monitor.above is not None)
+    sides += [f"below {plan.monitor.below}"] * (plan.monitor.below is not None)
+    found = []
+    arms: Any = rows.groupby("arm", sort=True)
+    for code, part in arms:
+        wide = part.pivot(index="replicate", columns="measure", values="value")
+        arm = list(protocol.arms)[int(code)]
+        days = tuple(
+            (day, operating.mean(wide[f"found by {day:g}"]), operating.mean(wide[f"false by {day:g}"]))
+            for day in plan.monitor.days
+        )
+        day = operating.mean(wide["day found"] if "day found" in wide else np.empty(0))
+        found.append(Watch(change=name, arm=protocol.arms[arm].label or arm, days=days, day=day,
+                           limit=f"{plan.monitor.measure} {' or '.join(sides)}"))  # fmt: skip
+    return found
