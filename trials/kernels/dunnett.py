@@ -48,9 +48,15 @@ def _edge(df: float, sign: float) -> float:
 @kernel
 def scales(df: float) -> tuple[F64, F64]:
     """Nodes and weights (sum 1) of S; one node at 1 for infinite df."""
+    return scales_down(df, 0.0)
+
+
+@kernel
+def scales_down(df: float, shift: float) -> tuple[F64, F64]:
+    """The same with nodes lower by `shift` (at most 0, of log S), for an integrand that moves S down."""
     if df == np.inf:
         return np.ones(1), np.ones(1)
-    low, high = _edge(df, -1.0), _edge(df, 1.0)
+    low, high = _edge(df, -1.0) + shift, _edge(df, 1.0)
     # The integrand's own step in log S is about one wide, whatever df: the spacing has a ceiling.
     n = int((high - low) / min(0.17, 0.7 / np.sqrt(2.0 * df))) + 2
     step = (high - low) / (n - 1)

@@ -1,7 +1,9 @@
 """A contrast with a prior: the posterior of a t likelihood under a mixture of normals, one contrast after another.
 
 Given S = chi/sqrt(df) the statistic is normal and the normal mixture conjugate; S is summed over its nodes
-(`kernels.dunnett.scales`: the same that t probabilities use), so that the posterior is a mixture of normals.
+(`kernels.dunnett`: the nodes of t probabilities, and lower ones where estimate and prior disagree, since their distance
+t then speaks for a small S: to the left of S^2 = df / (df + t^2) the integrand falls no slower than the density of S),
+so that the posterior is a mixture of normals.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from pkpd.kernels.elementary import exp, log
 from pkpd.kernels.intrinsics import kernel
-from trials.kernels.dunnett import scales
+from trials.kernels.dunnett import scales_down
 from trials.kernels.probability import normal_cdf
 
 F64 = NDArray[np.float64]
@@ -20,17 +22,20 @@ F64 = NDArray[np.float64]
 @kernel
 def mixture(estimate: float, se: float, df: float, prior: F64) -> F64:
     """Weight, mean and sd (3, J) of the posterior's normals; prior (3, K) likewise."""
-    nodes, shares = scales(df)
-    K = prior.shape[1]
+    K, far = prior.shape[1], 0.0
+    for k in range(K):
+        far = max(far, ((estimate - prior[1, k]) / se) ** 2)
+    nodes, _ = scales_down(df, 0.0 if df == np.inf else -0.5 * log(1.0 + far / df))
     made = np.empty((3, K * nodes.size))
     top = -np.inf
     for a in range(nodes.size):
         own = (se / nodes[a]) ** 2
+        share = 0.0 if df == np.inf else df * (log(nodes[a]) - 0.5 * (nodes[a] * nodes[a] - 1.0))
         for k in range(K):
             at, spread = a * K + k, prior[2, k] ** 2
             away = estimate - prior[1, k]
             known = spread / (spread + own)
-            made[0, at] = log(shares[a] * prior[0, k]) - 0.5 * (log(spread + own) + away * away / (spread + own))
+            made[0, at] = share + log(prior[0, k]) - 0.5 * (log(spread + own) + away * away / (spread + own))
             made[1, at] = prior[1, k] + known * away
             made[2, at] = np.sqrt(known * own)
             top = max(top, made[0, at])

@@ -75,3 +75,17 @@ def test_what_cannot_be_estimated_stays_so_and_a_wrong_prior_is_refused():
         NormalMixture(weight=(0.7, 0.7), mean=(0.0, 0.0), sd=(1.0, 1.0))
     with pytest.raises(InputError, match=r"prior\.sd"):
         NormalMixture(weight=(1.0,), mean=(0.0,), sd=(0.0,))
+
+
+@pytest.mark.parametrize(("estimate", "df"), [(12.0, 60.0), (20.0, 100.0), (50.0, 10.0), (200.0, 1000.0)])
+def test_a_prior_far_from_the_estimate(estimate, df):
+    """Likelihood times prior on a grid, where the two disagree by many standard errors and Student's t matters most."""
+    theta = np.linspace(-15.0, estimate + 15.0, 400_001)
+    log_density = stats.norm.logpdf(theta) + stats.t.logpdf(estimate - theta, df)
+    density = np.exp(log_density - log_density.max())
+    density /= density.sum()
+    mean = density @ theta
+    made = updated(estimate, 1.0, NormalMixture(weight=(1.0,), mean=(0.0,), sd=(1.0,)), df=df)
+    assert float(made.mean) == pytest.approx(mean, abs=1e-6)
+    assert float(made.sd) == pytest.approx(np.sqrt(density @ (theta - mean) ** 2), abs=1e-6)
+    assert float(made.below) == pytest.approx(density[theta < 0.0].sum(), rel=5e-3)
