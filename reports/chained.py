@@ -5,7 +5,7 @@ parameters, its own draw of the interaction and its own people.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +39,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Risk:
-    """One event: incidence without and with, their difference and the number needed to harm (95 %)."""
+    """One event: incidence without and with, their mean difference (90 %) and the number needed to harm (95 %)."""
 
     event: str
     without: Estimate
@@ -191,8 +191,9 @@ def _risk(wide: "pd.DataFrame", event: str) -> Risk:
     with_, without = (wide[f"{side} {event}"].to_numpy(np.float64) for side in ("with", "without"))
     known = np.isfinite(with_) & np.isfinite(without)
     difference = with_[known] - without[known]
+    mean = replace(_spread(difference), value=float(difference.mean()) if difference.size else np.nan)
     return Risk(
-        event=event, without=operating.mean(without), with_=operating.mean(with_), difference=_spread(difference),
+        event=event, without=operating.mean(without), with_=operating.mean(with_), difference=mean,
         needed=needed_of_draws(difference) if difference.size >= LEAST else None,
     )  # fmt: skip
 

@@ -97,7 +97,7 @@ def _risks(study: Study, found: Chain) -> Table:
     return Table(
         caption="Risk of adverse events over the trial, without and with, and the number needed to harm.",
         columns=columns(
-            "Change", "Arm", "People", "Event", "Without|%", "With|%", "Difference|points (90 %)",
+            "Change", "Arm", "People", "Event", "Without|%", "With|%", "Difference|points, mean (90 %)",
             "Needed to harm|95 %",
             text=4,
         ),
