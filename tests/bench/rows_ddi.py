@@ -142,12 +142,36 @@ def laplace_shift() -> Measured:
     known = fit(rows)
     laplace = log_ratios(rows, parameter_draws(known, draws=500, seed=9))
     begin = time.process_time()
-    found = moved(rows, known, chains=60, steps=800, seed=1, size=0.35)
+    found = moved(rows, known, chains=60, steps=240, seed=1, size=0.35)
     moves = laplace.std(axis=0) > 1e-9
     shift = np.abs(found.mean - laplace.mean(axis=0))[moves] / laplace.std(axis=0)[moves]
     ratio = found.sd[moves] / laplace.std(axis=0)[moves]
     note = f"median {np.median(shift):.2f}; SDs {np.quantile(ratio, 0.05):.2f} to {np.quantile(ratio, 0.95):.2f} of Laplace; "
     note += f"{found.accepted:.2f} accepted, split R-hat {found.rhat:.2f}, {time.process_time() - begin:.0f} CPU s"
+    return Measured(float(shift.max()), note)
+
+
+@row("ddi.nuts", unit="SD", bar="<= 0.5")
+def nuts() -> Measured:
+    """Fifteen studies of CYP2D6 by the PyMC model, scales and SDs sampled: largest shift of a mean from Laplace."""
+    from pkpd.bayes.ddi import sample_calibration
+
+    of = ("metoprolol", "s-metoprolol", "desipramine", "atomoxetine", "dextromethorphan")
+    some = [s for s in studies() if s.pair[0] in ("paroxetine", "quinidine") and s.pair[1] in of]
+    some = [s for s in some if len(s.course.doses) == 1]
+    library = {name: drugs()[name] for s in some for name in s.pair}
+    rows = prepare(some, library, layout(library, {name: TURNOVER[name] for name in ("CYP2D6", "CYP3A4")}))
+    known = fit(rows)
+    begin = time.process_time()
+    drawn = sample_calibration(rows, known, draws=150, tune=150, seed=1)
+    seconds = time.process_time() - begin
+    said = drawn["posterior"]["log_ratio"].values.reshape(-1, len(some))
+    laplace = log_ratios(rows, parameter_draws(known, draws=1000, seed=3))
+    moves = laplace.std(axis=0) > 1e-9
+    shift = np.abs(said.mean(axis=0) - laplace.mean(axis=0))[moves] / laplace.std(axis=0)[moves]
+    ratio = said.std(axis=0)[moves] / laplace.std(axis=0)[moves]
+    note = f"{len(some)} studies, SDs {ratio.min():.2f} to {ratio.max():.2f} of Laplace; "
+    note += f"{int(drawn['sample_stats']['diverging'].sum())} divergences, 300 draws, {seconds:.0f} CPU s"
     return Measured(float(shift.max()), note)
 
 
