@@ -135,24 +135,26 @@ def _trust(study: Study) -> tuple[str, ...]:
 
 
 def _table(study: Study, found: tuple[Effect, ...], harms: tuple[Risk, ...]) -> Table:
-    unit, output = (study.main.unit, study.main.output) if study.primary else ("", "Endpoint")
     gains = rounding.together([(e.expected.value, e.expected.mcse) for e in found])
     shown = {e.arm.index: _gain(e, gain) for e, gain in zip(found, gains, strict=True)}
     by_arm = {r.arm.index: r for r in harms}
     rows = []
     for arm in study.treated:
-        gain = shown.get(arm.index, ("–", "–", "–"))
-        rows.append((arm.label, *gain[:2], *_excess(by_arm.get(arm.index)), gain[2]))
+        gain = shown.get(arm.index, ("–", "–", "–")) if study.primary else ()
+        rows.append((arm.label, *gain[:2], *_excess(by_arm.get(arm.index)), *gain[2:]))
     return Table(
-        caption=f"Differences from {study.control.label}.",
-        columns=columns(
-            "Arm", f"{output}|{unit}, expected", f"One trial reports|{unit}, adjusted interval",
-            "Any adverse event|percentage points, expected", "One trial reports|95 % interval",
-            "Assurance|probability of significance",
-        ),
-        rows=tuple(rows),
+        caption=f"Differences from {study.control.label}.", columns=columns(*_heads(study)), rows=tuple(rows),
         marks=marks(study.treated),
     )  # fmt: skip
+
+
+def _heads(study: Study) -> tuple[str, ...]:
+    """Of the table: a mean has its own, where the trial is about one."""
+    harm = ("Any adverse event|percentage points, expected", "One trial reports|95 % interval")
+    if not study.primary:
+        return "Arm", *harm
+    mean = f"{study.main.output}|{study.main.unit}, expected", f"One trial reports|{study.main.unit}, adjusted interval"
+    return "Arm", *mean, *harm, "Assurance|probability of significance"
 
 
 def _gain(effect: Effect, shown: tuple[str, str]) -> tuple[str, str, str]:
