@@ -39,11 +39,13 @@ NORMAL_975 = 1.959963984540054
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """What is otherwise than in the trial: who takes what, {comedication: all who may (True) or nobody}; {condition:
-    code of the class that everybody is in}.
+    code of the class that everybody is in}; timed: comedications at whose times parameters are looked at again, of all
+    or of these (two worlds with the same ones have the same steps, so that equal people have equal bits).
     """
 
     taken: Mapping[str, bool] = field(default_factory=dict)
     classes: Mapping[str, int] = field(default_factory=dict)
+    timed: tuple[str, ...] | None = None
 
 
 def enzymes_of(plan: Comedication) -> tuple[str, ...]:
@@ -172,7 +174,7 @@ def applied(setting: Setting, cohort: Cohort, drawn: Patients, *, world: World |
     known = {**cohort.covariates, **drawn.classes}
     known |= {protocol.conditions[name].covariate: code for name, code in codes.items()}
     taking = {name: _takes(setting, cohort, (name, known), world) for name in protocol.comedication}
-    line, parent = refined(drawn.line, _borders(protocol))
+    line, parent = refined(drawn.line, _borders(protocol, world))
     rows = drawn.rows[parent].copy()
     column = {name: k for k, name in enumerate(setting.model.parameters)}
     for name, plan in protocol.conditions.items():
@@ -254,9 +256,10 @@ def _by_class(plan: Condition, effect: Mapping[str, Floats], code: Floats, row: 
     return found
 
 
-def _borders(protocol: Protocol) -> Floats:
+def _borders(protocol: Protocol, world: World) -> Floats:
     """Times at which some comedication's level changes, ascending."""
-    times = [profile(plan)[0] for plan in protocol.comedication.values()]
+    timed = protocol.comedication if world.timed is None else world.timed
+    times = [profile(protocol.comedication[name])[0] for name in timed]
     found = np.unique(np.concatenate(times)) if times else np.empty(0)
     return found[np.isfinite(found)]
 

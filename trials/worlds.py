@@ -54,16 +54,19 @@ def worlds(protocol: Protocol) -> tuple[Compared, ...]:
     """Every comedication alone, every class of every condition alone."""
     nobody = dict.fromkeys(protocol.comedication, False)
     made = [
-        Compared(name=name, world=World(taken={**nobody, name: True}), reference=World(taken=nobody), comedication=name)
+        Compared(
+            name=name, world=World(taken={**nobody, name: True}, timed=(name,)),
+            reference=World(taken=nobody, timed=(name,)), comedication=name,
+        )
         for name in protocol.comedication
-    ]
+    ]  # fmt: skip
     for name, plan in protocol.conditions.items():
         for code, kind in enumerate(plan.classes, start=1):
             if any(kind in factors for factors in plan.parameters.values()):
                 made.append(
                     Compared(
-                        name=f"{name} {kind}", world=World(taken=nobody, classes={name: code}),
-                        reference=World(taken=nobody, classes={name: 0}),
+                        name=f"{name} {kind}", world=World(taken=nobody, classes={name: code}, timed=()),
+                        reference=World(taken=nobody, classes={name: 0}, timed=()),
                     )
                 )  # fmt: skip
     return tuple(made)
