@@ -52,14 +52,15 @@ def fit_limits(fit: FitEvidence) -> tuple[Limit, ...]:
     rhat, bulk, tail = (d.get(key, math.nan) for key in ("max_rhat", "min_ess_bulk", "min_ess_tail"))
     divergences, apart, ebfmi = (d.get(key, math.nan) for key in ("divergences", "apart", "ebfmi"))
     energy = Limit(name="E-BFMI", shown=rounding.fixed(ebfmi, 2), bar=f"≥ {LEAST_EBFMI:g}", holds=ebfmi >= LEAST_EBFMI)
+    broken = Limit(
+        name="Divergent transitions", shown=rounding.count(divergences), bar=str(MOST_DIVERGENCES),
+        holds=divergences <= MOST_DIVERGENCES,
+    )  # fmt: skip
     return (
         Limit(name="R-hat", shown=rounding.fixed(rhat, 3), bar=f"≤ {MOST_RHAT}", holds=rhat <= MOST_RHAT),
         _ess("Effective sample size, bulk", bulk),
         _ess("Effective sample size, tails", tail),
-        Limit(
-            name="Divergent transitions", shown=rounding.count(divergences), bar=str(MOST_DIVERGENCES),
-            holds=divergences <= MOST_DIVERGENCES,
-        ),
+        *(() if math.isinf(ebfmi) else (broken,)),
         Limit(name="Distance of chain means, in sds", shown=rounding.fixed(apart, 2), bar=f"≤ {MOST_APART:g}",
               holds=apart <= MOST_APART),
         *(() if math.isinf(ebfmi) else (energy,)),

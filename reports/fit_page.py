@@ -27,10 +27,16 @@ def page(fit: FitEvidence, found: Mapping[str, Any], facts: tuple[tuple[str, str
     return Page(
         brand="Fit", kicker="Bayesian population fit · a check of calibration, not validation",
         title=f"Fit of {fit.name}",
-        byline=f"{fit.data} · {found.get('chains', '?')} chains of {found.get('draws', '?')} draws",
+        byline=f"{fit.data} · {_drawn(found)}",
         breaches=() if ok else (fit.verdict, "Commands that use a fit refuse this one unless they are forced."),
         answer=(fit.verdict,), trust=_trust(fit), sections=tuple(sections),
     )  # fmt: skip
+
+
+def _drawn(found: Mapping[str, Any]) -> str:
+    chains, draws = found.get("chains", "?"), found.get("draws", "?")
+    made = {"smc": f"{chains} runs of {draws} particles", "nuts": f"{chains} chains of {draws} draws"}
+    return made.get(str(found.get("method", "nuts")), f"a quick look, {found.get('method')}")
 
 
 def _trust(fit: FitEvidence) -> tuple[str, ...]:

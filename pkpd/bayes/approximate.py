@@ -50,8 +50,12 @@ def _tempered(told: Diagnostics, modes: Modes) -> Diagnostics:
 
 def _quick(told: Diagnostics, found: Quick) -> Diagnostics:
     """No fit: independent draws have no R-hat, and their size is that of the weights."""
+    size = found.effective if found.weighted else float(len(found.x))
     rows = tuple(
-        replace(p, rhat=UNKNOWN, ess_tail=UNKNOWN, apart=UNKNOWN, ess_bulk=min(p.ess_bulk, found.effective))
+        replace(
+            p, rhat=UNKNOWN, ess_tail=UNKNOWN, apart=UNKNOWN, ess_bulk=min(p.ess_bulk, size),
+            mcse=p.sd / max(size, 1.0) ** 0.5,
+        )
         for p in told.parameters
-    )
+    )  # fmt: skip
     return replace(told, parameters=rows, problems=(found.sentence,), remarks=told.remarks)

@@ -93,7 +93,7 @@ class Modes:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        first = f"log evidence {self.log_evidence:.2f} (se {self.log_evidence_error:.2f}) of {self.runs} runs"
+        first = f"Log evidence {self.log_evidence:.2f} (se {self.log_evidence_error:.2f}) of {self.runs} runs"
         said = [first + (f"; {self.shares}" if len(self.modes) > 1 else "; one mode was found") + "."]
         said += [f"The prior has next to nothing where {label}: it was not looked at." for label in self.unseen]
         return tuple(said)
@@ -125,7 +125,7 @@ def tempered(
         labels = [side.label for side in sides]
     else:
         parts, labels = _split(law.layout, done[0])
-    modes = _weighed(law.layout, labels, parts)
+    modes = _weighed(law.layout, labels, parts, apart=bool(found))
     x = pooled([[e.x for e in each] for each in done], [m.share for m in modes] if found else [1.0])
     every = [e for each in done for e in each]
     total = _total(parts)
@@ -204,17 +204,21 @@ Part = tuple[float, Floats]
 """Log evidence that a run gives a mode, and its draws there."""
 
 
-def _weighed(layout: Layout, labels: Sequence[str], parts: Sequence[Sequence[Part]]) -> tuple[Mode, ...]:
-    """The modes, that of the greatest share first."""
+def _weighed(
+    layout: Layout, labels: Sequence[str], parts: Sequence[Sequence[Part]], *, apart: bool
+) -> tuple[Mode, ...]:
+    """The modes, that of the greatest share first. apart: each has runs of its own; else they share their runs."""
     logs = np.array([[log for log, _ in each] for each in parts])
     top = logs.max()
     z = np.exp(logs - top)
     mean, runs = z.mean(axis=1), z.shape[1]
     share = mean / mean.sum()
-    spare = z - share[:, None] * z.sum(axis=0)
+    second = np.atleast_2d(np.cov(z)) if runs > 1 else np.full((len(z),) * 2, np.nan)
+    second = np.diag(np.diag(second)) if apart else second
+    slope = (np.eye(len(z)) - share[:, None]) / mean.sum()
+    error = np.sqrt(np.einsum("kj,ji,ki->k", slope, second, slope) / runs)
     with np.errstate(all="ignore"):
-        error = spare.std(axis=1, ddof=1) / np.sqrt(runs) / mean.sum() if runs > 1 else np.full(len(z), np.nan)
-        own = z.std(axis=1, ddof=1) / np.sqrt(runs) / mean if runs > 1 else np.full(len(z), np.nan)
+        own = np.sqrt(np.diag(second) / runs) / mean
         evidence = top + np.log(mean)
     made = []
     for k in np.argsort(-share, kind="stable"):

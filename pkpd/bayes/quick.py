@@ -5,13 +5,14 @@ a joint mode stands near the mode of the population with its subjects integrated
 Pathfinder (Zhang, Carpenter, Gelman & Vehtari 2022, J Mach Learn Res 23(306):1-49): L-BFGS from every start; of the
 normal laws along its path (inverse Hessian from the last steps, their algorithms 3 and 4) the one nearest to the
 posterior in estimated ELBO; draws of all paths. Both are drawn again with Pareto-smoothed importance weights, whose k
-says how far the law is from the posterior: above 0.7 the draws are not even a rough answer.
+says how far the law is from the posterior: above 0.7 few draws would have all the weight, and the law is drawn from as
+it is, Pathfinder's of the greatest ELBO.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,11 +36,14 @@ HALF_LOG_2PI = 0.5 * float(np.log(2.0 * np.pi))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Normal:
-    """middle + spread(z), z standard normal (n, d); log_root: log determinant of the map."""
+    """middle + spread(z), z standard normal (n, d); log_root: log determinant of the map; elbo: estimated, 0 where it
+    was not.
+    """
 
     middle: Floats
     spread: Callable[[Floats], Floats]
     log_root: float
+    elbo: float = 0.0
 
     def draw(self, z: Floats) -> tuple[Floats, Floats]:
         """Draws (n, d) and their log density (n,)."""
@@ -50,7 +54,8 @@ class Normal:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quick:
     """x (draws, d); k: Pareto's shape of the importance weights; effective: draws behind them; log_evidence: log mean
-    weight; paths: normal laws that were drawn from; weighted: whether draws were taken anew by their weights.
+    weight; paths: normal laws that were drawn from; weighted: whether draws were taken anew by their weights, which k
+    allows up to 0.7.
     """
 
     method: str
@@ -97,12 +102,14 @@ def looked(method: str, density: LogDensity, starts: Floats, *, seed: int, draws
     log_weight = np.where(np.isnan(log_weight), -np.inf, log_weight)
     weights, k_hat = smoothed(log_weight[None])
     usable = bool(np.isfinite(weights).all())
+    weighted = usable and bool(k_hat[0] <= BAD_K)
+    best = np.repeat([law.elbo == max(one.elbo for one in laws) for law in laws], each).astype(np.float64)
     u = uniforms(seed, Purpose.QUICK_LOOK, subject=0, replicate=0, index=9)
-    taken = _taken(weights[0] if usable else np.ones(len(x)), float(u), draws)
+    taken = _taken(weights[0] if weighted else best, float(u), draws)
     top = float(log_weight.max())
     return Quick(
         method=method, x=x[taken], k=float(k_hat[0]) if usable else float("inf"),
-        effective=float(effective(weights)[0]) if usable else 0.0, paths=len(laws), weighted=usable,
+        effective=float(effective(weights)[0]) if usable else 0.0, paths=len(laws), weighted=weighted,
         log_evidence=top + float(np.log(np.exp(log_weight - top).mean())),
     )  # fmt: skip
 
@@ -198,7 +205,7 @@ def pathfinder(density: LogDensity, start: Floats, *, seed: int, path: int) -> N
         at, log_q = law.draw(z)
         elbo = float((density(at)[0] - log_q).mean())
         if elbo > best:
-            best, chosen = elbo, law
+            best, chosen = elbo, replace(law, elbo=elbo)
     return chosen
 
 

