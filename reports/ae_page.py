@@ -117,7 +117,7 @@ def _trust(found: Found) -> tuple[str, ...]:
     unknown = int((found.data.grade == 0).sum())
     if undated:
         left.append(
-            f"{undated} first events have no day, or one after exposure: their person-time is all the exposure."
+            f"{undated} first events have no day, or one outside exposure: their person-time is all the exposure."
         )
     if unknown:
         left.append(f"{unknown} events have no grade.")

@@ -3,7 +3,7 @@
 Subjects count once per row, whatever the number of their events. Risks: subjects with an event over subjects of the
 arm; exposure-adjusted incidence: subjects with an event over person-years until the first one; event rate: events over
 person-years of all exposure. Person-time ends at the first event or with exposure; a subject whose first event has no
-day, or one after exposure, gives all exposure (counted in `undated`). Intervals are not corrected for the number of
+day, or one outside exposure, gives all exposure (counted in `undated`). Intervals are not corrected for the number of
 rows; `fdr` is (Benjamini & Hochberg, JRSS B 1995;57:289), per arm over the rows of the table.
 """
 
@@ -143,12 +143,14 @@ def _adjusted(p: Floats) -> Floats:
 
 
 def first_event(data: AdverseEvents, code: Ints, kept: Flags) -> tuple[Ints, Ints, Floats]:
-    """Subject, row and first day (NaN where no event of the pair has a day) of each pair of subject and row."""
+    """Subject, row and first day of each pair of subject and row: NaN where no event of the pair has a day, or all lie
+    before treatment (flagged as emergent all the same: person-time must not become negative).
+    """
     pair = code * data.arm.size + data.subject[kept]
     unique, place = np.unique(pair, return_inverse=True)
     first = np.full(unique.size, np.inf)
     day = data.day[kept]
-    np.minimum.at(first, place, np.where(np.isnan(day), np.inf, day))
+    np.minimum.at(first, place, np.where(day >= 0.0, day, np.inf))
     row, subject = np.divmod(unique, data.arm.size)
     return subject, row, np.where(np.isinf(first), np.nan, first)
 
@@ -169,7 +171,7 @@ def by_grade(data: AdverseEvents, rows: Rows = "term", *, only: Only = "all") ->
 def time_to_first(data: AdverseEvents, row: int, rows: Rows = "term", *, only: Only = "all") -> tuple[Floats, Flags]:
     """Day of the first event, or of the end of exposure (censored), and whether it happened, (N,) each.
 
-    A first event without a day, or after exposure, is censored at the end of exposure.
+    A first event without a day, or outside exposure, is censored at the end of exposure.
     """
     code, label, _ = _coded(data, rows)
     if not 0 <= row < len(label):

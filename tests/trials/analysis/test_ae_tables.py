@@ -128,6 +128,17 @@ def test_pilot_agrees_with_itself(pilot: ae_records.AdverseEvents) -> None:
     assert curve.survival[0, 1, 1] < curve.survival[0, 0, 1]  # more itching on xanomeline
 
 
+def test_an_emergent_event_before_treatment_takes_no_person_time() -> None:
+    """By hand: day -50 of a flagged event is no time at risk below 0; a later one of the same subject ends it."""
+    people = {"subject": list("abcd"), "arm": ["placebo", "drug", "drug", "drug"], "days": [100.0] * 4}
+    events = {"subject": ["b", "c", "c", "d"], "soc": ["S"] * 4, "term": ["R"] * 4, "day": [-50.0, -3.0, 20.0, 10.0]}
+    data = ae_records.adverse_events(people, events)
+    table = ae_tables.ae_table(data)
+    np.testing.assert_allclose(table.years, [[100.0 / 365.25, (100.0 + 20.0 + 10.0) / 365.25]])
+    assert (table.undated.tolist(), table.x.tolist()) == ([1], [[0, 3]])
+    assert ae_tables.time_to_first(data, 0)[0].tolist() == [100.0, 100.0, 20.0, 10.0]
+
+
 SUBJECTS = "USUBJID,TRT01A,TRTDURD,SAFFL\n1,Placebo,100,Y\n2,Drug,50,Y\n3,Drug,50,N\n"
 EVENTS = "USUBJID,AEBODSYS,AEDECOD,ASTDY,AETOXGR\n2,Skin,Rash,10,3\n2,Skin,Rash,,2\n2,Skin,Rash,-4,5\n3,Skin,Rash,5,1\n"
 
