@@ -162,8 +162,12 @@ def together(
     """Log density of the groups rows (G, K), -1 beyond a group's own; C (outputs, outputs): root of the correlations,
     gC its gradient (set here). Of `each` the first row of a group has the density of all, the others 0.
     """
-    gC[:, :] = 0.0
-    K, total = rows.shape[1], 0.0
+    K, N, total = rows.shape[1], C.shape[0], 0.0
+    R, gR = np.zeros((N, N)), np.zeros((N, N))
+    for i in range(N):
+        for j in range(N):
+            for n in range(N):
+                R[i, j] += C[i, n] * C[j, n]
     S, A, gS = np.empty((K, K)), np.empty((K, K)), np.empty((K, K))
     at, u, v, high, s = np.empty(K, np.int64), np.empty(K), np.empty(K), np.empty(K), np.empty(K)
     gu, gh = np.empty(K), np.empty(K)
@@ -172,9 +176,7 @@ def together(
         for i in range(m):
             gu[i] = gh[i] = 0.0
             for j in range(m):
-                gS[i, j], S[i, j] = 0.0, 0.0
-                for n in range(C.shape[0]):
-                    S[i, j] += C[output[at[i]], n] * C[output[at[j]], n]
+                gS[i, j], S[i, j] = 0.0, R[output[at[i]], output[at[j]]]
         value -= 0.5 * _inverse(S, p, A) + p * _HALF_LOG_2PI
         for i in range(p):
             v[i] = 0.0
@@ -193,10 +195,13 @@ def together(
             own += 1.0 if i < p else 0.0
             _pulled(at[i], -(gu[i] + gh[i]) / s[i], -own / s[i], s[i], terms[output[at[i]]], f, sd, gf, gs)
             for j in range(m):
-                for n in range(C.shape[0]):
-                    gC[output[at[i]], n] += gS[i, j] * C[output[at[j]], n]
-                    gC[output[at[j]], n] += gS[i, j] * C[output[at[i]], n]
+                gR[output[at[i]], output[at[j]]] += gS[i, j]
         total += value
         for i in range(m if each.size > 0 else 0):
             each[at[i]] = value if at[i] == rows[g, 0] else 0.0
+    for i in range(N):
+        for n in range(N):
+            gC[i, n] = 0.0
+            for j in range(N):
+                gC[i, n] += (gR[i, j] + gR[j, i]) * C[j, n]
     return total

@@ -139,3 +139,41 @@ def loo() -> Measured:
     gain = found[0].elpd - found[1].elpd
     se = float(np.sqrt(len(gain)) * gain.std(ddof=1))
     return Measured(float(gain.sum()) / se, f"{gain.sum():.1f} (se {se:.1f}); doubtful {len(found[0].doubtful)}")
+
+
+FITS = int(os.environ.get("CORRELATED_FITS", "60"))
+STUDY = """
+vtrial: sbc/1
+name: pairs
+seed: 20261122
+groups:
+  - subjects: 8
+    doses: [{amount: 100 mg, into: central, at: 0 h}]
+    samples: {CP: [1 h, 4 h, 8 h, 12 h], CB: [1 h, 4 h, 8 h, 12 h]}
+"""
+PRIORS = (
+    ("median: 2, sd: 1", "median: 2, sd: 0.2"), ("median: 20, sd: 1", "median: 20, sd: 0.2"),
+    ("median: 0.7, sd: 1", "median: 0.7, sd: 0.2"), ("lloq: 0.4 mg/L", "lloq: 0.0001 mg/L"),
+)  # fmt: skip
+
+
+@row("fit.correlated.calibration", unit="p", bar=">= 0.001")
+def calibration() -> Measured:
+    """Least p of the uniform ranks of truths drawn from the priors, r with LKJ(1) among them, over quantities."""
+    from dataclasses import replace
+
+    from pkpd.bayes.sbc import calibrated, prepared, summary
+    from pkpd.bayes.sbc_design import StudyDesign
+    from pkpd.model.spec import Model
+
+    text = TEXT + "sigma: {block: [CP, CB], lkj: 1}\n"
+    for change in PRIORS:
+        text = text.replace(*change)
+    study = prepared(Model.parse(text), replace(StudyDesign.parse(STUDY), fits=FITS))
+    start = time.process_time()
+    outcomes = list(calibrated(study))
+    found = summary(study, outcomes)
+    r = next(q for q in found.quantities if q.name.startswith("residual_corr"))
+    told = f"r: p {r.p:.2f}, mean z {r.z_mean:+.2f}, sd {r.z_sd:.2f}, 90 % intervals hold {r.coverage['0.9']:.2f}; "
+    told += f"{found.counted} of {found.fits} fits counted, {(time.process_time() - start) / FITS:.1f} CPU s each"
+    return Measured(min(q.p for q in found.quantities), told)
