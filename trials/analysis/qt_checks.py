@@ -214,16 +214,20 @@ def _delays(shown: Panel, seed: int) -> Floats:
         return np.minimum((u * rows).astype(np.intp), rows - 1)
 
     def means(table: Floats, pick: NDArray[np.intp]) -> Floats:
-        """Column means of every resample, NaN left out, by counts of each row."""
+        """Column means of every resample, NaN left out, by counts of each row; NaN where nobody was seen."""
         weight = np.stack([np.bincount(p, minlength=table.shape[0]) for p in pick]).astype(np.float64)
         seen = np.isfinite(table)
-        made: Floats = (weight @ np.where(seen, table, 0.0)) / np.maximum(weight @ seen, 1e-300)
+        count = weight @ seen
+        made: Floats = np.where(count > 0, (weight @ np.where(seen, table, 0.0)) / np.maximum(count, 1.0), np.nan)
         return made
+
+    def top(table: Floats) -> NDArray[np.intp]:
+        return np.where(np.isnan(table), -np.inf, table).argmax(axis=1)
 
     pick = drawn(shown.active.shape[0], 0)
     other = pick if shown.paired else drawn(shown.placebo.shape[0], 1)
     effect = means(shown.active, pick) - means(shown.placebo, other)
-    made: Floats = shown.times[effect.argmax(axis=1)] - shown.times[means(shown.conc, pick).argmax(axis=1)]
+    made: Floats = shown.times[top(effect)] - shown.times[top(means(shown.conc, pick))]
     return made
 
 

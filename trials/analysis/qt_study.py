@@ -155,7 +155,7 @@ def _drug(data: Ecgs, code: int, asked: Asked) -> Drug:
     drawn = None if status else posterior(fit, asked.priors, seed=asked.seed, draws=asked.draws)
     names = np.unique(data.treatment[data.drug == code]).tolist()
     doses = [_dose(data, (name, k), (course, fit, drawn), asked) for k, name in enumerate(names, 1)]
-    doses.sort(key=lambda dose: dose.cmax)
+    doses.sort(key=lambda dose: (math.isnan(dose.cmax), dose.cmax))  # the highest might be the one that is not known
     quadratic, p = checks.linearity(course, asked.df)
     return Drug(
         name=data.drugs[code], status=status, course=course, fit=fit, lines=int(fit.fit.moments.rows[0]),

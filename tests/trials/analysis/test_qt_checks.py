@@ -162,3 +162,29 @@ def test_missing_values_end_in_a_status_or_are_left_out(column: str, rows: str, 
     assert drug.highest.excluded is False
     assert ok is (drug.lines == 12 * 2 * 6)
     assert math.isnan(drug.highest.hysteresis.delay) is not ok
+
+
+def test_the_dose_of_the_decision_is_the_highest_exposure_and_an_unknown_one_comes_last() -> None:
+    """Doses named in no order; without concentrations a dose may be the highest: nothing is excluded then."""
+    z = normals(5, Purpose.SUMMARY_TRIAL, subject=np.arange(8)[:, None], replicate=0, slot=np.arange(40))
+    lines = [(s, k, t) for s in range(8) for k in range(4) for t in (-1.0, 1.0, 2.0, 4.0)]
+    for middle, order in ((1.0, ["b", "c", "a"]), (math.nan, ["c", "a", "b"])):
+        size = {"placebo": 0.0, "a": 5.0, "b": middle, "c": 3.0}
+        conc = [0.0 if t < 0 else list(size.values())[k] * t * math.exp(-t / 2.0) for _, k, t in lines]
+        qtcf = [400.0 + np.nan_to_num(c) + z[s, k * 4 + int(t) % 4] for c, (s, k, t) in zip(conc, lines, strict=True)]
+        texts = {"subject": [f"s{s}" for s, _, _ in lines], "treatment": [list(size)[k] for _, k, _ in lines],
+                 "drug": ["placebo" if k == 0 else "drug" for _, k, _ in lines]}  # fmt: skip
+        data = qt_data.ecgs(texts, {"time": [t for *_, t in lines], "conc": conc, "qtcf": qtcf})
+        drug = qt_studied(data).drugs[0]
+        assert [dose.treatment for dose in drug.doses] == order
+        assert drug.highest.excluded is math.isfinite(middle)
+
+
+def test_a_time_without_placebo_is_no_peak_of_a_resample() -> None:
+    """By hand: effects of -5, -1 and nothing known: the peak is at 2 h in every resample, that of concentration too."""
+    shown = qt_checks.Panel(
+        times=np.array([1.0, 2.0, 4.0]), active=np.tile([5.0, 9.0, 4.0], (4, 1)), conc=np.tile([1.0, 3.0, 2.0], (4, 1)),
+        placebo=np.tile([10.0, 10.0, np.nan], (4, 1)), paired=True,
+    )  # fmt: skip
+    found = qt_checks.hysteresis(shown)
+    assert (found.delay, *found.delay_interval) == (0.0, 0.0, 0.0)
