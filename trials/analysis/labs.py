@@ -92,13 +92,23 @@ def first_time(time: ArrayLike, grades: ArrayLike, at_least: int) -> Floats:
     return np.where(reached, t, np.inf).min(axis=-1)
 
 
-def worst(grades: ArrayLike) -> Grades:
+def worst(grades: ArrayLike, *, value: ArrayLike | None = None) -> Grades:
     """Highest grade along the last axis; -1 only where no value could be graded.
+
+    value: what was graded. With it the answer is -1, not 0, where a value that was measured could not be graded (its
+    baseline is missing) and no other is of grade 1 or more.
 
     >>> worst([[0, 3, -1], [-1, -1, -1]]).tolist()
     [3, -1]
+    >>> worst([[0, -1], [0, -1]], value=[[30.0, 500.0], [30.0, float("nan")]]).tolist()
+    [-1, 0]
     """
-    return np.asarray(grades, np.int8).max(axis=-1)
+    found = np.asarray(grades, np.int8)
+    top: Grades = found.max(axis=-1)
+    if value is None:
+        return top
+    open_ = ((found < 0) & ~np.isnan(np.asarray(value, np.float64))).any(axis=-1)
+    return np.where(open_ & (top == 0), -1, top).astype(np.int8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

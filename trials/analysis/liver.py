@@ -41,7 +41,8 @@ class Liver:
     aminotransferase, bilirubin: the components ever; in_time: bilirubin > 2 on a day of, or at most `window` days
     after, an aminotransferase > 3; no_cholestasis: 1 where alkaline phosphatase was < 2 up to that bilirubin, 0 where
     not, -1 where not measured or not asked (no such bilirubin); hy: all of them, with -1 = not known, for want of a
-    measurement; day: of that bilirubin, NaN where none.
+    measurement: also where an aminotransferase > 3 has no bilirubin on its day or in the `window` after, or a
+    bilirubin > 2 no aminotransferase on its day or in the `window` before; day: of that bilirubin, NaN where none.
     """
 
     subject: NDArray[np.str_]
@@ -103,8 +104,10 @@ def _case(visits: Floats, window: float) -> tuple[float, ...]:
     ruled_out = peaks[0] <= AMINOTRANSFERASE or peaks[1] <= BILIRUBIN
     raised = day[enzyme > AMINOTRANSFERASE]
     measured = not np.isnan(peaks).any()
-    found: tuple[float, ...] = (0.0, -1.0, 0.0 if ruled_out or measured else -1.0, np.nan)
-    for at in day[bilirubin > BILIRUBIN]:
+    high = day[bilirubin > BILIRUBIN]
+    followed = _near(day[np.isfinite(bilirubin)], raised, window) and _near(day[np.isfinite(enzyme)], high, -window)
+    found: tuple[float, ...] = (0.0, -1.0, 0.0 if (ruled_out or measured) and followed else -1.0, np.nan)
+    for at in high:
         if not ((raised <= at) & (raised >= at - window)).any():
             continue
         before = phosphatase[(day <= at) & np.isfinite(phosphatase)]
@@ -114,6 +117,12 @@ def _case(visits: Floats, window: float) -> tuple[float, ...]:
         if free == 1.0:
             break
     return (*peaks, *found)
+
+
+def _near(measured: Floats, days: Floats, window: float) -> bool:
+    """Whether each of `days` has a measurement at most `window` after it (below 0: before it)."""
+    away = (measured[None, :] - days[:, None]) * np.sign(window or 1.0)
+    return bool(((away >= 0.0) & (away <= abs(window))).any(axis=1).all())
 
 
 def _peak(x: Floats) -> float:

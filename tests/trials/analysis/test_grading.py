@@ -120,6 +120,9 @@ def test_courses() -> None:
     grades = grade("ANC", [[2.5, 1.2, 0.4, np.nan]], lln=2.0)
     assert labs.first_time(day, grades, 2).tolist() == [2.0]
     assert labs.worst(grades).tolist() == [4]
+    enzymes = np.array([[30.0, 30.0, 500.0], [30.0, np.nan, 39.0]])  # no baseline: 500 may be any grade
+    unknown = grade("ALT", enzymes, uln=40.0)
+    assert labs.worst(unknown, value=enzymes).tolist() == [-1, 0]
     table = labs.shifts([0, 0, 2, -1], [3, 0, 2, 4], [0, 1, 1, 0], arms=2)
     assert table.worsened(2).tolist() == [1, 0]
     assert table.count.sum() == 4
@@ -146,6 +149,19 @@ def test_hys_law_by_component() -> None:
     assert without.hy.tolist() == [-1]
     ast = liver.liver(["a"] * 3, day, alt=[1.0] * 3, ast=case["alt"], bilirubin=case["bilirubin"], alp=case["alp"])
     assert ast.hy.tolist() == [1]
+
+
+def test_hys_law_is_not_ruled_out_by_what_was_not_measured() -> None:
+    """By the definition: bilirubin within 30 days from an aminotransferase > 3, of either nothing may be missing."""
+    nothing = np.nan
+
+    def hy(alt: list[float], bilirubin: list[float]) -> int:
+        return int(liver.liver(["a"] * 3, [1, 30, 70], alt=alt, bilirubin=bilirubin, alp=[1.0] * 3).hy[0])
+
+    assert hy([1, 4, 1], [1, nothing, nothing]) == hy([1, 4, 1], [1, nothing, 3]) == -1
+    assert hy([1, nothing, nothing], [1, 1, 3]) == -1
+    assert hy([1, 4, 1], [1, 1, nothing]) == hy([1, 4, 1], [1, 1, 3]) == hy([1, 1, nothing], [1, 1, 1]) == 0
+    assert hy([1, 4, nothing], [1, 3, nothing]) == 1
 
 
 def test_stopping_rules() -> None:
