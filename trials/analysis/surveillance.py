@@ -37,7 +37,8 @@ class Watch:
     def signals(self, events: ArrayLike, expected: ArrayLike) -> NDArray[np.bool_]:
         """Is it a signal to have seen that many events where so many were expected? Broadcast."""
         n, u = np.asarray(events, np.float64), np.asarray(expected, np.float64)
-        found: NDArray[np.bool_] = (n >= self.minimum) & (u <= self.horizon) & (log_ratio(n, u) >= self.critical)
+        inside = u <= self.horizon * (1.0 + 1e-9)  # a last look at 3000 x 0.002 x 0.1 is one at 0.6
+        found: NDArray[np.bool_] = (n >= self.minimum) & inside & (log_ratio(n, u) >= self.critical)
         return found
 
 

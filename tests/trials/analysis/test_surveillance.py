@@ -84,6 +84,13 @@ def test_signals_come_as_soon_as_the_reports_meet_the_criterion():
     assert [e.value for e in found["EB05"].by] == sorted(e.value for e in found["EB05"].by)
 
 
+def test_the_last_look_is_within_the_horizon_whatever_the_rounding():
+    """3000 x 0.002 x 0.1 is above 0.6 in doubles; a look after the horizon is none."""
+    plan, last = watch(0.6), 3000 * 0.002 * 0.1
+    assert last > plan.horizon
+    assert plan.signals(5, [last, 0.61]).tolist() == [True, False]
+
+
 def test_rates_of_a_trial_and_wrong_markets():
     assert incidence_rates([4, 0], [50.0, 25.0]).tolist() == [0.08, 0.02]
     with pytest.raises(InputError, match="years"):
