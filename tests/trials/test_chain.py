@@ -6,7 +6,8 @@ import dataclasses
 import io
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -258,3 +259,33 @@ def test_protocols_without_the_blocks_keep_their_key(tmp_path: Path) -> None:
     assert again == protocol
     bare: dict[str, Any] = dataclasses.replace(protocol, comedication={}, impairment={}, food=None).to_dict()
     assert not {"comedication", "impairment", "food"} & set(bare)
+
+
+def test_the_report_says_what_the_table_holds(payload: Payload, chain: pd.DataFrame) -> None:
+    """Identities: mean risks and the number needed by pandas and 1/difference; intervals only from 5 replicates on."""
+    from reports.chained import chained
+
+    twice = pd.concat([chain, chain.assign(replicate=chain["replicate"] + 4)])
+    few, many = (
+        chained(cast(Any, SimpleNamespace(chain=x, protocol=payload.protocol, effects=payload.effects)))
+        for x in (chain, twice)
+    )
+    assert few is not None
+    assert many is not None
+    group = next(g for g in many.groups if (g.change, g.group) == ("Halving", "all"))
+    (risk,) = group.risks
+    difference = (
+        of(chain, "halving", "with sick")["value"].mean() - of(chain, "halving", "without sick")["value"].mean()
+    )
+    assert risk.difference.value == pytest.approx(difference, abs=1e-12)
+    assert risk.needed is not None
+    assert risk.needed.value == pytest.approx(-1.0 / difference)
+    assert risk.needed.text().startswith("NNTH")
+    assert group.people == 30
+    assert np.isnan(few.groups[0].ratios["CAV"].low)
+    assert few.groups[0].risks[0].needed is None
+    assert {name for name, _ in many.concerned} == {"Halving", "Inhibitor", "Child-Pugh B", "Renal impairment, moderate",
+                                                    "Fed"}  # fmt: skip
+    (watch,) = many.watches
+    assert [day for day, _, _ in watch.days] == [2.0, 5.0]
+    assert watch.days[1][1].value >= watch.days[0][1].value
