@@ -215,31 +215,27 @@ def _sources(record: "RunRecord") -> tuple[Source, ...]:
     for name, plan in protocol.comedication.items():
         parts = record.effects[name]
         ratio = 1.0 / (1.0 - (parts["fm"] * (1.0 - parts["left"])).sum(axis=1))
-        sure = plan.clearance is not None and plan.interval is None
         what, status = _source(plan)
-        effect = Spread(value=float(ratio[0]), low=np.nan, high=np.nan, n=0) if sure else _spread(ratio)
-        found.append(Source(change=names[name], what=what + _when(plan), effect=effect, status=status))
+        found.append(Source(change=names[name], what=what + _when(plan), effect=_spread(ratio), status=status))
     for name, condition in protocol.conditions.items():
         for kind in condition.classes:
             factors = {p: f[kind] for p, f in condition.parameters.items() if kind in f}
             if factors:
                 words = ", ".join(
-                    f"{p} × {value:g}"
-                    + (" ({:g} to {:g})".format(*condition.intervals[p][kind])
-                       if kind in condition.intervals.get(p, {}) else "")
+                    "{} × {:g} ({:g} to {:g})".format(p, value, *condition.intervals[p][kind])
                     for p, value in factors.items()
                 )  # fmt: skip
                 cite = f"; {condition.cite}" if condition.cite else ""
-                none = "" if condition.intervals else "; no interval given: its uncertainty is not in this report"
-                what = words + cite + none
-                found.append(Source(change=names[f"{name} {kind}"], what=what, effect=None, status=condition.status))
+                found.append(
+                    Source(change=names[f"{name} {kind}"], what=words + cite, effect=None, status=condition.status)
+                )
     return tuple(found)
 
 
 def _source(plan: "Comedication") -> tuple[str, str]:
     """Where an effect is from, and its status."""
     if plan.drug is None:
-        limits = f" (95 % {plan.interval[0]:g} to {plan.interval[1]:g})" if plan.interval else " (no interval given)"
+        limits = " (95 % {:g} to {:g})".format(*plan.interval) if plan.interval else ""
         cite = f"; {plan.cite}" if plan.cite else ""
         return f"clearance × {plan.clearance:g}{limits}{cite}", plan.status
     from pkpd.interactions.drug import statuses

@@ -55,7 +55,10 @@ def _source(plan: Comedication, path: Path_, fault: Fault) -> None:
         if getattr(plan, field) is not None:
             fault("goes with drug", (*path, field), remedy=f"leave {field} out, or name a drug")
     factor = float(plan.clearance or 0.0)
-    if plan.interval is not None and not plan.interval[0] <= factor <= plan.interval[1]:
+    if plan.interval is None:
+        fault("is missing: how well the factor is known", (*path, "interval"),
+              remedy=f"interval: [LOW, HIGH], 95 %; [{factor:g}, {factor:g}] takes it as exact")  # fmt: skip
+    if not plan.interval[0] <= factor <= plan.interval[1]:
         fault("must hold the factor", (*path, "interval"), value=f"{plan.interval[0]:g} to {plan.interval[1]:g}",
               remedy="lower limit first, 95 %")  # fmt: skip
     total = sum(plan.fm.values())
@@ -105,6 +108,11 @@ def _classes(plan: Condition, path: Path_, fault: Fault) -> None:
     for parameter, factors in plan.parameters.items():
         for kind in factors:
             fault.known(kind, plan.classes, f"class of {plan.scale}", (*path, "parameters", parameter))
+            if kind not in plan.intervals.get(parameter, {}):
+                exact = f"[{factors[kind]:g}, {factors[kind]:g}]"
+                remedy = f"intervals: {{{parameter}: {{{kind}: [LOW, HIGH]}}}}, 95 %; {exact} takes it as exact"
+                here: Path_ = (*path, "intervals", parameter, kind)
+                fault("is missing: how well the factor is known", here, remedy=remedy)
     for parameter, limits in plan.intervals.items():
         fault.known(parameter, plan.parameters, "parameter with factors", (*path, "intervals"))
         for kind, (low, high) in limits.items():

@@ -50,7 +50,7 @@ class Comedication:
     """A drug taken beside the trial's (or a habit taken up or given up) that changes clearance.
 
     drug, victim, regimen: of the library of interactions; or clearance: the stated factor of clearance of the
-    reference person, with its 95 % `interval` and the shares `fm` of the pathways it acts on.
+    reference person, with its 95 % `interval` (needed) and the shares `fm` of the pathways it acts on.
     parameters: {parameter of the model: power of the exposure ratio it is multiplied by} (CL: -1). activity: {enzyme:
     {covariate: {code: factor}}} besides GENE_ACTIVITY of the genotype. share: of those who meet `who` take it, from_ to
     until [h]; half_life [h] of its coming and going.
@@ -78,7 +78,8 @@ class Comedication:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """Organ impairment or food: factors of parameters by class, {parameter: {class: factor}}, 95 % intervals likewise.
+    """Organ impairment or food: factors of parameters by class, {parameter: {class: factor}}, their 95 % intervals
+    likewise (needed).
 
     shares: {class: share of the people} (Child-Pugh, food; the rest has none); eGFR classes follow from EGFR.
     """

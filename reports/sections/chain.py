@@ -30,6 +30,8 @@ def _spread(x: Spread | None, places: int = 2) -> str:
         return "–"
     if not x.n and x.value == x.value:
         return f"{rounding.fixed(x.value, places)} (no interval)"
+    if x.high - x.low < 1e-9 * abs(x.value):
+        return f"{rounding.fixed(x.value, places)} (fixed)"
     if x.low != x.low:
         return rounding.fixed(x.value, places)
     return rounding.with_interval(x.value, (x.low, x.high), places)

@@ -59,13 +59,13 @@ arms:
 allocation: {method: permuted_block, size: 4}
 visits: {start: {day: 0}, week1: {day: 7}, end: {day: 20}}
 comedication:
-  halving: {clearance: 0.5, parameters: {CL: -1}, share: 0.5}
+  halving: {clearance: 0.5, interval: [0.5, 0.5], parameters: {CL: -1}, share: 0.5}
   inhibitor: {clearance: 0.4, interval: [0.3, 0.5], fm: {CYP2D6: 0.8}, parameters: {CL: -1}, share: 0, from: 10 d,
               monitor: {measure: CP, days: [2, 5], above: 10 mg/L}}
 impairment:
-  liver: {scale: child_pugh, shares: {B: 0.2}, parameters: {CL: {B: 0.5}}}
-  kidney: {scale: egfr, parameters: {CL: {moderate: 0.8}}}
-food: {scale: food, shares: {fed: 0.5}, parameters: {V: {fed: 1.5}}}
+  liver: {scale: child_pugh, shares: {B: 0.2}, parameters: {CL: {B: 0.5}}, intervals: {CL: {B: [0.5, 0.5]}}}
+  kidney: {scale: egfr, parameters: {CL: {moderate: 0.8}}, intervals: {CL: {moderate: [0.8, 0.8]}}}
+food: {scale: food, shares: {fed: 0.5}, parameters: {V: {fed: 1.5}}, intervals: {V: {fed: [1.5, 1.5]}}}
 endpoints: {level: {output: CP, at: end, as: value}}
 estimands: {primary: {endpoint: level, compare: [drug], against: none, summary: mean_difference}}
 analyses: {primary: {method: ancova}}
@@ -230,9 +230,11 @@ def test_the_library_gives_shares_and_what_is_left() -> None:
 
 
 @pytest.mark.parametrize(("old", "new", "said"), [
-    ("clearance: 0.5, parameters", "drug: paroxetine, victim: metoprolol, clearance: 0.5, parameters", "one of them"),
-    ("clearance: 0.5, parameters", "drug: paroxetin, victim: metoprolol, parameters", "unknown drug"),
-    ("clearance: 0.5, parameters", "drug: paroxetine, parameters", "is missing"),
+    (", interval: [0.5, 0.5]", "", "how well the factor is known"),
+    ("intervals: {CL: {B: [0.5, 0.5]}}", "intervals: {CL: {}}", "how well the factor is known"),
+    ("clearance: 0.5, interval", "drug: paroxetine, victim: metoprolol, clearance: 0.5, interval", "one of them"),
+    ("clearance: 0.5, interval: [0.5, 0.5]", "drug: paroxetin, victim: metoprolol", "unknown drug"),
+    ("clearance: 0.5, interval: [0.5, 0.5]", "drug: paroxetine", "is missing"),
     ("interval: [0.3, 0.5]", "interval: [0.5, 0.6]", "must hold the factor"),
     ("fm: {CYP2D6: 0.8}", "fm: {CYP2D6: 0.5}", "at least what is lost"),
     ("parameters: {CL: -1}, share: 0,", "parameters: {CLX: -1}, share: 0,", "unknown parameter"),
