@@ -40,10 +40,10 @@ COPIES = re.compile(r"(\*\d+)x(\d+)")
 SOURCES = {
     "cpic_cyp2d6": "CPIC CYP2D6 frequency table (cpicpgx.org, CC0)",
     "cpic_cyp2c9": "CPIC CYP2C9 frequency table, 2022-03-11 (cpicpgx.org, CC0)",
-    "jpm2018": "1000 Genomes in J Pers Med 2018;8:8, Table 3",
+    "jpm2018": "J Pers Med 2018;8:8, Table 3",
     "zhou2017": "1000 Genomes in Zhou et al., Clin Pharmacol Ther 2017;102:688, Table 5",
     "shendre2018": "1000 Genomes in Shendre et al., Pharmacogenomics 2018;19:1357, Table 1",
-    "tcp2021": "1000 Genomes in Transl Clin Pharmacol 2021;29:135, Table 2: rs4149056 C as *15, rs59502379 as *31",
+    "tcp2021": "1000 Genomes in Transl Clin Pharmacol 2021;29:135, Table 2 (rs4149056 C as *15, rs59502379 as *31)",
 }
 """Where allele frequencies were copied from."""
 
