@@ -230,6 +230,9 @@ def _analysis(protocol: Protocol, plan: Interims, fault: Fault) -> None:
     if analysis.method in NOT_SEQUENTIAL:
         fault(f"{analysis.method} has no group-sequential law", path, value=plan.analysis,
               remedy="an analysis by logrank, cox, ancova or another single test")  # fmt: skip
+    if analysis.prior is not None:
+        fault("a posterior has no group-sequential law: no bound keeps alpha", ("analyses", plan.analysis, "prior"),
+              remedy="leave out the prior of the analysis looked at, or the looks")  # fmt: skip
     several = len(estimand.compare) > 1
     if several and plan.select is None:
         fault("compares several arms: alpha would be spent on each", path, value=plan.analysis,

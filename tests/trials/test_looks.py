@@ -344,3 +344,15 @@ def test_a_small_study_of_patients_is_the_same_in_any_block(write_study) -> None
         late = (columns["replicate"] == r) & (columns["entry.day"] > days[r])
         gone = 2 if dropped[r, 0] else 1
         assert not (columns["arm"][late] == gone).any()
+
+
+@pytest.mark.parametrize("text", [MEANS, ARMS])
+def test_an_analysis_with_a_prior_is_not_looked_at(text: str) -> None:
+    """z of a posterior is not the z of the bounds: without an effect its mean is not 0 and its sd not 1."""
+    name = "arms" if text == ARMS else "means"
+    line = f"  {name}: {{method: ancova, alpha: 0.025, side: greater, multiplicity: none"
+    with pytest.raises(InputError, match="group-sequential") as caught:
+        parsed((HEAD + text).replace(line, f"{line}, prior: {{at: 1, sd: 1}}"))
+    assert caught.value.field == f"analyses.{name}.prior"
+    assert caught.value.line is not None
+    parsed(HEAD.replace(line, f"{line}, prior: {{at: 1, sd: 1}}"))
