@@ -72,7 +72,10 @@ def piloted(plain: Density, seen: Look, settings: Settings, *, seed: int, cores:
     x = drawn.x.reshape(-1, drawn.x.shape[-1])
     found = second_look(law, x[:: max(len(x) // READ, 1)])
     own = plain.framed(frame_of(plain.layout, found, settings.centred))
-    made = own.turned(turn_of(own, reframed(law, own, x)))
+    try:
+        made = own.turned(turn_of(own, reframed(law, own, x)))
+    except np.linalg.LinAlgError:  # nothing like a normal law: predictions that vanish under a relative error do that
+        return law, seen, settings
     return made, found, replace(settings, tune=settings.tune - CHAINS * steps // settings.chains)
 
 
