@@ -27,6 +27,7 @@ SEVERITY: Final = {
     "MILD": 1, "MODERATE": 2, "SEVERE": 3, "LIFE THREATENING": 4, "LIFE-THREATENING": 4, "FATAL": 5, "DEATH": 5,
     "1": 1, "2": 2, "3": 3, "4": 4, "5": 5, "": 0,
 }  # fmt: skip
+_SERIOUS: Final = {"Y": True, "YES": True, "1": True, "N": False, "NO": False, "0": False, "": False}
 _RELATED: Final = {"Y", "YES", "RELATED", "POSSIBLE", "PROBABLE", "DEFINITE", "POSSIBLY RELATED", "PROBABLY RELATED"}
 
 
@@ -204,8 +205,11 @@ def _happened(path: Path, columns: Columns, known: set[str]) -> tuple[dict[str, 
         if grade not in SEVERITY:
             raise InputError("is no grade", file=path, line=line, field=" or ".join(columns.grade), value=grade,
                              remedy="1 to 5, MILD, MODERATE, SEVERE, LIFE THREATENING, FATAL")  # fmt: skip
+        serious = row.get(columns.serious, "").upper()
+        if serious not in _SERIOUS:
+            raise InputError("must be Y or N", file=path, line=line, field=columns.serious, value=serious)
         cells = (row[columns.subject], row[columns.soc], row[columns.term], day, SEVERITY[grade],
-                 row.get(columns.serious, "") == "Y", _first(row, columns.related).upper() in _RELATED)  # fmt: skip
+                 _SERIOUS[serious], _first(row, columns.related).upper() in _RELATED)  # fmt: skip
         for key, value in zip(out, cells, strict=True):
             out[key].append(value)
     return out, left_out

@@ -163,3 +163,15 @@ def test_files(tmp_path: Path) -> None:
             (tmp_path / name).write_text(text.replace(old, new, 1) if name == file else text)
         with pytest.raises(InputError, match=match):
             ae_records.read(tmp_path / "e.csv", tmp_path / "s.csv")
+
+
+def test_serious_events_are_not_lost_by_how_yes_is_written(tmp_path: Path) -> None:
+    """Y, yes and 1 are serious, N and nothing are not; a word that is neither is an error, not a harmless event."""
+    (tmp_path / "s.csv").write_text(SUBJECTS)
+    lines = [f"2,Skin,Rash,{k},{word}" for k, word in enumerate(("Y", "yes", "1", "N", ""), 1)]
+    (tmp_path / "e.csv").write_text("\n".join(["USUBJID,AEBODSYS,AEDECOD,ASTDY,AESER", *lines, ""]))
+    made = ae_records.read(tmp_path / "e.csv", tmp_path / "s.csv")
+    assert made.serious.tolist() == [True, True, True, False, False]
+    (tmp_path / "e.csv").write_text("USUBJID,AEBODSYS,AEDECOD,ASTDY,AESER\n2,Skin,Rash,1,death\n")
+    with pytest.raises(InputError, match="Y or N"):
+        ae_records.read(tmp_path / "e.csv", tmp_path / "s.csv")
