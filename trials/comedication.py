@@ -31,7 +31,7 @@ COVARIATE: dict[str, str] = {"child_pugh": "CHILD_PUGH", "egfr": "RENAL", "food"
 """The covariate that a scale gives everybody: the code of the class."""
 EGFR = (90.0, 60.0, 30.0, 15.0)
 """mL/min/1.73 m2: below the first is mild, ... below the last failure (FDA, Pharmacokinetics in Patients with Impaired
-Renal Function, 2024)."""
+Renal Function, 2024; from memory)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
