@@ -153,7 +153,7 @@ groups:
 """
 PRIORS = (
     ("median: 2, sd: 1", "median: 2, sd: 0.2"), ("median: 20, sd: 1", "median: 20, sd: 0.2"),
-    ("median: 0.7, sd: 1", "median: 0.7, sd: 0.2"), ("lloq: 0.4 mg/L", "lloq: 0.0001 mg/L"),
+    ("median: 0.7, sd: 1", "median: 0.7, sd: 0.2"), ("prior: 0.5", "prior: 0.3"), ("lloq: 0.4 mg/L", "lloq: 0.0001 mg/L"),
 )  # fmt: skip
 
 

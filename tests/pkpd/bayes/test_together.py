@@ -157,6 +157,7 @@ def test_rows_measured_together_share_subject_time_and_rank(model, records):
     assert sorted(found) == [(0, 1, 2), (5, 4), *GROUPS[2:]]
 
 
+@pytest.mark.slow  # compiles; the kernel alone: tests/pkpd/kernels/test_together.py
 def test_joint_density_is_that_of_scipy(made, records):
     for seed in (1, 2, 3):
         x = somewhere(made, seed)
@@ -167,6 +168,7 @@ def test_joint_density_is_that_of_scipy(made, records):
         np.testing.assert_allclose(rows[[5, 8]], stats.norm(m, s).logpdf(records.dv)[[5, 8]], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_gradient_is_the_central_difference(made):
     for seed in (1, 2):
         x = somewhere(made, seed)
