@@ -51,7 +51,7 @@ class Risk:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """One change in one arm and one group of people. people: mean number in a replicate; ratios {exposure: geometric
-    mean ratio}, persons {exposure: 5 % and 95 % of persons, mean over replicates}; inside: share within 0.8 to 1.25 of
+    mean ratio}, persons {exposure: 5 % and 95 % of persons, median over replicates}; inside: share within 0.8 to 1.25 of
     the own exposure without, as planned and with the dose."""
 
     change: str
@@ -164,7 +164,7 @@ def _group(rows: "pd.DataFrame", what: tuple[str, "Protocol", tuple[int, str, in
         people=float(rows[rows["measure"].str.startswith("with ")].drop_duplicates("replicate")["n"].mean()),
         ratios={m.removeprefix("ratio "): _spread(wide[m]) for m in ratios if m in wide},
         persons={
-            m.removeprefix("ratio "): (float(wide[f"{m} low"].mean()), float(wide[f"{m} high"].mean()))
+            m.removeprefix("ratio "): (float(wide[f"{m} low"].median()), float(wide[f"{m} high"].median()))
             for m in ratios
             if m in wide
         },

@@ -74,7 +74,7 @@ def _exposure(study: Study, found: Chain) -> Table:
         rows=rows, marks=_marks(found),
         notes=(
             "Ratio: median and middle 90 % over replicates of the geometric mean over people; at the last visit while "
-            "the change lasts. Persons: mean over replicates of the quantiles of persons.",
+            "the change lasts. Persons: median over replicates of the quantiles of persons.",
         ),
     )  # fmt: skip
 
