@@ -51,8 +51,8 @@ class Risk:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """One change in one arm and one group of people. people: mean number in a replicate; ratios {exposure: geometric
-    mean ratio}, persons {exposure: 5 % and 95 % of persons, median over replicates}; inside: share within 0.8 to 1.25 of
-    the own exposure without, as planned and with the dose."""
+    mean ratio}, persons {exposure: 5 % and 95 % of persons, median over replicates}; inside: share within 0.8 to 1.25
+    of the own exposure without, as planned and with the dose."""
 
     change: str
     arm: str
