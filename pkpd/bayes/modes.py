@@ -53,6 +53,11 @@ class Mode:
     means: dict[str, float]
     sds: dict[str, float]
 
+    @property
+    def counts(self) -> bool:
+        """Whether it may hold more than `HELD`, as far as the runs tell."""
+        return bool(self.share + 2.0 * np.nan_to_num(self.share_error) > HELD)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Modes:
@@ -76,16 +81,17 @@ class Modes:
     @property
     def of_two_minds(self) -> bool:
         """Whether more than one mode may hold more than `HELD`."""
-        return sum(m.share + 2.0 * m.share_error > HELD for m in self.modes) > 1
+        return sum(m.counts for m in self.modes) > 1
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What forbids to use the fit."""
         said = []
-        unsure = [m.label for m in self.modes if not m.log_evidence_error <= DISAGREE]
-        if len(self.modes) > 1 and unsure:
-            said.append(f"Runs disagree about the evidence of {', '.join(unsure)}: the shares of the modes are not "
-                        "known; take more particles (draws) and runs (chains).")  # fmt: skip
+        unsure = [m for m in self.modes if m.counts and not m.log_evidence_error <= DISAGREE]
+        if unsure:
+            told = ", ".join(f"{m.label}: {m.log_evidence:.1f} +- {m.log_evidence_error:.2f}" for m in unsure)
+            said.append(f"Runs disagree about the evidence ({told}): neither shares nor draws are to be trusted; take "
+                        "more particles (draws) and runs (chains).")  # fmt: skip
         if self.of_two_minds:
             remedy = "; ".join(self.remedies) or "give an informative prior, or data that tell them apart"
             said.append(f"The posterior has {len(self.modes)} modes ({self.shares}); {remedy}.")

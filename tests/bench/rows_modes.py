@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,12 @@ import numpy as np
 from tests.bench.harness import Measured, row
 
 SEEDS = (1, 2, 3, 4, 5)
+WARFARIN = Path(__file__).parents[3] / "shared" / "data" / "pk" / "warfarin.csv"
+BAYES = {
+    "log_K": (0.165, 0.21), "log_CL": (-2.006, 0.056), "log_V": (2.045, 0.046), "logit_EMAX": (4.81, 0.79),
+    "log_EC50": (0.096, 0.097), "log_KOUT": (-2.938, 0.027), "log_E0": (4.570, 0.012),
+}  # fmt: skip
+"""Mean and sd by three tools on the same priors: PyMC with nutpie, PyMC NUTS, Stan."""
 TIMES = np.array([0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 12.0])
 NOISE = 0.15 * np.array([0.9, -0.6, 0.3, -1.2, 0.5, 0.1, 1.1, -0.4, -0.8, 0.6])
 LEVELS = 100.0 / 20.0 * 0.8 / 0.55 * (np.exp(-0.25 * TIMES) - np.exp(-0.8 * TIMES)) * np.exp(NOISE)
@@ -151,3 +158,37 @@ def laplace() -> Measured:
 def pathfinder() -> Measured:
     """The same by Pathfinder, 8 paths."""
     return distance("pathfinder")
+
+
+@cache
+def warfarin(method: str, particles: int, runs: int) -> dict[str, Any]:
+    """Diagnostics of warfarin PK and PCA (../shared) by another method than NUTS."""
+    from pkpd.bayes import fit
+    from pkpd.model.library import load
+    from pkpd.model.records import Records
+
+    model = load("warfarin_pca")
+    records = Records.read(WARFARIN, model)
+    return fit(model, records, seed=1, method=method, draws=particles, chains=runs, cache=False).diagnostics
+
+
+def from_reference(found: dict[str, Any]) -> float:
+    """Largest distance of typical values from the Bayes rows of docs/inference.md, posterior sds."""
+    rows = {p["name"]: p["mean"] for p in found["parameters"]}
+    return max(abs(rows[name] - mean) / sd for name, (mean, sd) in BAYES.items())
+
+
+@row("fit.modes.warfarin", unit="posterior sd", bar="<= 0.15")
+def by_particles() -> Measured:
+    """Typical values by SMC, 2 runs of 300 particles: 222 CPU s."""
+    found = warfarin("smc", 300, 2)
+    told = found["modes"]
+    note = f"log evidence {told['log_evidence']:.1f}, se {told['log_evidence_error']:.2f}, {told['families']} families"
+    return Measured(from_reference(found), f"{note}, R-hat {found['max_rhat']:.3f}")
+
+
+@row("fit.quick.warfarin", unit="posterior sd", bar="<= 0.75")
+def by_laplace() -> Measured:
+    """Typical values by Laplace."""
+    found = warfarin("laplace", 1000, 4)
+    return Measured(from_reference(found), f"Pareto k {found['quick']['pareto_k']:.2f}")

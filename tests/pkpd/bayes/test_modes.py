@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,12 +128,22 @@ def test_a_flip_flop_data_set_agrees_with_quadrature():
 def test_a_posterior_of_two_minds_is_refused_with_the_remedy():
     """Shares of 0.66 and 0.34: a problem that names both and how to order; 0.999 and 0.001: none."""
     found = modes(mode("KA above CL/V", 0.66), mode("CL/V above KA", 0.34))
-    assert found.of_two_minds
+    assert json.loads(json.dumps(found.to_dict()))["of_two_minds"] is True
     assert "KA above CL/V: 0.66 +- 0.002" in found.problems[0]
     assert "write above: CL/V under parameters.KA" in found.problems[0]
     settled = modes(mode("KA above CL/V", 0.999), mode("CL/V above KA", 0.001))
     assert settled.problems == ()
     assert "0.9990 +- 0.002" in settled.remarks[0]
+
+
+def test_runs_that_disagree_are_refused():
+    """A standard error of 0.8 of a log evidence, one mode or not; of a single run nothing is known."""
+    unsure = replace(mode("one mode", 1.0), log_evidence_error=0.8)
+    alone = replace(mode("one mode", 1.0), log_evidence_error=math.nan, share_error=math.nan)
+    assert "Runs disagree about the evidence (one mode: -5.0 +- 0.80)" in modes(unsure).problems[0]
+    assert "neither shares nor draws are to be trusted" in modes(alone).problems[0]
+    little = replace(mode("CL/V above KA", 0.001), log_evidence_error=0.8)
+    assert modes(mode("KA above CL/V", 0.999), little).problems == ()
 
 
 def test_pooled_draws_are_in_proportion_and_in_their_order():
