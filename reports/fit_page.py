@@ -16,7 +16,7 @@ __all__ = ["page"]
 def page(fit: FitEvidence, found: Mapping[str, Any], facts: tuple[tuple[str, str], ...]) -> Page:
     """The page. found: diagnostics as plain data; facts: provenance."""
     ok = bool(found.get("ok", False))
-    sections = [Section(key="fit", title="Posterior", blocks=tuple(model.fitted(fit)))]
+    sections = [*_foretold(found), Section(key="fit", title="Posterior", blocks=tuple(model.fitted(fit)))]
     if fit.check:
         sections.append(Section(key="data", title="The fit on its own data", blocks=tuple(model.own_data(fit))))
     sections += [
@@ -47,6 +47,26 @@ def _trust(fit: FitEvidence) -> tuple[str, ...]:
             f"{rounding.percent(fit.checks.check.inside)} of the observed percentiles lie inside their 95 % band."
         )
     return tuple(said) or ("No checks on the data were asked for.",)
+
+
+def _foretold(found: Mapping[str, Any]) -> list[Section]:
+    """What the priors predicted of the data, before the fit."""
+    rows = []
+    for f in found.get("prior_predictive", ()):
+        ranges = (" to ".join(f"{float(f[name][k]):.3g}" for k in (0, 2)) for name in ("predicted", "observed"))
+        inside = (rounding.percent(float(share)) for share in f["inside"])
+        rows.append((str(f["output"]), str(f["n"]), *ranges, *inside))
+    if not rows:
+        return []
+    table = Table(
+        caption="What the priors predict of each measured value, 400 draws of everything: ranges hold 90 % of all that "
+        "is predicted and observed, shares say how many observed values lie in the middle of their own prediction.",
+        columns=columns("Output", "n|values", "Predicted|5 to 95 %", "Observed|5 to 95 %", "In the central 50 %",
+                        "90 %", "95 %"),
+        rows=tuple(rows),
+        notes=("Wide priors hold more than their nominal share; below half in the central 95 % the fit says so.",),
+    )  # fmt: skip
+    return [Section(key="prior", title="Before the data", blocks=(table,))]
 
 
 def _modes(found: Mapping[str, Any]) -> list[Section]:

@@ -81,7 +81,7 @@ class Density:
         return float(value[0]), g
 
     def predictions(self, x: Floats) -> Floats:
-        """Predicted value of every row at x."""
+        """Predicted value of every row (..., rows) at x (..., size)."""
         return self._filled("fitted", x)
 
     def by_row(self, x: Floats) -> Floats:
@@ -92,8 +92,13 @@ class Density:
 
     def _filled(self, name: str, x: Floats) -> Floats:
         found = np.full(len(self.arrays[0]), np.nan)
-        self._with(name, found)(x)
-        return found
+        made, points = self._with(name, found), np.reshape(x, (-1, np.shape(x)[-1]))
+        out = np.empty((len(points), len(found)))
+        for k, point in enumerate(points):
+            found[:] = np.nan
+            made(point)
+            out[k] = found
+        return out.reshape(*np.shape(x)[:-1], len(found))
 
     def framed(self, frame: Frame) -> Density:
         """The same law with what is each subject's own in other coordinates: the same machine code."""

@@ -34,6 +34,7 @@ from pkpd.bayes.plan import (
     spread_label,
     typical_label,
 )
+from pkpd.bayes.prior_check import prior_check, surprises
 from pkpd.ground.errors import InputError
 from pkpd.kernels.observations import MEASURED, POSITIVE
 from pkpd.model import together
@@ -71,6 +72,7 @@ def sampled(
         _ = plain.module
     with _stage("screen", seconds, on_stage):
         notices = _noticed(require_sane(model, records, typical(plain, records)))
+        foretold = prior_check(plain, made, seed=seed)
     with _stage("look", seconds, on_stage):
         seen = look(plain)
     with _stage("sample", seconds, on_stage), _quiet():
@@ -88,7 +90,8 @@ def sampled(
         found |= _method(how, made, chosen(seen, settings.centred), seen, blq=settings.blq)
         found |= {"method": settings.method, **drawn.about}
         found["exchanges"] = [e.to_dict() for e in places]
-        found["remarks"] = [*found["remarks"], *_told(how, made, len(records.time)), *notices]
+        found["prior_predictive"] = [f.to_dict() for f in foretold]
+        found["remarks"] = [*found["remarks"], *surprises(foretold), *_told(how, made, len(records.time)), *notices]
     return draws, tree, found, seconds
 
 

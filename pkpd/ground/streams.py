@@ -57,6 +57,7 @@ class Purpose(StrEnum):
     CALIBRATION_FIT = "calibration_fit"  # SBC: seeds of the samplers; subject = fit, index = attempt
     MARGINAL = "marginal"  # shift of the points that sum out a subject's effects; subject = subject, slot = effect
     EXTERNAL_CHECK = "external_check"  # replicate = study; index 0 effects by slot, then error by time
+    PRIOR_CHECK = "prior_check"  # prior predictive; subject = place in the vector, with index 1 row of the data
     FIT = "fit"  # seeds of the sampler's chains
     PARAMETER_MAPPING = "parameter_mapping"  # which row of a fit joins which row of published values
     TWIN_START = "twin_start"  # of every TWIN_ purpose: subject = particle, replicate = the patient's address

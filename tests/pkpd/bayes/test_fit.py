@@ -12,11 +12,13 @@ import pytest
 
 from pkpd.bayes import fit
 from pkpd.bayes.checks import checked, with_checks
+from pkpd.bayes.design import design
 from pkpd.bayes.fit import DIAGNOSTICS, POSTERIOR, Settings, _cache_key, _stored
 from pkpd.bayes.loo import leave_one_out, refitted
 from pkpd.bayes.predictive import predictions, simulated
+from pkpd.bayes.prior_check import Foretold, _foretold, _predicted, prior_check, surprises
 from pkpd.bayes.sbc import JOINT, fitted, prepared
-from pkpd.bayes.sbc_design import StudyDesign
+from pkpd.bayes.sbc_design import StudyDesign, records_of
 from pkpd.bayes.tables import natural_draws, prior_posterior
 from pkpd.bayes.vpc import nominal_bins, vpc
 from pkpd.ground.errors import InputError
@@ -288,20 +290,49 @@ def test_a_calibration_fit_that_cannot_be_simulated_or_started_is_a_value(narrow
     assert fitted(replace(narrow, y=y), 0).failed != ""
 
 
-@pytest.fixture(scope="module")
-def narrow(model):
-    """The fitted model of this file under narrower priors: the machine code is the same."""
-    text = model_path("theophylline").read_text()
-    text = (
-        text.replace("sd: 1}", "sd: 0.2}")
-        .replace("prior: 1}", "prior: 0.4}")
-        .replace("prior: 1 mg/L}", "prior: 0.4 mg/L}")
-    )
-    design = """
+NARROW = (
+    model_path("theophylline")
+    .read_text()
+    .replace("sd: 1}", "sd: 0.2}")
+    .replace("prior: 1}", "prior: 0.4}")
+    .replace("prior: 1 mg/L}", "prior: 0.4 mg/L}")
+)
+NARROW_DESIGN = """
 vtrial: sbc/1
 name: narrow
 seed: 3
 fits: 2
 groups: [{subjects: 12, doses: [{amount: 320 mg, into: depot, at: 0 h}], samples: {CP: [0.5 h, 1 h, 2 h, 4 h, 9 h, 24 h]}}]
 """
-    return prepared(Model.parse(text), StudyDesign.parse(design))
+
+
+@pytest.fixture(scope="module")
+def narrow(model):
+    """The fitted model of this file under narrower priors: the machine code is the same."""
+    return prepared(Model.parse(NARROW), StudyDesign.parse(NARROW_DESIGN))
+
+
+def test_the_prior_predictive_of_a_fit_is_the_law_its_data_are_drawn_from(narrow):
+    """200 studies drawn from the priors by the engine: of each row's own prediction by the density the central 50, 90
+    and 95 % hold as many of their values, within 4 standard errors (studies are independent, their rows are not).
+    """
+    study = prepared(Model.parse(NARROW), replace(StudyDesign.parse(NARROW_DESIGN), fits=200))
+    made = design(study.model, records_of(study.design, study.model))
+    y = _predicted(study.law, made, 11, 4000)
+    inside = np.asarray([_foretold("CP", y, values).inside for values in study.y])
+    error = inside.std(axis=0) / np.sqrt(len(inside))
+    np.testing.assert_array_less(np.abs(inside.mean(axis=0) - [0.5, 0.9, 0.95]), 4 * error + 0.005)
+    found = prior_check(study.law, made, seed=11, draws=50)
+    assert [(f.output, f.n, f.failed) for f in found] == [("CP", 72, 0.0)]
+
+
+def test_a_fit_says_what_its_priors_predicted(theophylline):
+    (told,) = theophylline.diagnostics["prior_predictive"]
+    assert (told["output"], told["n"]) == ("CP", 132)
+    assert told["predicted"][0] < told["observed"][0] <= told["observed"][2] < told["predicted"][2]  # weak priors
+    assert told["inside"][2] > 0.9
+    assert not any("hardly allow" in remark for remark in theophylline.diagnostics["remarks"])
+    odd = Foretold(
+        output="CP", n=9, inside=(0.0, 0.1, 0.2), predicted=(1.0, 2.0, 3.0), observed=(1e3, 2e3, 3e3), failed=0.0
+    )
+    assert surprises((odd,))[0].startswith("The priors hardly allow the data: 80 % of the values of CP")
