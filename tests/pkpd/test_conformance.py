@@ -86,7 +86,8 @@ def test_every_model_of_the_library(name: str) -> None:
     assert _failures(found) == []
 
 
-@pytest.mark.parametrize("name", ["theophylline", pytest.param("w2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["theophylline", "w2"])
 def test_every_check_on_two_models_of_the_library(name: str) -> None:
     found = examine(load(name))
     assert found.ok, _failures(found)

@@ -42,7 +42,7 @@ def exact(design: Design, truth: Truth) -> dict[str, Exact]:
     >>> from trials.designs.text_scenarios import Truth
     >>> made = Design.parse("{vtrial: design/1, name: a, endpoint: {means: {effect: 0.5, sd: 1}}}")
     >>> round(exact(made, Truth())["reject"].value, 3)
-    0.904
+    0.903
     """
     e, family = design.endpoint, family_of(design)
     if family is not None:

@@ -55,7 +55,7 @@ def course(enters: tuple[int, ...], sizes: tuple[int, ...], control: int) -> Cou
     """Who is in which arm. enters: subjects in the platform before each arm; sizes: subjects of each arm.
 
     >>> course((0, 4), (3, 2), 1).arm.tolist()
-    [0, 1, 1, 0, 0, 1, 2, 2, 0]
+    [0, 1, 1, 0, 0, 1, 2, 0, 2]
     """
     left, waiting = list(sizes), dict(enumerate(enters, 1))
     arms: list[int] = []

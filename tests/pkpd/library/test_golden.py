@@ -225,7 +225,7 @@ def test_golden_number(name: str, case: str, i: int, interpreted: Callable[..., 
     assert abs(found - expected) <= half_digit(expected, value.digits) * (1 + 1e-6)
 
 
-LARGE = ("davda_igg", "eleveld_propofol", "uva_padova_t1dm")
+LARGE = ("davda_igg", "eleveld_propofol", "germovsek_gentamicin", "uva_padova_t1dm")
 """Models that take longest to compile: by hand."""
 
 
