@@ -61,6 +61,7 @@ def test_against_scipy(path):
         np.testing.assert_allclose(found.values[i], reference(row), rtol=2e-8, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_sensitivities_against_differences():
     """Witness: central differences of the reference solution, extrapolated to order 4."""
     found = sensitivities(compiled(Model.parse(TEXT)), P[:1], nothing(1), TIMES, scale="natural", rtol=1e-9, atol=1e-11)

@@ -230,6 +230,7 @@ def test_long_transits_and_frequent_doses(savic):
         solve(savic, rows((2.2, 10.0)), events(record(1.0, ii=0.2, more=99)), [401.0])
 
 
+@pytest.mark.slow
 def test_a_subject_alone_and_among_others(savic):
     """The number of doses at once of one subject does not move a bit of another."""
     many, few = schedule(record(0.0, ii=1.0, more=6)), schedule(record(0.0, ii=2.5, more=2))
