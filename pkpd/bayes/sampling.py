@@ -72,7 +72,7 @@ def sampled(
         _ = plain.module
     with _stage("screen", seconds, on_stage):
         notices = _noticed(require_sane(model, records, typical(plain, records)))
-        foretold = prior_check(plain, made, seed=seed)
+        foretold = prior_check(plain, made, seed=settings.seed)
     with _stage("look", seconds, on_stage):
         seen = look(plain)
     with _stage("sample", seconds, on_stage), _quiet():

@@ -13,7 +13,7 @@ import pytest
 from pkpd.bayes import fit
 from pkpd.bayes.checks import checked, with_checks
 from pkpd.bayes.design import design
-from pkpd.bayes.fit import DIAGNOSTICS, POSTERIOR, Settings, _cache_key, _stored
+from pkpd.bayes.fit import DIAGNOSTICS, POSTERIOR, Settings, _cache_key, _sampler_seed, _stored
 from pkpd.bayes.loo import leave_one_out, refitted
 from pkpd.bayes.predictive import predictions, simulated
 from pkpd.bayes.prior_check import Foretold, _foretold, _predicted, prior_check, surprises
@@ -324,6 +324,15 @@ def test_the_prior_predictive_of_a_fit_is_the_law_its_data_are_drawn_from(narrow
     np.testing.assert_array_less(np.abs(inside.mean(axis=0) - [0.5, 0.9, 0.95]), 4 * error + 0.005)
     found = prior_check(study.law, made, seed=11, draws=50)
     assert [(f.output, f.n, f.failed) for f in found] == [("CP", 72, 0.0)]
+
+
+def test_any_seed_makes_a_fit(model, records):
+    """The sampler's own seed has 64 bits, chance by address takes 63: seeds on either side of it."""
+    seeds = {_sampler_seed(k) >= 2**63: k for k in range(20)}
+    for seed in (*seeds.values(), 2**63 - 1):
+        found = fit(model, records, seed=seed, draws=20, tune=20, chains=1, cache=False)
+        assert found.diagnostics["prior_predictive"][0]["n"] == 132
+    assert set(seeds) == {False, True}
 
 
 def test_a_fit_says_what_its_priors_predicted(theophylline):
