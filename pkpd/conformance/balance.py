@@ -121,7 +121,7 @@ def _smooth(case: Case) -> bool:
 
 
 def exposure(case: Case) -> Measured:
-    """AUC of every linear output by quadrature of its profile against F dose/CL, or (-A)^-1 where no CL is alone."""
+    """AUC above its baseline of every linear output by quadrature: F dose/CL, or (-A)^-1 where no CL is alone."""
     group = disposition(case)
     inside = frozenset(case.reading.states[k] for k in group.numbers)
     names = [
@@ -150,10 +150,10 @@ def _areas(case: Case, group: Disposition, state: str, *, names: list[str], matr
     at, weight = nodes(panels(case, np.asarray([facts.lag]), end) if facts.lag else panels(case, np.empty(0), end))
     profile = case.solve([[dose]], at.ravel())[0]
     k = [case.outputs.index(n) for n in names]
-    found = (profile[k].reshape(len(k), *at.shape) * weight).sum(axis=(1, 2))
+    base, slope = _line_of_outputs(case, group, names)
+    found = ((profile[k] - base[:, None]).reshape(len(k), *at.shape) * weight).sum(axis=(1, 2))
     given = np.zeros(len(group.numbers))
     given[list(group.numbers).index(case.target(state))] = facts.factor * dose.amount
-    slope = _slopes_of_outputs(case, group, names)
     exits = -(group.weight @ matrix) / group.weight
     leaves = np.flatnonzero(np.abs(exits) > 1e-9 * np.abs(exits).max())
     if len(leaves) == 1 and (slope[:, leaves[0]] != 0).all() and np.count_nonzero(slope) == len(names):
@@ -163,14 +163,15 @@ def _areas(case: Case, group: Disposition, state: str, *, names: list[str], matr
     return found, slope @ np.linalg.solve(-matrix, given), f"of {', '.join(names)} by the rate matrix"
 
 
-def _slopes_of_outputs(case: Case, group: Disposition, names: list[str]) -> F64:
-    """Change of each output per unit of each drug state, (names, G)."""
+def _line_of_outputs(case: Case, group: Disposition, names: list[str]) -> tuple[F64, F64]:
+    """Each output before any drug (names,), such as the baseline of QTc, and its change per unit of each drug state
+    (names, G)."""
     start = case.reading.start
     rows = np.tile(start[:, None], (1, len(group.numbers) + 1))
     rows[group.numbers, 1 + np.arange(len(group.numbers))] += 1.0
     values = case.reading.values(np.zeros(rows.shape[1]), rows)
     table = np.asarray([np.broadcast_to(values[n], rows.shape[1:]) for n in names])
-    return np.asarray(table[:, 1:] - table[:, :1])
+    return table[:, 0], np.asarray(table[:, 1:] - table[:, :1])
 
 
 def non_negative(case: Case) -> Measured:

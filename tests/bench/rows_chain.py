@@ -25,6 +25,8 @@ OBSERVED = (
     ("paroxetine", "metoprolol", "20 mg once daily", (1340 + 1418) / (169 + 279)),
     # Parker et al. 2011 in Bahar et al., Br J Clin Pharmacol 2018;84:2704, Table 2 (15): S +209 %, R +288 %
     ("paroxetine", "metoprolol", "20 mg once daily", 0.5 * (3.09 + 3.88)),
+    # Neuvonen et al., Clin Pharmacol Ther 1998;63:332 (10): total simvastatin acid 19-fold, simvastatin at least 10-fold
+    ("itraconazole", "simvastatin", "200 mg once daily", 19.0),
 )
 
 

@@ -121,6 +121,15 @@ def test_golden_numbers_of_rovei(oral: Model) -> None:
     assert found.reason.startswith("4 numbers, 1 of populations or from memory not compared")
 
 
+def test_the_area_of_an_output_is_that_above_its_baseline() -> None:
+    """Identity: 408 + 12 C has the area 12 F dose/CL above 408, and nothing else of 408 in it (QTc by concentration)."""
+    text = ORAL.replace("  d/dt(depot)", "  QTC = 408 + 12*C\n  d/dt(depot)", 1)
+    found = examine(Model.parse(text), only=["exposure"])["exposure"]
+    assert found.verdict is Verdict.PASS
+    assert found.value is not None
+    assert found.value < 1e-9
+
+
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [("1.93801 h", "1.93802 h"), ("9.02128 mg", "9.02127 mg"), ("1.53955", "1.53956"), ("127.551", "127.552")],
