@@ -132,7 +132,8 @@ def tempered(
     else:
         parts, labels = _split(law.layout, done[0])
     modes = _weighed(law.layout, labels, parts, apart=bool(found))
-    x = pooled([[e.x for e in each] for each in done], [m.share for m in modes] if found else [1.0])
+    share = {m.label: m.share for m in modes}  # of the modes, whose order is not that of the sides
+    x = pooled([[e.x for e in each] for each in done], [share[side.label] for side in sides] if found else [1.0])
     every = [e for each in done for e in each]
     total = _total(parts)
     return x, Modes(

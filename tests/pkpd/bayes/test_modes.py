@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pkpd.bayes import fit
+from pkpd.bayes import modes as by_modes
 from pkpd.bayes.density import density
 from pkpd.bayes.design import design
 from pkpd.bayes.fit import Settings
@@ -154,6 +157,31 @@ def test_pooled_draws_are_in_proportion_and_in_their_order():
     assert second.sum() == 100
     assert np.all(np.diff(x[~second]) > 0.0)
     assert np.diff(np.flatnonzero(second)).max() <= 5
+
+
+def test_draws_are_in_proportion_to_the_shares_whichever_side_the_prior_prefers(monkeypatch):
+    """Sides come in the order of prior mass, modes in that of their shares: with evidence 1/9 of the posterior on the
+    side the prior prefers, a ninth of the draws is from there.
+    """
+    layout: Any = SimpleNamespace(
+        population=1, plan=SimpleNamespace(priors={"a": None}), population_named=lambda x: {"a": x[:, 0]}
+    )
+    sides = [SimpleNamespace(label=name, holds=None) for name in ("likely before", "likely after")]
+
+    def fake(path: Any, *, seed: int, replicate: int, tuning: Tuning) -> Any:
+        side = replicate // by_modes.RUNS_A_SIDE
+        x = np.full((tuning.particles, 1), float(side))
+        evidence = math.log((1.0, 8.0)[side])
+        return SimpleNamespace(log_evidence=evidence, x=x, powers=(1.0,), accepted=0.8, families=9, evaluations=1)
+
+    law = SimpleNamespace(size=1, draw=None)
+    for name, value in (("_sides", lambda *_: sides), ("run", fake), ("batched", lambda _: None),
+                        ("prior_law", lambda _: law)):  # fmt: skip
+        monkeypatch.setattr(by_modes, name, value)
+    place: Any = SimpleNamespace(sentence="", remedy="", side=lambda sign: sides[sign < 0].label)
+    x, told = by_modes.tempered(SimpleNamespace(layout=layout), [place], seed=1, particles=90, runs=2)  # type: ignore[arg-type]
+    assert [m.label for m in told.modes] == ["likely after", "likely before"]
+    assert (x[:, :, 0] == 1.0).mean(axis=1).tolist() == pytest.approx([8 / 9] * 2)
 
 
 def test_the_error_of_a_share_is_that_of_its_logits(model, records):
