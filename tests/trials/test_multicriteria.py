@@ -9,10 +9,20 @@ import pytest
 from scipy import stats
 
 from pkpd.ground.errors import InputError
-from pkpd.ground.streams import Purpose, normals
+from pkpd.ground.streams import Purpose, normals, uniforms
 from trials.analysis import binary
 from trials.analysis.nnt import Needed, needed, needed_of_draws
-from trials.multicriteria import Criterion, effects_table, smaa, values, weighed
+from trials.multicriteria import (
+    Criterion,
+    best_by_weight,
+    central_weights,
+    effects_table,
+    outside,
+    smaa,
+    thresholds,
+    values,
+    weighed,
+)
 
 RESPONSE = Criterion(name="response", worst=0.2, best=0.7, swing=60)
 NAUSEA = Criterion(name="nausea", worst=0.4, best=0.0, swing=30, kind="unfavourable")
@@ -108,3 +118,130 @@ def test_effects_table() -> None:
         weighed(np.full((2, 2, 1), np.nan), UNIT[:1])
     with pytest.raises(InputError, match="best"):
         weighed(np.ones((2, 2, 1)), [Criterion(name="a", worst=1, best=1)])
+
+
+HEPARIN = (("proximal", 0.25, 0.0), ("distal", 0.4, 0.15), ("bleeding", 0.1, 0.0))
+COUNTS = (((20, 136), (40, 136), (1, 136)), ((8, 129), (32, 129), (5, 129)))
+
+
+def thrombo(draws: int) -> tuple[np.ndarray, list[Criterion]]:
+    """Heparin, enoxaparin: beta(events, n - events) on linear ranges, by quantiles of our uniform numbers."""
+    u = uniforms(3, Purpose.SWING_WEIGHTS, subject=np.arange(draws)[:, None, None], replicate=np.arange(2)[:, None],
+                 slot=np.arange(3))  # fmt: skip
+    events, n = (np.array([[c[k] for c in arm] for arm in COUNTS]) for k in (0, 1))
+    effects = stats.beta.ppf(u, events, n - events)
+    return effects, [Criterion(name=name, worst=worst, best=best) for name, worst, best in HEPARIN]
+
+
+def test_published_heparin_and_enoxaparin() -> None:
+    """R package smaa 0.2, tests/Examples/smaa-Ex.Rout.save (10,000 draws: standard error 0.005; the measurements are
+    those of Lynd & O'Brien's trial of thrombosis after trauma, as examples/thrombolytics.json of the MCDA elicitation
+    program has them): acceptabilities, central weights, confidence factors, and the scores at weights 0.5, 0.2, 0.3.
+    """
+    effects, criteria = thrombo(20_000)
+    made = smaa(effects, criteria, seed=5)
+    np.testing.assert_allclose(made.rank[:, 0], [0.3504, 0.6496], atol=0.018)
+    np.testing.assert_allclose(
+        made.central, [[0.1865, 0.2772, 0.5363], [0.4073, 0.3641, 0.2285]], atol=0.012)  # fmt: skip
+    np.testing.assert_allclose(made.confidence, [0.6682, 0.8956], atol=0.02)
+    np.testing.assert_allclose(made.score.mean(axis=0), [0.5895, 0.6584], atol=0.006)
+    np.testing.assert_allclose(np.quantile(made.score, 0.5, axis=0), [0.5885, 0.6690], atol=0.007)
+    fixed = weighed(effects, criteria, weights=[0.5, 0.2, 0.3])
+    np.testing.assert_allclose(fixed.rank[:, 0], [0.1279, 0.8721], atol=0.016)
+
+
+def test_values_linear_by_pieces() -> None:
+    """R package smaa, tests/pvf.R: cutoffs -0.15, 0, 0.25, 0.35 worth 0, 0.1, 0.9, 1; a falling one clipped."""
+    up = Criterion(name="a", worst=-0.15, best=0.35, points=((0.0, 0.1), (0.25, 0.9)))
+    down = Criterion(name="b", worst=100, best=50, points=((75, 0.8), (90, 0.5)))
+    got, _ = values(
+        np.array([[[0.35, 50.0]], [[-0.15, 60.0]], [[0.0, 75.0]], [[0.1, 90.0]], [[0.25, 120.0]]]), [up, down]
+    )
+    np.testing.assert_allclose(got[:, 0, 0], [1, 0, 0.1, 2 / 5 * 0.8 + 0.1, 0.9])
+    np.testing.assert_allclose(got[:, 0, 1], [1, 1 - 2 / 5 * 0.2, 0.8, 0.5, 0])
+    share = outside([[[0.1, 40.0]], [[0.5, 60.0]]], [up, down])
+    np.testing.assert_allclose(share, [[0.5, 0.5]])
+    for points in (((0.5, 0.1),), ((0.0, 0.5), (0.2, 0.4)), ((0.0, 1.2),)):
+        with pytest.raises(InputError, match="points"):
+            values(np.zeros((1, 1, 1)), [Criterion(name="a", worst=0, best=0.35, points=points)])
+
+
+def test_an_ordinal_order_has_the_centroid_and_the_area_of_its_part_of_the_simplex() -> None:
+    """Barron & Barrett 1996: rank order centroid 11/18, 5/18, 2/18. Three alternatives, each the best of one criterion:
+    each first rank is a third of the simplex; in the order c > a > b only c's is left. A place shared by two: their
+    centroid is the mean of the two, and each of them leads in half of the weights."""
+    names = ["a", "b", "c"]
+    np.testing.assert_allclose(central_weights(names, ["c", "a", "b"]), [5 / 18, 2 / 18, 11 / 18])
+    np.testing.assert_allclose(central_weights(names, [["a", "c"], "b"]), [8 / 18, 2 / 18, 8 / 18])
+    each = [Criterion(name=name, worst=0, best=1) for name in names]
+    free = smaa(np.eye(3)[None], each, weights=30_000)
+    np.testing.assert_allclose(free.rank[:, 0], 1 / 3, atol=0.01)
+    # best of the first where w_a is the largest: mean of the largest of three even weights 11/18, of the others 7/36
+    np.testing.assert_allclose(free.central[0], [11 / 18, 7 / 36, 7 / 36], atol=0.006)
+    assert smaa(np.eye(3)[None], each, order=["c", "a", "b"]).rank[:, 0].tolist() == [0, 0, 1]
+    shared = smaa(np.eye(3)[None], each, order=[["a", "c"], "b"], weights=30_000)
+    np.testing.assert_allclose(shared.rank[:, 0], [0.5, 0.0, 0.5], atol=0.01)
+    np.testing.assert_allclose(shared.central[0], [11 / 18, 2 / 18, 5 / 18], atol=0.006)
+    with pytest.raises(InputError, match="every criterion once"):
+        central_weights(names, [["a", "a"], "b"])
+
+
+def test_acceptability_of_three_criteria_is_an_area() -> None:
+    """(1, 0, 0) against (0, 1/2, 1/2): the first is best where w1 > (1 - w1)/2, w1 > 1/3, area (2/3)^2 = 4/9."""
+    made = smaa(np.array([[[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]]]), [*UNIT, Criterion(name="c", worst=0, best=1)])
+    np.testing.assert_allclose(made.rank[:, 0], [4 / 9, 5 / 9], atol=0.01)
+    np.testing.assert_allclose(made.central[0, 0], 1 / 3 + 2 / 9, atol=0.006)  # centroid of the small triangle
+
+
+def test_threshold_weights_by_hand() -> None:
+    """(1, 0), (0, 1), (0.6, 0.6): the third between weights 0.4 and 0.6; P(best) by weight jumps there. Three criteria:
+    score of a is w1, of b (1 - w1)(0.3 x 0.5 + 0.2 x 1)/0.5 = 0.7 (1 - w1): equal at 7/17."""
+    partial = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.6]])
+    first, second = thresholds(partial, ["a", "b"], [0.5, 0.5])
+    np.testing.assert_allclose(first.pieces, [(0, 0.4, 1), (0.4, 0.6, 2), (0.6, 1, 0)])
+    np.testing.assert_allclose([first.below, first.above, second.below, second.above], [0.4, 0.6, 0.4, 0.6])
+    assert (first.next_below, first.next_above, second.next_above) == (1, 0, 1)
+    chance = best_by_weight(partial[None], [0.5, 0.5], [0.0, 0.39, 0.5, 0.6, 1.0])
+    np.testing.assert_allclose(chance[0], [[0, 1, 0], [0, 1, 0], [0, 0, 1], [0.5, 0, 0.5], [1, 0, 0]])
+    three = thresholds([[1.0, 0.0, 0.0], [0.0, 0.5, 1.0]], ["a", "b", "c"], [0.5, 0.3, 0.2])
+    np.testing.assert_allclose(three[0].above, np.nan)
+    np.testing.assert_allclose(three[0].below, 7 / 17)
+    # all the weight on one criterion: the others share what it gives up equally
+    np.testing.assert_allclose(
+        thresholds([[1.0, 0.0, 0.0], [0.0, 0.5, 1.0]], ["a", "b", "c"], [1, 0, 0])[0].below, 3 / 7
+    )
+
+
+def test_what_cannot_be_weighed_is_refused_and_what_is_odd_is_right() -> None:
+    """Ties, one alternative, one draw, a steep curve; ranges without length or end, weights that do not sum to 1."""
+    one = weighed(np.full((4, 1, 2), 0.5), UNIT)
+    assert (one.rank.tolist(), one.mean.tolist()) == ([[1.0]], [0.5])
+    assert smaa(np.full((4, 1, 2), 0.5), UNIT).confidence.tolist() == [1.0]
+    tied = smaa(np.full((4, 2, 2), 0.5), UNIT)
+    assert (tied.confidence.tolist(), tied.rank[:, 0].tolist()) == ([0.5, 0.5], [0.5, 0.5])
+    single = weighed(np.full((1, 2, 2), 0.5), UNIT)
+    assert np.isnan([single.lower, single.upper]).all()
+    assert single.mean.tolist() == [0.5, 0.5]
+    steep, _ = values([[[0.0, 0.0], [0.999, 0.001], [1.0, 1.0]]],
+                      [Criterion(name="a", worst=0, best=1, curve=-1e4), Criterion(name="b", worst=0, best=1, curve=1e4)])  # fmt: skip
+    np.testing.assert_allclose(steep[0], [[0, 0], [math.exp(-10), 1 - math.exp(-10)], [1, 1]], atol=1e-12)
+    even = effects_table(np.zeros((5, 2, 1)), [NAUSEA], alternative=1)[0]
+    assert (even.better, even.difference) == (0.5, 0.0)
+    bad = {
+        "finite ends": Criterion(name="a", worst=0, best=math.inf), "swing": Criterion(name="a", worst=0, best=1, swing=math.inf),
+        "swing weight": Criterion(name="a", worst=0, best=1, swing=math.nan), "not its worst": Criterion(name="a", worst=1, best=1),
+        "curve": Criterion(name="a", worst=0, best=1, curve=math.nan),
+    }  # fmt: skip
+    for words, criterion in bad.items():
+        with pytest.raises(InputError, match=words):
+            weighed(np.zeros((2, 2, 1)), [criterion])
+    for shape in ((0, 2, 2), (2, 0, 2), (2, 2)):
+        with pytest.raises(InputError, match="none of them empty"):
+            weighed(np.zeros(shape), UNIT)
+    with pytest.raises(InputError, match="twice"):
+        smaa(np.zeros((2, 2, 2)), [UNIT[0], UNIT[0]])
+    with pytest.raises(InputError, match="sum to 1"):
+        weighed(np.zeros((2, 2, 2)), UNIT, weights=[0.5, 0.6])
+    for alternative in (0, -1, 2):
+        with pytest.raises(InputError):
+            effects_table(np.zeros((2, 2, 2)), UNIT, alternative=alternative)
