@@ -63,13 +63,15 @@ def selected(protocol: Protocol, trial: Observed, again: Again) -> Conducted:
     looks, contrasts = len(interims.looks), question.arms - 1
     active = np.ones((trial.replicate.size, looks, contrasts), np.bool_)
     stages: list[tuple[Statistic, Floats]] = []
+    hours, when, _ = hours_of(protocol, interims, trial)
     for k in range(looks):
-        hours, when, _ = hours_of(protocol, interims, trial)
         stages.append(_stage(question, trial, (hours, when), k))
         if k + 1 < looks:
             active[:, k + 1] = _chosen(question, trial, hours[:, k], (active[:, k], k))
             trial = _redealt(question, trial, (hours[:, k], active[:, k + 1], k), again)
-    hours, when, _ = hours_of(protocol, interims, trial)
+            past = hours[:, : k + 1]  # looks that were held stay where they were, whoever comes later
+            hours, when, _ = hours_of(protocol, interims, trial)
+            hours = np.concatenate([past, np.maximum(hours[:, k + 1 :], past[:, -1:])], axis=1)
     counts, _ = counted(hours, when)
     everybody = np.stack([enrolled(trial, hour) for hour in hours.T], axis=1)
     z = np.nan_to_num(np.stack([stage.z for stage, _ in stages], axis=1), nan=-np.inf, posinf=40.0)

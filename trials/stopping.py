@@ -76,6 +76,8 @@ def adapted(plan: Plan, counts: tuple[int, ...], planned: tuple[int, ...]) -> Bo
         return whole
     held = [k for k, count in enumerate(counts) if count > 0]
     upper, lower = np.full(len(counts), np.inf), np.full(len(counts), -np.inf)
+    if not held:  # nothing happened to the end: nothing is shown, no alpha is spent
+        return replace(whole, upper=upper, lower=lower)
     lower[held] = whole.lower[held]
     upper[held] = _spent(plan, whole, [counts[k] for k in held], (planned[-1], held))
     return replace(whole, upper=upper, lower=lower)
@@ -93,7 +95,7 @@ def _spent(plan: Plan, whole: Boundaries, seen: list[int], at: tuple[int, list[i
         used = spending.spent(rule.spending, fraction, plan.alpha, shape=rule.shape, sides=plan.sides)
     used = np.append(np.minimum(used, plan.alpha)[:-1], plan.alpha)
     futility = None
-    if plan.futility is not None and plan.futility.binding:
+    if plan.futility is not None and plan.futility.binding and len(held) > 1:
         futility = sequential.Futility(z=tuple(whole.lower[held][:-1].tolist()), binding=True)
     information = tuple(count / seen[-1] for count in seen)
     given = sequential.Efficacy(spending=sequential.GIVEN, cumulative=tuple(used.tolist()))

@@ -210,6 +210,28 @@ def test_bounds_for_other_counts_spend_alpha_once() -> None:
     assert one.upper[1] == pytest.approx(1.959964, abs=1e-6)
 
 
+@pytest.mark.parametrize(("events", "z"), [(0, None), (1, 1.0)])
+@pytest.mark.parametrize("futility", ["", "  futility: {z: 0, binding: yes}\n"])
+def test_a_trial_with_hardly_an_event_ends_without_a_result(events: int, z: float | None, futility: str) -> None:
+    """By hand: no event, no statistic and nothing rejected; one event among equals at risk, |z| = 1 at 1.96. The other
+    trials of the batch are as they were.
+    """
+    protocol = parsed(HEAD + EVENTS + futility)
+    seen = trial(protocol, 3)
+    quiet = seen.ended.copy()
+    quiet[0, np.flatnonzero(np.isfinite(quiet[0]))[events:]] = np.inf
+    few = replace(seen, ended=quiet, onset={"death": quiet}, grade={"death": np.isfinite(quiet).astype(np.int8)})
+    found, whole = (conducted(protocol, each, lambda arm, e=each: e) for each in (few, seen))
+    last = np.flatnonzero(found.looks["replicate"] == 0)[-1]
+    assert found.looks["information"][last] == events
+    assert found.looks["decision"][last] == 4  # not shown
+    assert abs(found.looks["z"][last]) == pytest.approx(1.0, abs=0.02) if z else np.isnan(found.looks["z"][last])
+    assert found.looks["upper_bound"][last] == (pytest.approx(1.959964) if z else np.inf)
+    assert not found.analyses["reject"][np.array(found.analyses["analysis"]) == "times"][0]
+    rest = found.looks["replicate"] > 0
+    assert np.array_equal(found.looks["p"][rest], whole.looks["p"][rest], equal_nan=True)
+
+
 def test_exact_inference() -> None:
     """Identities: p at a critical value is the alpha spent by then; one look is the normal test; a drift is found again."""
     bounds = boundaries(plan_of(parsed(HEAD + EVENTS).interims, parsed(HEAD + EVENTS).analyses["times"]))
@@ -246,6 +268,23 @@ def test_inference_as_rpact(row: tuple[float, ...]) -> None:
     found = exact(bounds, (60, 90, 120), np.array([int(stage) - 1]), seen)
     ratios = (found.upper, found.lower, found.unbiased, found.repeated_upper, found.repeated_lower)
     assert [found.p[0], *(float(np.exp(-effect[0])) for effect in ratios)] == pytest.approx(expected, abs=2e-6)
+
+
+def test_a_look_stays_where_it_was_when_arms_are_dropped() -> None:
+    """With an arm that is not compared, who comes later changes the number of subjects compared; the first look was
+    held before, and every subject counts in one stage.
+    """
+    four = HEAD.replace("more: {regimen: []}", "more: {regimen: []}, other: {regimen: []}").replace(
+        "size: 6", "size: 8"
+    )
+    protocol = parsed(four + ARMS)
+    seen = trial(parsed(HEAD), 20, 0.2, arms=3)
+    seen = replace(seen, arm=np.argsort(np.random.default_rng(1).random(seen.arm.shape), axis=1) % 4)
+    hours, _, wanted = hours_of(protocol, protocol.interims, seen)
+    looks = conducted(protocol, seen, lambda arm: replace(seen, arm=arm)).looks
+    first = looks["look"] == 1
+    assert np.array_equal(looks["day"][first], np.repeat(hours[:, 0] / 24.0, 2))
+    assert np.array_equal(looks["information"][first], np.repeat(wanted[:, 0], 2))
 
 
 def test_dropped_arms_get_nobody_else() -> None:
