@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Batch", "Outcome", "Quantities", "Tracks", "solve"]
+__all__ = ["Batch", "Outcome", "Quantities", "Tracks", "activities", "solve"]
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -98,11 +98,16 @@ class Outcome:
 
 def solve(batch: Batch, q: Quantities) -> Outcome:
     """AUC and Cmax ratios of every row under every draw."""
+    treated, alone = _victim(batch, q, activities(batch, q)), _victim(batch, q, None)
+    return Outcome(auc=treated[0] / alone[0], cmax=treated[1] / alone[1])
+
+
+def activities(batch: Batch, q: Quantities) -> tuple[Floats, Floats]:
+    """Activity of every track in liver and gut wall in the middle of the steps from `begin` on, (K - begin, T, D)
+    each; 1 without perpetrators."""
     tracks = batch.tracks
     liver = _activity(batch, (tracks.inlet, q.potency_liver, q.kdeg_liver), q)
-    gut = _activity(batch, (tracks.gut, q.potency_gut, q.kdeg_gut), q)
-    treated, alone = _victim(batch, q, (liver, gut)), _victim(batch, q, None)
-    return Outcome(auc=treated[0] / alone[0], cmax=treated[1] / alone[1])
+    return liver, _activity(batch, (tracks.gut, q.potency_gut, q.kdeg_gut), q)
 
 
 def _activity(batch: Batch, site: tuple[Floats, Floats, Floats], q: Quantities) -> Floats:
