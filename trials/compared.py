@@ -130,7 +130,7 @@ def samples(run: RunRecord, *, costs: Costs | None = None) -> dict[str, Sample]:
     out["subjects"] = Sample(label="Subjects", values=_floats(size))
     out["dropout"] = Sample(label="Share that dropped out", values=_floats(lost.reindex(replicate)))
     out["duration"] = Sample(label="Duration, days", values=_days(run, replicate))
-    return out | _worth(out, costs, decides=bool(run.protocol.decide))
+    return out | _worth(out, costs)
 
 
 def _floats(column: pd.Series[Any]) -> Floats:
@@ -195,13 +195,14 @@ def _days(run: RunRecord, replicate: NDArray[np.int64]) -> Floats:
     return _floats(ended.reindex(replicate))
 
 
-def _worth(out: Mapping[str, Sample], costs: Costs | None, *, decides: bool) -> dict[str, Sample]:
+def _worth(out: Mapping[str, Sample], costs: Costs | None) -> dict[str, Sample]:
+    """Cost, and what a success is worth less the cost: the decision named `go`, a rejection where there is none."""
     if costs is None:
         return {}
     cost = costs.fixed + costs.subject * out["subjects"].values + costs.time * out["duration"].values
     found = {"cost": Sample(label="Cost", values=cost)}
     if costs.value is not None:
-        success = next(s for k, s in out.items() if k.startswith("decide_")) if decides else out["reject"]
+        success = out["decide_go"] if "decide_go" in out else out["reject"]
         found["net"] = Sample(label="Net value", values=costs.value * success.values - cost)
     return found
 

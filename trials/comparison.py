@@ -141,8 +141,8 @@ def estimated(sample: Sample) -> Estimate:
 def contrasted(a: Sample, b: Sample) -> tuple[Estimate, float]:
     """a - b with its paired MCSE, and the MCSE that two independent runs would have.
 
-    Shares that differ in no replicate: the error of half a discordant pair, never 0. Quantiles: the correlation of the
-    two estimates is that of the indicators of lying below them (Bahadur's representation).
+    Shares that differ in no replicate, or in all: the error of half a pair that is otherwise, never 0. Quantiles: the
+    correlation of the two estimates is that of the indicators of lying below them (Bahadur's representation).
 
     >>> same = Sample(label="x", values=np.array([1.0, 0.0, 1.0, 1.0]), kind="share")
     >>> contrasted(same, same)[0].value
@@ -156,7 +156,7 @@ def contrasted(a: Sample, b: Sample) -> tuple[Estimate, float]:
         return _quantiles((x, y), (first, second), apart), apart
     found = difference(x, y)
     error = found.mcse
-    if a.kind == "share" and x.size and np.array_equal(x, y):
+    if a.kind == "share" and x.size and np.ptp(x - y) == 0.0:
         error = math.sqrt(0.5 / (x.size + 1.0) / x.size)
     return Estimate(value=found.value, mcse=error, n=found.n, failed=a.values.size - x.size), apart
 

@@ -7,7 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from trials.compared import _worth
 from trials.comparison import Sample, contrasted, estimated, scenario
+from trials.designs.text_scenarios import Costs
 
 RNG = np.random.default_rng(7)
 
@@ -31,6 +33,26 @@ def test_shares_that_never_differ_are_not_known_to_be_equal() -> None:
     found, unpaired = contrasted(same, same)
     assert found.value == 0
     assert 0 < found.mcse < unpaired
+
+
+def test_shares_that_always_differ_are_not_known_exactly() -> None:
+    """One design rejects in all of 50 trials, the other in none: the difference is 1 with the error of half a pair."""
+    found, _ = contrasted(share(np.ones(50)), share(np.zeros(50)))
+    assert found.value == 1.0
+    assert found.mcse == pytest.approx(math.sqrt(0.5 / 51 / 50))
+
+
+def test_a_decision_to_stop_is_no_success() -> None:
+    """Net value of a protocol that decides to stop in all of its trials, whatever is decided first: its cost."""
+    out = {
+        name: Sample(label=name, values=np.full(4, value), kind="share")
+        for name, value in (("decide_stop", 1.0), ("decide_go", 0.0), ("reject", 1.0), ("subjects", 10.0))
+    }
+    out["duration"] = Sample(label="days", values=np.zeros(4))
+    costs = Costs(subject=2.0, value=100.0)
+    assert _worth(out, costs)["net"].values.tolist() == [-20.0] * 4
+    del out["decide_go"]
+    assert _worth(out, costs)["net"].values.tolist() == [80.0] * 4
 
 
 def test_pairing_leaves_what_is_not_common() -> None:
