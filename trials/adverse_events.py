@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from pkpd.ground.streams import Purpose, slots, uniforms
 from trials.conduct import crossing
 
-__all__ = ["Chance", "Interval", "chance", "graded", "hazard", "onset"]
+if TYPE_CHECKING:
+    from pkpd.model.spec import Model
+
+__all__ = ["Chance", "Interval", "chance", "grade_of_each", "graded", "hazard", "onset", "worsening"]
 
 Floats = NDArray[np.float64]
 Words = NDArray[np.uint32]
@@ -80,3 +83,19 @@ def graded(chance: Chance, at_least: Sequence[tuple[int, Floats]]) -> NDArray[np
     for level, probability in sorted(at_least, key=lambda item: item[0]):
         grade[chance.grade < probability] = level
     return grade
+
+
+def worsening(model: Model) -> tuple[str, ...]:
+    """Events that may become worse after their first occurrence: grades that move, recurrent events with grades."""
+    return tuple(
+        name for name, event in model.events.items()
+        if event.moves or (event.kind == "recurrent" and event.at_least)
+    )  # fmt: skip
+
+
+def grade_of_each(seed: int, *, replicate: Words, subject: Words, event: str, count: int) -> Floats:
+    """The numbers that decide the grades of the occurrences 0, 1, ... of a recurrent event, (n, count)."""
+    return uniforms(
+        seed, Purpose.EVENT_GRADE, subject=subject[:, None], replicate=replicate[:, None],
+        index=np.arange(count), slot=slots([event]),
+    )  # fmt: skip

@@ -344,7 +344,7 @@ def _against_model(protocol: Protocol, given: tuple[Model, Path], fault: Fault) 
         for event in endpoint.events:
             fault.known(event, model.events, "event of the model", ("endpoints", name, "event"))
             wanted = KINDS[endpoint.as_].events
-            if wanted not in (None, model.events[event].kind):
+            if wanted not in (None, model.events[event].kind) and not model.events[event].moves:
                 fault(f"as {endpoint.as_} needs an event of kind {wanted}", ("endpoints", name, "event"), value=event,
                       remedy=f"kind: {wanted} in the model, or as: time_to_event")  # fmt: skip
     for name, arm in protocol.arms.items():
@@ -398,9 +398,6 @@ def _by_hazard(protocol: Protocol, model: Model, fault: Fault) -> None:
     reached = equations.reach(model.equations)
     for name, event in model.events.items():
         path: Path_ = ("model", "file")
-        if event.kind == "recurrent" and event.at_least:
-            problem = f"grades of a recurrent event ({name}.at_least) cannot be simulated in a trial yet"
-            fault(problem, path, remedy="leave its grades out, or make it first")
         if event.hazard and any(reached.get(c, frozenset()) & set(model.previous) for c in event.at_least.values()):
             problem = f"grades of an event by hazard ({name}.at_least) cannot depend on a former outcome"
             fault(problem, path, remedy="let them depend on levels")

@@ -41,13 +41,15 @@ def as_of(trial: Observed, hour: Floats) -> Observed:
     grade = {
         name: np.where(np.isfinite(onset[name]), level, 0).astype(np.int8) for name, level in trial.grade.items()
     }  # fmt: skip
+    reached = {name: np.where(time <= seen, time, np.inf) for name, time in trial.reached.items()}
+    grade |= {name: np.isfinite(time).sum(axis=2).astype(np.int8) for name, time in reached.items()}
     every = {name: np.where(time <= seen, time, np.inf) for name, time in trial.occurrences.items()}
     return replace(
         trial, cut=cut, arm=np.where(inside, trial.arm, -1), onset=onset, grade=grade,
         outputs={name: np.where(trial.times <= seen, value, np.nan) for name, value in trial.outputs.items()},
         stop=until(trial.stop), leave=until(trial.leave), ended=until(trial.ended), occurrences=every,
         changes={name: until(time) for name, time in trial.changes.items()},
-        number={name: np.isfinite(every[name]).sum(axis=2) for name in trial.number},
+        number={name: np.isfinite(every[name]).sum(axis=2) for name in trial.number}, reached=reached,
     )  # fmt: skip
 
 

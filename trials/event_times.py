@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trials.protocol import Protocol
 
 __all__ = [
-    "EventTimes", "changed_by", "ends_with_treatment", "event_times", "horizon", "known", "occurrences",
+    "EventTimes", "changed_by", "ends_with_treatment", "event_times", "first_of", "horizon", "known", "occurrences",
     "stop_strategies", "true_hazards", "true_number", "true_rates", "true_time", "true_wins",
 ]  # fmt: skip
 
@@ -70,11 +70,18 @@ def ends_with_treatment(estimand: Estimand | None, trial: Observed | Lived) -> b
     return bool(stop_strategies(estimand, trial) & {"while_on_treatment", "hypothetical"})
 
 
+def first_of(trial: Observed | Lived, name: str, least: int) -> Floats:
+    """Hour (R, N) at which an event first was of grade `least` or worse, infinite: never."""
+    if name in trial.reached:
+        return np.asarray(trial.reached[name][:, :, least - 1])
+    return np.where(trial.grade[name] >= least, trial.onset[name], np.inf)
+
+
 def _first(endpoint: Endpoint, estimand: Estimand | None, trial: Observed | Lived) -> Floats:
     """Hour of the first of the endpoint's events, infinite: none."""
     found = np.full(trial.stop.shape, np.inf)
     for name in endpoint.events:
-        found = np.minimum(found, np.where(trial.grade[name] >= endpoint.at_least, trial.onset[name], np.inf))
+        found = np.minimum(found, first_of(trial, name, endpoint.at_least))
     found = np.minimum(found, changed_by(estimand, trial, "composite"))
     return np.asarray(np.minimum(found, trial.stop)) if "composite" in stop_strategies(estimand, trial) else found
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from trials.event_times import (
     changed_by,
+    first_of,
     known,
     stop_strategies,
     true_hazards,
@@ -47,6 +48,7 @@ class Lived:
     times: Floats
     occurrences: Mapping[str, Floats] = field(default_factory=dict)
     changes: Mapping[str, Floats] = field(default_factory=dict)
+    reached: Mapping[str, Floats] = field(default_factory=dict)
     failed: NDArray[np.bool_] | None = None
 
 
@@ -86,8 +88,8 @@ def incidence(endpoint: Endpoint, estimand: Estimand | None, trial: Observed | L
     until = _under(estimand, trial, "while_on_treatment")
     found = np.zeros(trial.stop.shape, np.bool_)
     for name in endpoint.events:
-        counts = trial.grade[name] >= endpoint.at_least
-        found |= counts & (trial.onset[name] <= until)
+        time = first_of(trial, name, endpoint.at_least)
+        found |= np.isfinite(time) & (time <= until)
     return found
 
 

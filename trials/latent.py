@@ -7,13 +7,14 @@ event ends keeps the values it had then (`values` after `ended`): whoever shows 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pkpd.ground.streams import slots
+from pkpd.ground.streams import Purpose, slots, uniforms
+from pkpd.model.grades import Path, rises, walked
 
 if TYPE_CHECKING:
     from pkpd.engine.solve import Solution
@@ -33,6 +34,8 @@ Given = tuple["Events", Floats]
 class Latent:
     """m rows at K times. values {output, summary or response name: (m, K)}; outcomes {count or category: (m, K)};
     crossings {event by hazard: (m, L)} h, inf where none; ended (m,): time of the terminal event; status (m,).
+    Of an event whose grade moves, crossings are the times of its jumps, grades {event: (m, L)} those after each jump
+    and begun {event: (m,)} the grade at time 0.
     """
 
     values: dict[str, Floats]
@@ -40,21 +43,37 @@ class Latent:
     crossings: dict[str, Floats]
     ended: Floats
     status: NDArray[np.int8]
+    grades: dict[str, NDArray[np.int8]] = field(default_factory=dict)
+    begun: dict[str, NDArray[np.int8]] = field(default_factory=dict)
+
+    def path(self, event: str) -> Path:
+        """The grades of every row in the course of time."""
+        return Path(start=self.begun[event], time=self.crossings[event], grade=self.grades[event])
+
+    def rises(self, event: str) -> tuple[Floats, NDArray[np.int8]]:
+        """Times (m, L) at which the grade went up, inf elsewhere, and the grades reached."""
+        return rises(self.path(event)), self.grades[event]
 
     def put(self, rows: Rows, part: Latent) -> Latent:
         """Some rows replaced, in place but for crossings, that may need more room."""
-        for mine, theirs in ((self.values, part.values), (self.outcomes, part.outcomes)):
+        for mine, theirs in ((self.values, part.values), (self.outcomes, part.outcomes), (self.begun, part.begun)):
             for name, value in theirs.items():
                 mine[name][rows] = value
         self.ended[rows], self.status[rows] = part.ended, part.status
         for name, times in part.crossings.items():
-            old = self.crossings[name]
-            wide = np.full((len(old), max(old.shape[1], times.shape[1])), np.inf)
-            wide[:, : old.shape[1]] = old
-            wide[rows] = np.inf
-            wide[rows, : times.shape[1]] = times
-            self.crossings[name] = wide
+            self.crossings[name] = _widened(self.crossings[name], rows, times, np.inf)
+        for name, grade in part.grades.items():
+            self.grades[name] = _widened(self.grades[name], rows, grade, 0)
         return self
+
+
+def _widened(old: NDArray[Any], rows: Rows, new: NDArray[Any], empty: float) -> NDArray[Any]:
+    """`old` (n, L) with some rows replaced by `new` (m, M), as wide as the wider."""
+    wide = np.full((len(old), max(old.shape[1], new.shape[1])), empty, old.dtype)
+    wide[:, : old.shape[1]] = old
+    wide[rows] = empty
+    wide[rows, : new.shape[1]] = new
+    return wide
 
 
 def merged(parts: list[tuple[Rows, Latent]], m: int) -> Latent:
@@ -65,6 +84,8 @@ def merged(parts: list[tuple[Rows, Latent]], m: int) -> Latent:
         outcomes={name: np.empty((m, times)) for name in first.outcomes},
         crossings={name: np.full((m, 1), np.inf) for name in first.crossings},
         ended=np.full(m, np.inf), status=np.zeros(m, np.int8),
+        grades={name: np.zeros((m, 1), np.int8) for name in first.grades},
+        begun={name: np.zeros(m, np.int8) for name in first.begun},
     )  # fmt: skip
     for rows, part in parts:
         whole.put(rows, part)
@@ -83,12 +104,40 @@ def lived(setting: Setting, people: People, rows: Rows, given: Given) -> Latent:
         for name, value in _values(setting, late).items():
             values[name][dead] = value
     outcomes, responses = _responses(setting, (people, rows), (events, until), values, visits=True)
+    paths = {name: _path(setting, people, rows, (name, crossings)) for name in setting.graded}
+    events_alone = {name: times for name, times in crossings.items() if name in setting.model.events}
     found = Latent(
-        values={**values, **responses}, outcomes=outcomes, crossings=crossings, ended=ended,
-        status=solution.status.copy(),
+        values={**values, **responses}, outcomes=outcomes, ended=ended, status=solution.status.copy(),
+        crossings=events_alone | {name: path.time for name, path in paths.items()},
+        grades={name: path.grade for name, path in paths.items()},
+        begun={name: path.start for name, path in paths.items()},
     )  # fmt: skip
     _fail_unknown(setting, found)
     return found
+
+
+def _path(setting: Setting, people: People, rows: Rows, of: tuple[str, Mapping[str, Floats]]) -> Path:
+    """The grades of one event, of = (its name, the points of its moves by name)."""
+    name, crossings = of
+    moves = setting.model.moves(name)
+    start = _begun(setting, people, rows, name)
+    return walked(start, [(move.origin, move.target) for move in moves], [crossings[move.name] for move in moves])
+
+
+def _begun(setting: Setting, people: People, rows: Rows, name: str) -> NDArray[np.int8]:
+    """Grade at time 0 (m,): stated, or drawn at the address of the event; INVALID where its probabilities make none."""
+    from pkpd.model.equations import evaluate
+    from pkpd.model.outcomes import ordered
+
+    event = setting.model.events[name]
+    if not event.at_start:
+        return np.full(rows.size, event.start, np.int8)
+    known = {p: people.parameters[rows, k] for k, p in enumerate(setting.model.parameters)}
+    known |= {c: value[rows] for c, value in people.covariates.items()}
+    found = [np.broadcast_to(evaluate(e, known), (rows.size,)) for e in setting.starts[name]]
+    who = {"subject": people.subject[rows], "replicate": people.replicate[rows]}
+    u = uniforms(setting.seed, Purpose.EVENT_GRADE, **who, index=0, slot=slots([name]))
+    return ordered(np.stack(found).astype(np.float64), u).astype(np.int8)
 
 
 def at_times(setting: Setting, people: People, rows: Rows, given: Given) -> dict[str, Floats]:
@@ -200,6 +249,9 @@ def _fail_unknown(setting: Setting, found: Latent) -> None:
         for name in (event.risk, *event.at_least.values()):
             if name:
                 unknown |= np.isnan(found.values[name][:, 1:]).any(axis=1)
+    for start in found.begun.values():
+        unknown |= start == INVALID
+        start[unknown] = 0
     status[unknown & (status == SolveStatus.OK)] = SolveStatus.NOT_FINITE
     lost: tuple[dict[str, Any], ...] = (found.values, found.outcomes)
     for values in lost:

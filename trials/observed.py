@@ -25,7 +25,9 @@ class Observed:
     failed: the simulation of the subject failed, so that nothing of it was observed; prognosis: point and standard
     deviation of the prognostic score, where the protocol asks for one; changes {intercurrent event: (R, N)}
     h of switching and rescue, infinite: none; entry [h]: calendar time of entry, site, region:
-    where, None without enrolment; cut [h]: on the subject's own clock, until when the data base goes, None: to the end.
+    where, None without enrolment; cut [h]: on the subject's own clock, until when the data base goes, None: to the end;
+    reached {event: (R, N, 5)} h at which an event that may worsen first was of grade 1, 2, ... or worse before leaving:
+    its `grade` is then the worst.
     """
 
     replicate: NDArray[np.uint32]
@@ -47,3 +49,4 @@ class Observed:
     site: Integers | None = None
     region: Integers | None = None
     cut: Floats | None = None
+    reached: Mapping[str, Floats] = field(default_factory=dict)

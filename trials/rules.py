@@ -149,9 +149,9 @@ def _grading(
 
     def graded(rule: int, rows: Rows, since: Floats, now: Floats) -> NDArray[np.bool_]:
         who, found = members[rows], np.zeros(rows.size, np.bool_)
-        for name, onset in course.onset.items():
-            bad = course.grade[name][who] >= (rules[rule].grade or 1)
-            found |= bad & (onset[who] > since) & (onset[who] <= now)
+        for time, level in course.rises().values():
+            bad = level[who] >= (rules[rule].grade or 1)
+            found |= (bad & (time[who] > since[:, None]) & (time[who] <= now[:, None])).any(axis=1)
         return found
 
     return graded

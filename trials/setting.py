@@ -50,7 +50,8 @@ class Setting:
     """A payload opened.
 
     schedules, rules, guides: doses, dosing rules, guidance by levels, by arm code; responses: the assignments evaluated
-    with NumPy, in order; timely: those of them that need no former outcome; added: changes of treatment by name.
+    with NumPy, in order; timely: those of them that need no former outcome; added: changes of treatment by name;
+    starts: probabilities of grade 1, 2, ... or worse at time 0, of the events whose grade moves.
     """
 
     key: str
@@ -68,6 +69,12 @@ class Setting:
     timely: Mapping[str, eq.Expr]
     added: Mapping[str, Added] = field(default_factory=dict)
     effects: Effects = field(default_factory=dict)
+    starts: Mapping[str, tuple[eq.Expr, ...]] = field(default_factory=dict)
+
+    @property
+    def graded(self) -> tuple[str, ...]:
+        """Names of the events whose grade moves up and down."""
+        return tuple(name for name, event in self.model.events.items() if event.moves)
 
     @property
     def lived_through(self) -> bool:
@@ -124,8 +131,19 @@ def _open(payload: Payload) -> Setting:
         responses=responses,
         timely={name: e for name, e in responses.items() if not reached[name] & set(model.previous)},
         added=switching.opened(protocol, model),
-        effects=payload.effects,
+        effects=payload.effects, starts=_starts(model),
     )  # fmt: skip
+
+
+def _starts(model: Model) -> dict[str, tuple[eq.Expr, ...]]:
+    """Expressions of parameters and covariates alone."""
+    from pkpd.engine.structure import inlined
+
+    assigned = {line.target: line.expression for line in model.equations if line.kind == "assign"}
+    return {
+        name: tuple(inlined(eq.Name(word), assigned) for word in event.at_start.values())
+        for name, event in model.events.items() if event.at_start
+    }  # fmt: skip
 
 
 def _responses(model: Model, solved: tuple[str, ...]) -> dict[str, eq.Expr]:

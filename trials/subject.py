@@ -7,12 +7,13 @@ nothing was measured with error. A subject whose treatment ends is replayed from
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pkpd.model.grades import MOST, first_reached
 from trials import adverse_events, latent, rules, switching
 from trials.adverse_events import Chance, Interval
 from trials.latent import Latent
@@ -67,8 +68,9 @@ class Course:
 
     latent: true values, outcomes, events by hazard, the end of follow-up; onset {event: (n,)} h of the first
     occurrence, infinite: none; grade {event: (n,)}, 0: none; stop (n,) h, end of treatment before plan, infinite: none;
-    plans: the doses of arms with rules; changed {intercurrent event: (n,)} h of switching and rescue, infinite: none. A
-    failed subject is NaN in `latent.values` and has no events.
+    plans: the doses of arms with rules; changed {intercurrent event: (n,)} h of switching and rescue, infinite: none;
+    reached {event: (n, 5)} h at which an event that may worsen (its grade moves, or it recurs with grades) first was
+    of grade 1, 2, ... or worse. A failed subject is NaN in `latent.values` and has no events.
     """
 
     latent: Latent
@@ -77,6 +79,7 @@ class Course:
     stop: Floats
     plans: Plans
     changed: dict[str, Floats]
+    reached: dict[str, Floats] = field(default_factory=dict)
 
     @property
     def values(self) -> dict[str, Floats]:
@@ -93,10 +96,21 @@ class Course:
         """Time of the terminal event (n,) h, infinite: none."""
         return self.latent.ended
 
+    def rises(self) -> dict[str, tuple[Floats, NDArray[np.int8]]]:
+        """When each event came or became worse, and how bad it then was, (n, L) each; infinite, 0: nothing."""
+        found = {name: (onset[:, None], self.grade[name][:, None]) for name, onset in self.onset.items()}
+        worse = {name: (reached, _levels(reached)) for name, reached in self.reached.items()}
+        return {**found, **worse, **{name: self.latent.rises(name) for name in self.latent.grades}}
+
     def true(self, setting: Setting, output: str) -> Floats:
         """True values of an output (n, V): what it is measured of, or the outcome itself."""
         text = setting.model.outputs[output]
         return self.values[str(text.is_)] if text.continuous else self.latent.outcomes[output]
+
+
+def _levels(reached: Floats) -> NDArray[np.int8]:
+    """Grade 1, 2, ... in the shape of `reached` (n, 5), 0 where it was not."""
+    return np.where(np.isfinite(reached), np.arange(1, MOST + 1), 0).astype(np.int8)
 
 
 def follow(setting: Setting, people: People, *, without: frozenset[str] = frozenset()) -> Course:
@@ -110,6 +124,7 @@ def follow(setting: Setting, people: People, *, without: frozenset[str] = frozen
         onset={name: np.full(rows.size, np.inf) for name in setting.model.events},
         grade={name: np.zeros(rows.size, np.int8) for name in setting.model.events},
         stop=stop, plans=plans, changed=changed,
+        reached={name: np.full((rows.size, MOST), np.inf) for name in adverse_events.worsening(setting.model)},
     )  # fmt: skip
     for visit in range(1, people.times.shape[1]):
         _decide(setting, people, course, visit)
@@ -160,6 +175,8 @@ def _interval(setting: Setting, people: People, course: Course, visit: int, *, w
         onset, grade = np.take_along_axis(time, first, 1)[:, 0], np.take_along_axis(level, first, 1)[:, 0]
         begun = np.isfinite(onset) & ~np.isfinite(course.onset[name])
         course.onset[name][begun], course.grade[name][begun] = onset[begun], grade[begun]
+        if name in course.reached:
+            course.reached[name] = np.minimum(course.reached[name], first_reached(time, level))
 
 
 def _changed(
@@ -216,11 +233,16 @@ def _found(
     setting, _, course, visit = at
     chance, interval = drawn
     event = setting.model.events[name]
+    if event.moves:
+        time, reached = course.latent.rises(name)
+        time = np.where((time > interval.start[:, None]) & (time <= interval.end[:, None]), time, np.inf)
+        return time, np.where(np.isfinite(time), reached, 0).astype(np.int8)
     if event.hazard:
         time = course.latent.crossings[name]
         time = np.where((time > interval.start[:, None]) & (time <= interval.end[:, None]), time, np.inf)
-        if event.kind != "recurrent":
-            time = np.where(np.isfinite(course.onset[name])[:, None], np.inf, time)
+        if event.kind == "recurrent":
+            return time, _occurrences_graded(at[:3], name, time)
+        time = np.where(np.isfinite(course.onset[name])[:, None], np.inf, time)
         levels = _levels_at(at[:3], event.at_least, time)
     else:
         rate = _rates(setting, course.values, visit)[name]
@@ -245,6 +267,39 @@ def _levels_at(
         seen = latent.at_times(setting, people, rows[members], (events, time[rows[members], :1]))
         for level, column in at_least.items():
             found[level][rows[members]] = seen[column][:, 0]
+    return list(found.items())
+
+
+def _occurrences_graded(who: tuple[Setting, People, Course], name: str, time: Floats) -> NDArray[np.int8]:
+    """Grades (n, L) of the occurrences of a recurrent event, each by its own number, at its own time."""
+    setting, people, _ = who
+    grade, at_least = np.isfinite(time).astype(np.int8), setting.model.events[name].at_least
+    if not at_least or not grade.any():
+        return grade
+    drawn = adverse_events.grade_of_each(
+        setting.seed, replicate=people.replicate, subject=people.subject, event=name, count=time.shape[1]
+    )
+    for level, p in _levels_of_each(who, at_least, time):
+        grade = np.where(np.isfinite(time) & (drawn < p), level, grade)
+    return grade.astype(np.int8)
+
+
+def _levels_of_each(
+    who: tuple[Setting, People, Course], at_least: Mapping[int, str], time: Floats
+) -> list[tuple[int, Floats]]:
+    """P(grade >= g) at the time of every occurrence (n, L); 0 where there is none."""
+    setting, people, course = who
+    rows = np.flatnonzero(np.isfinite(time).any(axis=1))
+    found = {level: np.zeros(time.shape) for level in sorted(at_least)}
+    order = np.argsort(time[rows], axis=1, kind="stable")  # the solver takes ascending times, then NaN
+    sorted_ = np.take_along_axis(time[rows], order, axis=1)
+    asked = np.where(np.isfinite(sorted_), sorted_, np.nan)
+    for members, events in _by_arm(setting, people, (rows, course.stop[rows]), (course.plans, course.changed)):
+        seen = latent.at_times(setting, people, rows[members], (events, asked[members]))
+        for level in found:
+            value = np.empty((members.size, time.shape[1]))
+            np.put_along_axis(value, order[members], seen[at_least[level]], axis=1)
+            found[level][rows[members]] = np.nan_to_num(value)
     return list(found.items())
 
 

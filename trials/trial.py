@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trials import conduct, design, endpoints, guidance, measured, modifiers, prognosis, rules
+from trials import conduct, design, endpoints, grades, guidance, measured, modifiers, prognosis, rules
 from trials.kinds import KINDS, Lived
 from trials.observed import Observed
 from trials.protocol import HOURS_PER_DAY, Protocol
@@ -196,8 +196,8 @@ def _observed(
     gone = times > leave[:, :, None]
     outputs = {name: np.where(gone, np.nan, value) for name, value in outputs.items()}
     onset, grade, number, every = {}, {}, {}, {}
-    for name in _recurrent(setting):
-        found = course.latent.crossings[name].reshape(*shape, -1)
+    for name in grades.recurrent(setting):
+        found = grades.occurrences(course, name).reshape(*shape, -1)
         every[name] = np.where(found <= np.minimum(leave, times[:, :, -1])[:, :, None], found, np.inf)
         number[name] = np.isfinite(every[name]).sum(axis=2)
     for name in course.onset:
@@ -209,7 +209,10 @@ def _observed(
         replicate=cohort.replicate, arm=arm, stratum=stratum, times=times,
         outputs=outputs, onset=onset, grade=grade,
         stop=np.where(stop <= leave, stop, np.inf), leave=leave, ended=np.where(ended <= leave, ended, np.inf),
-        number=number, occurrences=every, failed=course.status.reshape(shape) != 0,
+        number=number, occurrences=every, reached=reached, failed=course.status.reshape(shape) != 0,
+    reached = {name: np.where((t := v.reshape(*shape, -1)) <= leave[:, :, None], t, np.inf)
+               for name, v in course.reached.items()}  # fmt: skip
+    grade |= {name: np.isfinite(time).sum(axis=2).astype(np.int8) for name, time in reached.items()}
         changes={
             name: np.where(when.reshape(shape) <= np.minimum(leave, ended), when.reshape(shape), np.inf)
             for name, when in course.changed.items()
@@ -233,11 +236,6 @@ def _caused(setting: Setting, cohort: Cohort, course: Course, seen: tuple[Mappin
     onset = {name: course.onset[name].reshape(times.shape[:2]) for name in dropout.after}
     who = (cohort.replicate, cohort.subject)
     return conduct.caused_dropout(dropout, onset, lacking, seed=setting.seed, who=who)
-
-
-def _recurrent(setting: Setting) -> list[str]:
-    """Names of the model's recurrent events."""
-    return [name for name in setting.compiled.kinds if setting.model.events[name].kind == "recurrent"]
 
 
 def _measured(
@@ -287,6 +285,7 @@ def outcome_columns(setting: Setting, trial: Trial) -> Columns:
     if seen.prognosis is not None:
         columns |= dict(zip(("prognosis", "prognosis.sd"), (p.reshape(rows) for p in seen.prognosis), strict=True))
     columns |= endpoints.time_columns(setting.protocol, seen)
+    columns |= grades.columns(setting, course, seen)
     columns |= guidance.outcome(course.plans, setting, rows)
     columns |= {f"{name}.day": _days(when) for name, when in seen.changes.items()}
     columns |= {"stopped.day": _days(seen.stop), "dropout.day": _dropout(setting, seen), "status": course.status}
@@ -397,7 +396,8 @@ def _lived(setting: Setting, course: Course, times: Floats, shape: tuple[int, in
         onset={name: value.reshape(shape) for name, value in course.onset.items()},
         grade={name: value.reshape(shape) for name, value in course.grade.items()},
         stop=course.stop.reshape(shape), ended=course.ended.reshape(shape), times=times.reshape(*shape, -1),
-        occurrences={name: course.latent.crossings[name].reshape(*shape, -1) for name in _recurrent(setting)},
+        occurrences={name: grades.occurrences(course, name).reshape(*shape, -1) for name in grades.recurrent(setting)},
+        reached={name: time.reshape(*shape, -1) for name, time in course.reached.items()},
         failed=course.status.reshape(shape) != 0,
         changes={name: when.reshape(shape) for name, when in course.changed.items()},
     )  # fmt: skip

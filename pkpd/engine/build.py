@@ -106,7 +106,7 @@ def compiled(model: Model) -> Compiled:
     >>> compiled(load("theophylline")).outputs
     ('C',)
     """
-    kinds = {name: event.kind for name, event in model.events.items() if event.hazard}
+    kinds = {name: kind for name, (_, kind) in model.hazards.items()}
     found = replace(of_dynamics(dynamics_of(model)), kinds=kinds)
     return replace(found, pilot=Pilot(model, found))
 

@@ -169,7 +169,7 @@ def dynamics_of(model: Model) -> Dynamics:
             Statistic(name=name, of=str(s.of), kind=s.as_, window=s.window) for name, s in model.summaries.items()
         ),
         inputs=inputs,
-        risks={name: Name(event.hazard) for name, event in model.events.items() if event.hazard},
+        risks={name: Name(equation) for name, (equation, _) in model.hazards.items()},
     )
     jumps, bends = _stops(plain, _conditions), _stops(plain, _bends)
     plain = replace(plain, stops=(*jumps, *(b for b in bends if b not in jumps)), jumps=len(jumps))

@@ -232,6 +232,9 @@ def _structure(model: Model, find: Finder) -> None:
     for name, event in model.events.items():
         if event.hazard and (late := reach.get(event.hazard, frozenset()) & _late(model)):
             find.fail(("events", name, "hazard"), f"a hazard cannot use {min(late)}", event.hazard)
+        for move, equation in event.moves.items():
+            if late := reach.get(equation, frozenset()) & _late(model):
+                find.fail(("events", name, "moves", move), f"an intensity cannot use {min(late)}", equation)
 
 
 def _late(model: Model) -> set[str]:

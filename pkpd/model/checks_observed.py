@@ -23,7 +23,9 @@ def check_observed(model: Model, find: Finder) -> None:
             find.known(("outputs", name, "cite"), output.cite, model.cite, "key under cite")
     for name, event in model.events.items():
         key = "hazard" if event.hazard else "risk"
-        find.known(("events", name, key), event.hazard or event.risk, assigned, "equation")
+        if not event.moves:
+            find.known(("events", name, key), event.hazard or event.risk, assigned, "equation")
+        _graded(model, find, name, list(assigned))
         for grade, probability in event.at_least.items():
             find.known(("events", name, "at_least", str(grade)), probability, assigned, "equation")
         if list(event.at_least) != sorted(event.at_least):
@@ -31,6 +33,21 @@ def check_observed(model: Model, find: Finder) -> None:
         if event.cite is not None:
             find.known(("events", name, "cite"), event.cite, model.cite, "key under cite")
     _golden(model, find, values)
+
+
+def _graded(model: Model, find: Finder, name: str, assigned: list[str]) -> None:
+    """Moves by equations that are there; grades at time 0 by parameters and covariates alone."""
+    event, reach = model.events[name], eq.reach(model.equations)
+    for move, equation in event.moves.items():
+        find.known(("events", name, "moves", move), equation, assigned, "equation")
+    if list(event.at_start) != sorted(event.at_start) or (event.at_start and min(event.at_start) != 1):
+        find.fail(("events", name, "at_start"), "grades must ascend from 1", list(event.at_start))
+    for grade, equation in event.at_start.items():
+        path = ("events", name, "at_start", str(grade))
+        find.known(path, equation, assigned, "equation")
+        late = reach.get(equation, frozenset()) - {*model.parameters, *model.inputs, *assigned}
+        if late:
+            find.fail(path, f"a grade at time 0 cannot use {min(late)}", equation, "use parameters and covariates")
 
 
 def _output(model: Model, find: Finder, name: str, values: list[str]) -> None:

@@ -221,12 +221,15 @@ def _bare(find: Finder, path: tuple[str, ...], wanted: dict[str, Dim], known: di
 
 def _events(model: Model, find: Finder, known: dict[str, Known]) -> None:
     for name, event in model.events.items():
-        for key in (k for k in (event.risk, *event.at_least.values()) if k):
+        for key in (k for k in (event.risk, *event.at_least.values(), *event.at_start.values()) if k):
             unit = known.get(key)
             if unit is not None and not _same(unit, NONE):
                 find.fail(("events", name), f"a probability has no unit, {key} is in {unit}", key)
         if event.hazard and (unit := known.get(event.hazard)) is not None and not _same(unit, of_unit("1/h")):
             find.fail(("events", name, "hazard"), f"a hazard is in 1/h, {event.hazard} is in {unit}", event.hazard)
+        for move, key in event.moves.items():
+            if (unit := known.get(key)) is not None and not _same(unit, of_unit("1/h")):
+                find.fail(("events", name, "moves", move), f"an intensity is in 1/h, {key} is in {unit}", key)
 
 
 def _golden(model: Model, find: Finder, known: dict[str, Known]) -> None:

@@ -26,8 +26,8 @@ from pkpd.ground.validation import Text
 from pkpd.model import equations as eq
 
 __all__ = [
-    "Covariate", "Effect", "Event", "Expression", "Horseshoe", "Occasion", "Omega", "Parameter", "Prior", "Shared",
-    "Spread", "Status", "Summary",
+    "Covariate", "Effect", "Event", "Expression", "Horseshoe", "Move", "Occasion", "Omega", "Parameter", "Prior",
+    "Shared", "Spread", "Status", "Summary",
 ]  # fmt: skip
 
 STRICT = ConfigDict(extra="forbid", populate_by_name=False)
@@ -328,13 +328,25 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A move between two grades of an event: `intensity` names the equation [1/h]; name: `EVENT.FROM>TO`."""
+
+    name: str
+    origin: int
+    target: int
+    intensity: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happens to a subject, by `risk` or by `hazard`.
+    """Something that happens to a subject, by `risk`, by `hazard`, or a grade that `moves` up and down.
 
     risk: equation of the cumulative probability over `per` [h] at constant exposure, visit by visit. hazard: equation
     of the hazard [1/h], integrated with the states; kind first (once), recurrent (again and again) or terminal (it ends
-    the subject's follow-up). term, soc: MedDRA-style names; at_least: grade -> equation giving the probability of that
-    grade or worse, given the event.
+    the subject's follow-up). moves: `FROM to TO` -> equation of the intensity [1/h] of that move while at grade FROM
+    (a Markov process in continuous time); start: grade at time 0, or at_start: grade -> equation giving the probability
+    of that grade or worse at time 0. term, soc: MedDRA-style names; at_least: grade -> equation giving the probability
+    of that grade or worse, given the event.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -345,19 +357,35 @@ class Event:
     hazard: Text = ""
     kind: Literal["first", "recurrent", "terminal"] = "first"
     at_least: dict[Annotated[int, Field(ge=2, le=5)], Text] = field(default_factory=dict)
+    moves: dict[Annotated[str, Field(pattern=r"^[0-4] to [0-4]$", examples=["0 to 1"])], Text] = field(
+        default_factory=dict
+    )
+    start: Annotated[int, Field(ge=0, le=4)] = 0
+    at_start: dict[Annotated[int, Field(ge=1, le=4)], Text] = field(default_factory=dict)
     cite: str | None = None
     note: str | None = None
 
     def __post_init__(self) -> None:
+        one = sum((bool(self.risk), bool(self.hazard), bool(self.moves))) != 1
+        graded = bool(self.moves)
         rules = [
-            (bool(self.risk) == bool(self.hazard), "needs a risk or a hazard, one of them", "add hazard: EQUATION"),
+            (one, "needs a risk or a hazard or moves, one of them", "add hazard: EQUATION"),
             (bool(self.risk) and not self.per, "a risk needs per", "add per: 84 d, the time it is the risk over"),
             (bool(self.risk) and not self.term, "a risk needs a term", "add term: Nausea"),
-            (bool(self.hazard) and bool(self.per), "a hazard has no per", "leave per out: a hazard is in 1/h"),
-            (bool(self.risk) and self.kind != "first", "only a hazard has another kind", "leave kind out"),
+            (not self.risk and bool(self.per), "a hazard has no per", "leave per out: a hazard is in 1/h"),
+            (not self.hazard and self.kind != "first", "only a hazard has another kind", "leave kind out"),
+            (graded and bool(self.at_least), "grades that move have no at_least", "write at_start for those at time 0"),
+            (not graded and bool(self.start or self.at_start), "only moves have a start", "leave start out"),
+            (bool(self.start and self.at_start), "has a start and an at_start", "write one of them"),
+            (any(move[0] == move[-1] for move in self.moves), "a move ends at another grade", "write 1 to 2"),
         ]
         if wrong := next((words for bad, *words in rules if bad), None):
             raise problem(*wrong)
+
+    @property
+    def highest(self) -> int:
+        """The highest grade that the text knows of, at least 1."""
+        return max((1, *self.at_least, self.start, *self.at_start, *(int(move[-1]) for move in self.moves)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

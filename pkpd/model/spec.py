@@ -17,7 +17,7 @@ from pkpd.model import equations as eq
 from pkpd.model.dosing import DoseTarget
 from pkpd.model.golden import Golden, Reproduces
 from pkpd.model.observed import Output, terms_of
-from pkpd.model.parts import STRICT, Covariate, Effect, Event, Occasion, Omega, Parameter, Summary
+from pkpd.model.parts import STRICT, Covariate, Effect, Event, Move, Occasion, Omega, Parameter, Summary
 
 __all__ = ["Model", "json_schema"]
 
@@ -209,6 +209,19 @@ class Model:
         """State -> initial value, for those that are given one (the others start at 0)."""
         return {line.target: line.expression for line in self.equations if line.kind == "initial"}
 
+    def moves(self, event: str) -> tuple[Move, ...]:
+        """The moves of an event between its grades, in the order of the text; none for an event of another kind."""
+        return tuple(
+            Move(name=f"{event}.{key[0]}>{key[-1]}", origin=int(key[0]), target=int(key[-1]), intensity=str(equation))
+            for key, equation in self.events[event].moves.items()
+        )
+
+    @property
+    def hazards(self) -> dict[str, tuple[str, str]]:
+        """Event by hazard, or move between grades -> (equation [1/h], kind): what is integrated with the states."""
+        found = {name: (str(e.hazard), str(e.kind)) for name, e in self.events.items() if e.hazard}
+        return found | {m.name: (m.intensity, "recurrent") for name in self.events for m in self.moves(name)}
+
     @property
     def solved(self) -> frozenset[str]:
         """Names the integration itself needs: of derivatives, initial values, hazards, doses and summaries."""
@@ -216,7 +229,7 @@ class Model:
 
         found = eq.reach(self.equations)
         roots = {n for line in self.equations if line.kind != "assign" for n in eq.names(line.expression)}
-        roots |= {event.hazard for event in self.events.values()} | {s.of for s in self.summaries.values()}
+        roots |= {equation for equation, _ in self.hazards.values()} | {s.of for s in self.summaries.values()}
         roots |= {n for t in self.doses.values() for v in t.given().values() for n in eq.names(expression_of(v))}
         return frozenset(roots).union(*(found.get(name, frozenset()) for name in roots))
 

@@ -142,8 +142,8 @@ def _reached(model: Model, value: float | str | eq.Expr) -> frozenset[str]:
 
 def _outcomes(model: Model) -> Iterator[tuple[str, str]]:
     for name, event in model.events.items():
-        if event.hazard:
-            yield "hazard", f"events.{name}.hazard"
+        if event.hazard or event.moves:
+            yield "hazard", f"events.{name}.{'hazard' if event.hazard else 'moves'}"
     for name, output in model.outputs.items():
         error = output.error
         if output.lloq is not None:

@@ -436,7 +436,6 @@ IMPUTED = PROTOCOL.replace("method: ancova", "method: ancova, missing: {{method:
         (VARYING.replace("{every: 7 d}", "{column: OCC}"), {"extra": "occasions: {at: dose}"}, "occasions.at", "at times"),
         (VARYING.replace("{every: 7 d}", "{column: OCC}"), {"extra": "occasions: {at: [start]}"}, "occasions.at", "visit"),
         (VARYING.replace("{every: 7 d}", "{column: OCC}"), {"extra": "occasions: {at: [0 h]}"}, "occasions.at", "after"),
-        (HAZARD.replace("kind: first", "kind: recurrent"), {}, "model.file", "grades of a recurrent event (rash.at_least)"),
         (
             HAZARD, {"protocol": PROTOCOL.replace("method: ancova", "method: mmrm")}, "analyses.primary.method",
             "values after a terminal event (death) cannot be imputed",

@@ -1,0 +1,182 @@
+"""Grades that move and recurrent events with grades, in a trial: the forward equations and the numbers at the addresses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.integrate import solve_ivp
+
+from pkpd.ground.streams import Purpose, slots, uniforms
+from trials.run import prepare
+from trials.setting import Setting, opened
+from trials.trial import Trial, outcome_columns, potential, simulate_trial
+
+MODEL = """
+vtrial: model/1
+name: graded
+states: {A: mg}
+parameters:
+  K: {typical: 0.02 1/h, status: assumed}
+  U: {typical: 0.006 1/h, status: assumed}
+  S: {typical: 0.01 1/mg, status: assumed}
+  D: {typical: 0.02 1/h, status: assumed}
+  Q: {typical: 0.15 1, scale: logit, status: assumed}
+  B: {typical: 0.02 1/h, status: assumed}
+  T: {typical: 0.01 1/h, status: assumed}
+equations: |
+  d/dt(A) = -K*A
+  UP = U*(1 + S*A)
+  WORSE = 0.5*UP
+  DOWN = D
+  Q1 = Q
+  HB = B
+  BAD = exp(-T*TIME)
+outputs: {A: {is: A, error: {additive: 1 mg}}}
+events:
+  rash: {term: Rash, soc: Skin, moves: {0 to 1: UP, 1 to 2: WORSE, 1 to 0: DOWN, 2 to 1: DOWN}, at_start: {1: Q1}}
+  bleed: {term: Bleeding, soc: Blood, hazard: HB, kind: recurrent, at_least: {3: BAD}}
+"""
+PROTOCOL = """
+vtrial: protocol/1
+name: graded
+model: {file: model.yaml}
+seed: 17
+replicates: 2
+population: {law: nhanes_adults}
+subjects: 1000
+arms: {none: {regimen: []}, drug: {regimen: [{amount: 300 mg, into: A, every: 24 h, for: 10 d}]}}
+visits: {start: {day: 0}, day3: {day: 3}, day7: {day: 7}, last: {day: 10}}
+endpoints:
+  any: {event: rash, as: incidence}
+  bad: {event: rash, as: incidence, at_least: 2}
+  spells: {event: rash, as: recurrences}
+estimands:
+  any: {endpoint: any, compare: drug, against: none, summary: risk_difference}
+  bad: {endpoint: bad, compare: drug, against: none, summary: risk_difference}
+  spells: {endpoint: spells, compare: drug, against: none, summary: rate_ratio}
+analyses:
+  any: {method: miettinen_nurminen}
+  bad: {method: miettinen_nurminen}
+  spells: {method: lwyy}
+truth: {replicates: 1}
+"""
+Study = tuple[Setting, Trial, pd.DataFrame]
+
+
+def simulated(folder: Path, protocol: str = PROTOCOL, replicates: tuple[int, ...] = (0, 1)) -> Study:
+    folder.mkdir(exist_ok=True)
+    (folder / "model.yaml").write_text(MODEL)
+    (folder / "protocol.yaml").write_text(protocol)
+    setting = opened(prepare(folder / "protocol.yaml").variants["main"].payload)
+    trial = simulate_trial(setting, replicates)
+    return setting, trial, pd.DataFrame(outcome_columns(setting, trial))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return simulated(tmp_path_factory.mktemp("graded"))
+
+
+def _generator(up: float) -> np.ndarray:
+    q = np.array([[0, up, 0], [0.02, 0, 0.5 * up], [0, 0.02, 0]])
+    return q - np.diag(q.sum(axis=1))
+
+
+def _probabilities(hours: float, *, drug: bool) -> np.ndarray:
+    """Grades 0, 1, 2 at a time: the forward equations from dose to dose, error below 1e-6."""
+    p = np.array([0.85, 0.15, 0.0])
+    for dose in np.arange(0.0, hours, 24.0):
+        level = 300.0 * np.exp(-0.02 * (dose - np.arange(0.0, dose + 1.0, 24.0))).sum() if drug else 0.0
+        p = solve_ivp(
+            lambda t, y, level=level, dose=dose: y @ _generator(0.006 * (1 + 0.01 * level * np.exp(-0.02 * (t - dose)))),
+            (dose, min(dose + 24.0, hours)), p, rtol=1e-7, atol=1e-9,
+        ).y[:, -1]  # fmt: skip
+    return np.asarray(p)
+
+
+def test_grades_at_visits_follow_the_kolmogorov_equations(study: Study) -> None:
+    """Under treatment intensities move with the dose; 4 standard errors at three visits, both arms."""
+    table = study[2]
+    assert (table["status"] == 0).all()
+    for code in (0, 1):
+        own = table[table["arm"] == code]
+        for visit, hours in (("start", 0.0), ("day3", 72.0), ("last", 240.0)):
+            expected = _probabilities(hours, drug=code == 1)
+            found = np.array([(own[f"rash@{visit}"] == grade).mean() for grade in range(3)])
+            assert (np.abs(found - expected) <= 4 * np.sqrt(expected * (1 - expected) / len(own))).all()
+
+
+def test_columns_agree_with_each_other(study: Study) -> None:
+    """Worst grade, first days, days at a grade, episodes: one path."""
+    setting, trial, table = study
+    path = trial.course.latent.path("rash")
+    assert ((table["rash.grade"] == 2) == table["rash.day2"].notna()).all()
+    assert ((table["rash.grade"] >= 1) == table["rash.day"].notna()).all()
+    assert (table["rash.day2"].dropna() >= table["rash.day"][table["rash.day2"].notna()]).all()
+    assert (table["rash.days"] >= table["rash.days2"]).all()
+    assert (table["rash.days2"][table["rash.grade"] < 2] == 0).all()
+    always = (path.start > 0) & ~np.isfinite(path.time[:, 0])
+    assert always.any()  # at grade 1 all the time: ten days of it, and yet no event
+    assert (table["rash.days"][always] == 10.0).all()
+    assert (table["rash.grade"][always] == 0).all()
+    begun = (np.concatenate([path.start[:, None], path.grade[:, :-1]], axis=1) == 0) & (path.grade > 0)
+    assert table["rash.number"].tolist() == (begun & np.isfinite(path.time)).sum(axis=1).tolist()
+    truth = pd.DataFrame(potential(setting, trial)).set_index(["analysis", "arm", "replicate"])["mean"].sort_index()
+    for name, least in (("any", 1), ("bad", 2)):
+        for code, arm in ((0, "none"), (1, "drug")):
+            own = table[(table["arm"] == code)]
+            assert truth[name, arm].mean() == pytest.approx((own["rash.grade"] >= least).mean(), abs=0.05)
+    assert truth["spells", "drug"].iloc[0] > 1.1
+
+
+def test_grades_of_recurrent_events_are_each_its_own(study: Study) -> None:
+    """Numbers at the addresses: occurrence k is of grade 3 where its uniform is below exp(-0.01 t)."""
+    _, trial, table = study
+    times = trial.course.latent.crossings["bleed"]
+    people = trial.people
+    u = uniforms(17, Purpose.EVENT_GRADE, subject=people.subject[:, None], replicate=people.replicate[:, None],
+                 index=np.arange(times.shape[1]), slot=slots(["bleed"]))  # fmt: skip
+    with np.errstate(invalid="ignore"):
+        bad = np.isfinite(times) & (u < np.exp(-0.01 * times))
+    first = np.where(bad, times, np.inf).min(axis=1)
+    assert np.array_equal(np.isfinite(first), table["bleed.grade"] == 3)
+    np.testing.assert_allclose(table["bleed.day3"].dropna() * 24.0, first[np.isfinite(first)], rtol=1e-6)
+    assert (table["bleed.day3"] > table["bleed.day"]).sum() > 100  # it became worse after its first occurrence
+
+
+def test_the_end_of_treatment_by_grade_changes_what_follows(tmp_path: Path) -> None:
+    """Grade 2 ends treatment: until then the path is as it was, from then on intensities fall with the drug."""
+    _, before, _ = simulated(tmp_path / "a", replicates=(0,))
+    ending = PROTOCOL.replace("endpoints:\n", "intercurrent: {stopped: {after: grade 2}}\nendpoints:\n", 1)
+    ending = ending.replace("_difference}", "_difference, strategies: {stopped: treatment_policy}}")
+    ending = ending.replace("rate_ratio}", "rate_ratio, strategies: {stopped: treatment_policy}}")
+    ending = ending.replace("rash, as: rec", "bleed, as: rec")
+    _, after, table = simulated(tmp_path / "b", ending, replicates=(0,))
+    stopped = table["stopped.day"].notna()
+    assert stopped.sum() > 50
+    rash, bleed = table["rash.day2"], table["bleed.day3"]
+    np.testing.assert_allclose(
+        table["stopped.day"][stopped], np.fmin(rash, bleed)[stopped], rtol=1e-12
+    )  # the first of the two that is bad
+    same, other = before.course.latent.path("rash"), after.course.latent.path("rash")
+    stop = after.course.stop
+    for row in np.flatnonzero(stopped & (table["arm"] == 1))[:60]:
+        early = [(t, g) for t, g in zip(same.time[row], same.grade[row], strict=True) if t <= stop[row]]
+        again = [(t, g) for t, g in zip(other.time[row], other.grade[row], strict=True) if t <= stop[row]]
+        np.testing.assert_allclose([t for t, _ in early], [t for t, _ in again], rtol=1e-4)
+        assert [g for _, g in early] == [g for _, g in again]
+    treated = stopped & (table["arm"] == 1)
+    hours = before.course.latent.path("rash"), after.course.latent.path("rash")
+    jumps = [np.where(np.isfinite(p.time), p.time > stop[:, None], False)[treated].sum() for p in hours]
+    assert jumps[1] < jumps[0]
+
+
+def test_the_same_bits_whatever_the_batch(study: Study, tmp_path: Path) -> None:
+    """Replicate 1 alone gives the rows it has in a batch."""
+    _, _, alone = simulated(tmp_path, replicates=(1,))
+    whole = study[2]
+    mine = whole[whole["replicate"] == 1].reset_index(drop=True)
+    pd.testing.assert_frame_equal(mine, alone, check_exact=True)
