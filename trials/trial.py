@@ -205,14 +205,14 @@ def _observed(
         seen = time <= leave
         onset[name] = np.where(seen, time, np.inf)
         grade[name] = np.where(seen, course.grade[name].reshape(shape), 0).astype(np.int8)
+    reached = {name: np.where((t := v.reshape(*shape, -1)) <= leave[:, :, None], t, np.inf)
+               for name, v in course.reached.items()}  # fmt: skip
+    grade |= {name: np.isfinite(time).sum(axis=2).astype(np.int8) for name, time in reached.items()}
     return Observed(
         replicate=cohort.replicate, arm=arm, stratum=stratum, times=times,
         outputs=outputs, onset=onset, grade=grade,
         stop=np.where(stop <= leave, stop, np.inf), leave=leave, ended=np.where(ended <= leave, ended, np.inf),
         number=number, occurrences=every, reached=reached, failed=course.status.reshape(shape) != 0,
-    reached = {name: np.where((t := v.reshape(*shape, -1)) <= leave[:, :, None], t, np.inf)
-               for name, v in course.reached.items()}  # fmt: skip
-    grade |= {name: np.isfinite(time).sum(axis=2).astype(np.int8) for name, time in reached.items()}
         changes={
             name: np.where(when.reshape(shape) <= np.minimum(leave, ended), when.reshape(shape), np.inf)
             for name, when in course.changed.items()
@@ -280,12 +280,12 @@ def outcome_columns(setting: Setting, trial: Trial) -> Columns:
         columns[f"{name}.day"] = _days(seen.onset[name])
     for name, count in seen.number.items():
         columns[f"{name}.number"] = count.reshape(rows).astype(np.int32)
+    columns |= grades.columns(setting, course, seen)
     if any(setting.rules):
         columns["adjusted.day"] = _days(rules.first_action(course.plans, rows))
     if seen.prognosis is not None:
         columns |= dict(zip(("prognosis", "prognosis.sd"), (p.reshape(rows) for p in seen.prognosis), strict=True))
     columns |= endpoints.time_columns(setting.protocol, seen)
-    columns |= grades.columns(setting, course, seen)
     columns |= guidance.outcome(course.plans, setting, rows)
     columns |= {f"{name}.day": _days(when) for name, when in seen.changes.items()}
     columns |= {"stopped.day": _days(seen.stop), "dropout.day": _dropout(setting, seen), "status": course.status}
