@@ -33,6 +33,7 @@ class Purpose(StrEnum):
     IOV = "iov"  # index = occasion, slot of the random effect's name
     RESIDUAL = "residual"  # index = visit, slot of the output's name
     RULE = "rule"  # residual error of what a dosing rule measures; index = decision of the rule, slot = rule
+    LABORATORY = "laboratory"  # residual error of samples outside visits; index = minute, slot of the output's name
     ADHERENCE = "adherence"  # index = dose
     ALLOCATION = "allocation"  # slot = stratum, index = block
     DROPOUT = "dropout"  # index = visit; slot of the cause's name
@@ -80,6 +81,8 @@ class Purpose(StrEnum):
     SUMMARY_OUTCOME = "summary_outcome"  # outcomes of stated distributions; slot 0 outcome, 1 loss, 2 entry
     SUMMARY_STAGE = "summary_stage"  # subject = arm or subset, index = stage; slot 0 statistic, 1 its sd, 2 lots
     SPONTANEOUS = "spontaneous"  # reports after approval; subject = period, slot of the cell
+    SURVEILLANCE = "surveillance"  # index 0 quantities (subject = draw, slot of the name), 1 cohorts (subject = month)
+    SIGNAL_PRIOR = "signal_prior"  # full Bayes: subject = draw, index = round, slot 0 to 4 coordinates, 5 tail, 6 part
     REPORT_ORDER = "report_order"  # signals: random order of reports; subject = report, replicate = draw
     COMEDICATION = "comedication"  # index 0 stated factors (subject = draw, slot of the name), 1 draw, 2 who takes it
     IMPAIRMENT = "impairment"  # class of a subject; slot of the covariate's name

@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 from trials.analysis.signals_reports import Reports
 
-__all__ = ["Counts", "Scores", "counts", "disproportionality", "information", "unique_codes", "with_zeros"]
+__all__ = [
+    "Counts", "Scores", "counts", "disproportionality", "information", "odds_ratio_limit", "unique_codes", "with_zeros",
+    "yates",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -142,7 +145,7 @@ def disproportionality(made: Counts, *, level: float = 0.95) -> Scores:
     ic, low, high = information(a, made.expected, 0.5 * (1 - level))
     return Scores(
         prr=prr, prr_lower=prr_low, prr_upper=prr_high, ror=ror, ror_lower=ror_low, ror_upper=ror_high,
-        chi2=_yates(a, b, c, d), ic=ic, ic_lower=low, ic_upper=high,
+        chi2=yates(a, b, c, d), ic=ic, ic_lower=low, ic_upper=high,
         log_lr=_likelihood_ratio(a, made.expected, made.n_product), zero_cell=(b == 0) | (c == 0),
     )  # fmt: skip
 
@@ -178,13 +181,23 @@ def _rescued(low: Floats, high: Floats, cells: tuple[Floats, ...], *, level: flo
     low[lost], high[lost] = interval.lower[back], interval.upper[back]
 
 
-def _yates(a: Floats, b: Floats, c: Floats, d: Floats) -> Floats:
+def yates(a: Floats, b: Floats, c: Floats, d: Floats) -> Floats:
     """Pearson's chi-squared with continuity correction, which never turns the sign of the difference."""
     total = a + b + c + d
     top = np.maximum(np.abs(a * d - b * c) - 0.5 * total, 0.0)
     below = (a + b) * (c + d) * (a + c) * (b + d)
     out: Floats = np.divide(total * top * top, below, out=np.full(a.shape, np.nan), where=below > 0)
     return out
+
+
+def odds_ratio_limit(a: Floats, b: Floats, c: Floats, d: Floats) -> Floats:
+    """Lower log-normal 95 % limit of the reporting odds ratio; infinite where b or c is 0, with a > 0.
+
+    >>> odds_ratio_limit(*(np.array([x]) for x in (9.0, 91.0, 100.0, 9900.0))).round(4).tolist()
+    [4.8011]
+    """
+    z = _normal(0.95)
+    return np.asarray(np.exp(np.log(a * d / (b * c)) - z * np.sqrt(1 / a + 1 / b + 1 / c + 1 / d)))
 
 
 def information(n: Floats, expected: Floats, tail: float) -> tuple[Floats, Floats, Floats]:

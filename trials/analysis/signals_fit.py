@@ -17,7 +17,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Fit", "Shrunk", "SignalStatus", "Theta", "em", "fit", "negative_log_likelihood", "shrunk"]
+__all__ = ["Fit", "Shrunk", "SignalStatus", "Theta", "below", "em", "fit", "negative_log_likelihood", "shrunk"]
 
 Floats = NDArray[np.float64]
 Truncation = Literal["component", "joint", "none"]
@@ -406,6 +406,23 @@ def shrunk(n: ArrayLike, expected: ArrayLike, theta: Theta) -> Shrunk:
     ebgm = np.exp(q * logs[0] + (1 - q) * logs[1])
     eb05, eb95 = (_quantile(u, q, shapes, rates) for u in (0.05, 0.95))
     return Shrunk(ebgm=ebgm[back], eb05=eb05[back], eb95=eb95[back], weight=q[back])
+
+
+def below(limit: float, n: Floats, expected: Floats, theta: Theta) -> Floats:
+    """P(lambda < limit) after n where `expected` were: EB05 >= 2 says that it is at most 0.05 at 2. One shape.
+
+    >>> held = Theta(alpha1=3.2538, beta1=0.3999, alpha2=2.0261, beta2=1.9081, p=0.0653)
+    >>> float(below(15.6858, np.array([16.0]), np.array([0.40643623]), held)[0].round(3))
+    0.05
+    """
+    from scipy.special import gammainc
+
+    masses = _components(_coordinates(theta), (n.ravel(), expected.ravel(), np.ones(n.size), "none"))[0]
+    with np.errstate(divide="ignore", over="ignore"):
+        odds = np.log(theta.p) - np.log1p(-theta.p) + (masses[0] - masses[1]).reshape(n.shape)
+        q = 1.0 / (1.0 + np.exp(-odds))
+    first = gammainc(theta.alpha1 + n, (theta.beta1 + expected) * limit)
+    return np.asarray(q * first + (1.0 - q) * gammainc(theta.alpha2 + n, (theta.beta2 + expected) * limit))
 
 
 def _quantile(u: float, q: Floats, shapes: tuple[Floats, Floats], rates: tuple[Floats, Floats]) -> Floats:

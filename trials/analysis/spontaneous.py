@@ -10,20 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pkpd.ground.errors import InputError
 from pkpd.ground.streams import Purpose, uniforms
-from trials.analysis.signals import information
-from trials.analysis.signals_fit import Theta, shrunk
+from trials.analysis.signals import odds_ratio_limit, yates
+from trials.analysis.signals_fit import Theta, below
 from trials.analysis.surveillance import Watch
 from trials.operating import Estimate, proportion
 
-__all__ = ["Cells", "Detection", "Market", "detections", "incidence_rates", "reported"]
+__all__ = [
+    "CRITERIA", "Cells", "Detection", "Market", "detections", "incidence_rates", "meets", "poisson_quantile",
+    "reported",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
+CRITERIA: Final = ("EB05", "IC025", "PRR", "ROR")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,25 +101,61 @@ def reported(market: Market, rate: ArrayLike, *, seed: int) -> Cells:
 
 
 def _poisson(mean: Floats, seed: int, slot: int) -> Floats:
-    from scipy.stats import poisson
-
     replicate, period = np.arange(mean.shape[0])[:, None], np.arange(mean.shape[1])[None, :]
-    u = uniforms(seed, Purpose.SPONTANEOUS, subject=period, replicate=replicate, slot=slot)
-    return np.asarray(poisson.ppf(u, mean), np.float64)
+    return poisson_quantile(uniforms(seed, Purpose.SPONTANEOUS, subject=period, replicate=replicate, slot=slot), mean)
+
+
+def poisson_quantile(u: Floats, mean: Floats) -> Floats:
+    """The least count whose probability of not being exceeded is at least u: a normal guess, then whole steps.
+
+    >>> poisson_quantile(np.array([0.5, 0.999]), np.array([3.2, 0.0])).tolist()
+    [3.0, 0.0]
+    """
+    from scipy.special import ndtri, pdtr
+
+    z, m = ndtri(u), np.broadcast_to(mean, u.shape)
+    k = np.maximum(np.floor(m + z * np.sqrt(m) + (z * z - 1.0) / 6.0), 0.0)
+    moving = np.ones(u.shape, np.bool_)  # too low: up until it is not
+    while moving.any():
+        moving[moving] = pdtr(k[moving], m[moving]) < u[moving]
+        k[moving] += 1.0
+    moving = k > 0  # too high: down while one less would do
+    while moving.any():
+        moving[moving] = pdtr(k[moving] - 1.0, m[moving]) >= u[moving]
+        k[moving] -= 1.0
+        moving &= k > 0
+    return np.asarray(k)
+
+
+def meets(criterion: str, cells: Cells, theta: Theta | None = None) -> NDArray[np.bool_]:
+    """Which tables meet a criterion: EB05 >= 2 (needs hyperparameters), IC025 > 0, PRR >= 2 with chi-squared >= 4 and
+    n >= 3, lower limit of ROR > 1 with n >= 3. Arrays of one shape.
+    """
+    from scipy.special import gammainc
+
+    a, b, c, d = cells.both, cells.product, cells.event, cells.neither
+    if criterion in ("EB05", "IC025"):
+        expected = np.where(a > 0, (a + b) * (a + c) / np.maximum(a + b + c + d, 1.0), 1.0)
+        if criterion == "IC025":  # its quantile is above 1 where 1 is not reached with probability 0.025
+            return np.asarray((a > 0) & (gammainc(a + 0.5, expected + 0.5) < 0.025))
+        if theta is None:
+            raise InputError("needs hyperparameters", field="theta", remedy="give alpha1, beta1, alpha2, beta2, p")
+        return np.asarray((a > 0) & (below(2.0, a, expected, theta) <= 0.05))
+    enough = (a >= 3) & (c > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if criterion == "PRR":
+            ratio = a * (c + d) / ((a + b) * c)
+            return np.asarray(enough & (ratio >= 2.0) & (yates(a, b, c, d) >= 4.0))
+        return np.asarray(enough & (odds_ratio_limit(a, b, c, d) > 1.0))
 
 
 def detections(
     market: Market, cells: Cells, *, theta: Theta | None = None, watch: Watch | None = None
 ) -> Mapping[str, Detection]:
     """When each criterion first holds: `IC025`, `EB05` with hyperparameters, `maxSPRT` with a plan."""
-    whole = cells.both + cells.product + cells.event + cells.neither
-    expected = (cells.both + cells.product) * (cells.both + cells.event) / whole
-    shape = cells.both.shape
-    lower = information(cells.both.ravel(), expected.ravel(), 0.025)[1].reshape(shape)
-    found = {"IC025": _detection(lower > 0.0)}
+    found = {"IC025": _detection(meets("IC025", cells))}
     if theta is not None:
-        eb05 = shrunk(cells.both.ravel(), expected.ravel(), theta).eb05.reshape(shape)
-        found["EB05"] = _detection(eb05 >= 2.0)
+        found["EB05"] = _detection(meets("EB05", cells, theta))
     if watch is not None:
         null = np.cumsum(market.exposed) * market.background * market.reporting
         found["maxSPRT"] = _detection(watch.signals(cells.both, null[None, :]))

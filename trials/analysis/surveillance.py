@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pkpd.ground.errors import InputError
 
-__all__ = ["Watch", "Watched", "log_ratio", "watch", "watched"]
+__all__ = ["Watch", "Watched", "log_ratio", "passed", "watch", "watched"]
 
 Floats = NDArray[np.float64]
 _MOST = 5000.0
@@ -102,14 +102,20 @@ def watched(plan: Watch, ratio: float) -> Watched:
     >>> round(watched(watch(10.0), 2.0).power, 3)
     0.685
     """
+    if not ratio > 0.0:
+        raise InputError("must be above 0", field="ratio", value=ratio)
+    return passed(_times(plan), plan.minimum, ratio)[0]
+
+
+def passed(times: Floats, minimum: int, ratio: float) -> tuple[Watched, Floats]:
+    """What a process of rate `ratio` does where an n-th event signals if it comes by times[n - minimum], the last one
+    the end of the watch; and the probabilities of its counts at the end without a signal.
+    """
     from scipy.special import pdtrc
     from scipy.stats import poisson
 
-    if not ratio > 0.0:
-        raise InputError("must be above 0", field="ratio", value=ratio)
-    times = _times(plan)
     alive, before, power, moment = np.ones(1), 0.0, 0.0, 0.0
-    for n, time in zip(range(plan.minimum, plan.minimum + len(times)), times, strict=True):
+    for n, time in zip(range(minimum, minimum + len(times)), times, strict=True):
         mean, counts = ratio * (time - before), np.arange(len(alive))
         missing = n - counts  # events until the signal
         comes = pdtrc(missing - 1.0, mean)
@@ -118,8 +124,8 @@ def watched(plan: Watch, ratio: float) -> Watched:
         steps = poisson.pmf(np.arange(n), mean)
         alive = np.convolve(alive, steps)[:n]
         before = time
-    quiet = float(alive.sum())
-    return Watched(power=power, time_to_signal=moment / power, duration=moment + plan.horizon * quiet)
+    length = moment + float(times[-1]) * float(alive.sum())
+    return Watched(power=power, time_to_signal=moment / power if power > 0 else np.nan, duration=length), alive
 
 
 def _times(plan: Watch) -> Floats:
