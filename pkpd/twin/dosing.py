@@ -25,7 +25,7 @@ from pkpd.twin.twin import Twins
 if TYPE_CHECKING:
     from pkpd.engine.build import Compiled
 
-__all__ = ["Candidate", "Choice", "Chosen", "choose", "metric", "regimen", "statistic"]
+__all__ = ["Candidate", "Choice", "Chosen", "choose", "metric", "regimen", "require_reach", "statistic"]
 
 Floats = NDArray[np.float64]
 GRID = 1.0 / 12.0  # h
@@ -193,7 +193,9 @@ def choose(
 ) -> Chosen:  # fmt: skip
     """Every candidate from `start` [h] over `horizon` [h], in the same particles; the most useful first.
 
-    Errors: InputError without candidates, or for a horizon shorter than an interval.
+    A candidate is followed to the end of the interval in which the horizon ends, and a window holds whole intervals of
+    it: a trough is before a dose, and a day of a dose every 48 h is half of two days. Errors: InputError without
+    candidates, for a horizon shorter than an interval, or than the time of an area.
     """
     if not candidates:
         raise InputError("no candidate regimen", field="candidates", remedy="give amounts and intervals")
@@ -201,6 +203,9 @@ def choose(
     if not horizon >= longest:
         remedy = f"at least {longest:g} h"
         raise InputError("is shorter than an interval", field="horizon", value=horizon, remedy=remedy)
+    for aim, named in ((target, "target"), (toxic, "toxic")):
+        if aim is not None:
+            require_reach(aim, horizon, field=named)
     rows, weight = folk(twins, np.asarray([patient], np.int64)), twins.weight[patient]
     made = [_measured(twins, patient, c, rows, aims=(target, toxic), start=start, horizon=horizon) for c in candidates]
     use = np.stack([t.astype(float) - penalty * x for _, t, x in made])
@@ -213,17 +218,50 @@ def choose(
     return Chosen(target=target, toxic=toxic, start=start, horizon=horizon, penalty=penalty, choices=tuple(found))
 
 
+def require_reach(target: Target, horizon: float, *, field: str, every: float | None = None) -> None:
+    """InputError where an area is asked for over more time than is followed, or (`every` h, where doses have one
+    interval) an area or a mean over a part of an interval.
+    """
+    if target.metric == "auc" and target.window > horizon + 1e-9:
+        problem, remedy = f"is over more than the horizon of {horizon:g} h", f"a horizon of {target.window:g} h or more"
+        raise InputError(problem, field=field, value=str(target), remedy=remedy)
+    if every and target.metric in ("auc", "average") and abs(_whole(target.window, every) - target.window) > 1e-9:
+        name, whole = "AUC" if target.metric == "auc" else "average", _whole(target.window, every)
+        raise InputError(f"is over a part of an interval of {every:g} h", field=field, value=str(target),
+                         remedy=f"write {name}{whole:g} ..., over whole intervals")  # fmt: skip
+
+
+def _whole(time: float, every: float) -> float:
+    """The least number of whole intervals that is no shorter than a time [h].
+
+    >>> _whole(72.0, 12.0), _whole(24.0, 36.0)
+    (72.0, 36.0)
+    """
+    return every * float(np.ceil(time / every - 1e-9))
+
+
+def _over_intervals(
+    twins: Twins, patient: int, target: Target, plan: tuple[Schedule, float], *, rows: People, span: tuple[float, float]
+) -> Floats:  # fmt: skip
+    """The metric with a window of whole intervals of the candidate; an area is that of the target's own time."""
+    schedule, every = plan
+    wide = replace(target, window=_whole(target.window, every))
+    found = metric(twins, patient, wide, schedule, start=span[0], horizon=span[1], everyone=rows)
+    return found * (target.window / wide.window) if target.metric == "auc" else found
+
+
 def _measured(
     twins: Twins, patient: int, candidate: Candidate, rows: People, *, aims: tuple[Target, Target | None],
     start: float, horizon: float,
 ) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:  # fmt: skip
     """The metric, whether the target is reached, whether harm is done, each (S,). Not solved: not reached, not safe."""
-    schedule = regimen(twins, patient, candidate, start=start, horizon=horizon)
+    span = start, _whole(horizon, candidate.every)
+    plan = regimen(twins, patient, candidate, start=start, horizon=span[1]), candidate.every
     target, toxic = aims
-    values = metric(twins, patient, target, schedule, start=start, horizon=horizon, everyone=rows)
+    values = _over_intervals(twins, patient, target, plan, rows=rows, span=span)
     if toxic is None:
         return values, target.met(values), np.zeros(len(values), np.bool_)
-    other = metric(twins, patient, toxic, schedule, start=start, horizon=horizon, everyone=rows)
+    other = _over_intervals(twins, patient, toxic, plan, rows=rows, span=span)
     return values, target.met(values), toxic.met(other) | np.isnan(other)
 
 

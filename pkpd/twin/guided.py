@@ -22,7 +22,7 @@ from pkpd.model.regimen import Dose, Events, Schedule
 from pkpd.model.spec import Model
 from pkpd.model.variability import PopulationDraws
 from pkpd.twin.case import Case, able, case_of
-from pkpd.twin.dosing import statistic
+from pkpd.twin.dosing import require_reach, statistic
 from pkpd.twin.importance import Proposal, importance
 from pkpd.twin.likelihood import Ahead, People, people
 from pkpd.twin.target import ROWS, modes
@@ -87,10 +87,14 @@ def guide_of(text: Guidance, dose: Dose, model: Model, draws: PopulationDraws, *
         raise InputError(f"model {model.name} has no such state", field="model", value=dose.into,
                          remedy="give its states the names of the trial's model")  # fmt: skip
     parse = {"model": model, "default": text.measure}
+    target = Target.parse(text.target, **parse)  # type: ignore[arg-type]
+    toxic = None if text.toxic is None else Target.parse(text.toxic, field="toxic", **parse)  # type: ignore[arg-type]
+    for aim, named in ((target, "target"), (toxic, "toxic")):
+        if aim is not None:
+            require_reach(aim, text.horizon, field=named, every=dose.every)
     return Guide(
         model=model, engine=compiled(model), draws=draws, output=names.index(text.measure),
-        target=Target.parse(text.target, **parse),  # type: ignore[arg-type]
-        toxic=None if text.toxic is None else Target.parse(text.toxic, field="toxic", **parse),  # type: ignore[arg-type]
+        target=target, toxic=toxic,
         penalty=text.penalty, horizon=text.horizon, amounts=np.asarray(text.amounts(model.dose_units[dose.into])),
         into=list(model.states).index(dose.into), every=float(dose.every or 0.0), duration=dose.duration,
         change=text.change or np.inf, particles=text.draws if text.by == "draws" else 0, seed=seed,

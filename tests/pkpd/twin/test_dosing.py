@@ -105,6 +105,27 @@ def test_no_horizon_shorter_than_an_interval(found):
         )
 
 
+def test_regimens_are_judged_at_the_end_of_an_interval_of_their_own(found):
+    """Every 48 h in a horizon that ends in the middle of an interval: the trough is before a dose, and AUC24 is half of
+    dose/CL; closed forms at steady state. So are regimens of other intervals beside it.
+    """
+    model, candidates = found.case.model, [Candidate(amount=1000, every=e) for e in (48.0, 36.0, 12.0)]
+    cl, v = _parameters(found)
+    for text, closed in (("AUC24 > 0", lambda e: 1000.0 / cl * 24.0 / e),
+                         ("trough > 0", lambda e: 1000.0 / v / np.expm1(e * cl / v))):  # fmt: skip
+        made = choose(found, candidates, Target.parse(text, model), start=24.0, horizon=588.0)
+        for choice in made.choices:
+            value = quantiles(closed(choice.candidate.every)[None, :, None], found.weight[:1], (0.05, 0.5, 0.95))
+            assert (choice.lower, choice.median, choice.upper) == pytest.approx(tuple(value[0, :, 0]), rel=3e-3)
+
+
+def test_no_area_over_more_time_than_is_followed(found):
+    """AUC96 over 72 h would be an AUC72."""
+    with pytest.raises(InputError, match="more than the horizon of 72 h") as error:
+        choose(found, [Candidate(amount=1, every=24)], Target.parse("AUC96 > 1", found.case.model), start=0)
+    assert error.value.remedy == "a horizon of 96 h or more"
+
+
 @pytest.mark.parametrize(("text", "problem"), [
     ("AUC24", "not a target"), ("area 1..2", "no such metric"), ("AUC24 3..2", "range is empty"),
     ("trough(CX) > 1", "no such output"), ("time above >= 1", "not a target|no such metric"),
