@@ -25,7 +25,10 @@ def inside(protocol: Protocol, fault: Fault) -> None:
         if name in protocol.conditions:
             fault("is also the name of an impairment or of food", path, value=name, remedy="rename it")
         _source(plan, path, fault)
+        _course(plan, path, fault)
         _times(protocol, plan, path, fault)
+        for arm in plan.arms:
+            fault.known(arm, protocol.arm_names, "arm", (*path, "arms"))
         for enzyme in plan.activity:
             fault.known(enzyme, [e for e in enzymes_of(plan) if e], "enzyme it acts on", (*path, "activity"))
     for name, condition in protocol.conditions.items():
@@ -65,6 +68,22 @@ def _source(plan: Comedication, path: Path_, fault: Fault) -> None:
     if plan.fm and (total > 1.0 + 1e-9 or 1.0 - factor > total):
         fault("shares must sum to at most 1 and to at least what is lost", (*path, "fm"), value=f"{total:g}",
               remedy=f"from {max(0.0, 1.0 - factor):g} to 1")  # fmt: skip
+
+
+def _course(plan: Comedication, path: Path_, fault: Fault) -> None:
+    """What goes with a perpetrator's own kinetics."""
+    words = [name for name, power in plan.parameters.items() if isinstance(power, str)]
+    if plan.apart is not None and plan.drug is None:
+        fault("goes with drug", (*path, "apart"), remedy="leave apart out, or name a drug")
+    if plan.course == "kinetics":
+        if plan.drug is None:
+            fault("needs a drug of the library: its concentrations and the enzyme's turnover", (*path, "course"),
+                  value=plan.course, remedy="drug: and victim:, or half_life: with a stated factor")  # fmt: skip
+        if plan.half_life is not None:
+            fault("follows from the kinetics", (*path, "half_life"), remedy="leave half_life out")
+    elif words:
+        fault("is known with course: kinetics only", (*path, "parameters", words[0]),
+              value=plan.parameters[words[0]], remedy="a power of the exposure ratio, for example -1")  # fmt: skip
 
 
 def _pair(plan: Comedication, path: Path_, fault: Fault) -> None:
@@ -168,13 +187,21 @@ def against_law(protocol: Protocol, law: PopulationLaw, fault: Fault) -> None:
     known = (*law.names, *(COVARIATE[plan.scale] for plan in protocol.conditions.values()))
     for name, plan in protocol.comedication.items():
         path: Path_ = ("comedication", name)
-        if plan.who is not None:
-            try:
-                asked = equations.expression(plan.who)
-            except InputError as error:
-                fault(error.problem, (*path, "who"), value=plan.who, remedy=error.remedy or "who: SMOKING == 2")
-            for used in sorted(equations.names(asked)):
-                fault.known(used, known, "covariate", (*path, "who"))
+        conditions: dict[Path_, str | None] = {(*path, "who"): plan.who}
+        conditions |= {(*path, "arms", arm, "who"): taken.who for arm, taken in plan.arms.items()}
+        for where, who in conditions.items():
+            _condition(who, known, where, fault)
         for by in plan.activity.values():
             for covariate in by:
                 fault.known(covariate, known, "covariate", (*path, "activity"))
+
+
+def _condition(who: str | None, known: tuple[str, ...], path: Path_, fault: Fault) -> None:
+    if who is None:
+        return
+    try:
+        asked = equations.expression(who)
+    except InputError as error:
+        fault(error.problem, path, value=who, remedy=error.remedy or "who: SMOKING == 2")
+    for used in sorted(equations.names(asked)):
+        fault.known(used, known, "covariate", path)

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from pkpd.ground.fields import Hours, Measured, Real
 
-__all__ = ["CLASSES", "COVARIATE", "EGFR", "Comedication", "Condition", "Monitor"]
+__all__ = ["CLASSES", "COVARIATE", "EGFR", "Comedication", "Condition", "Monitor", "Taken", "trimmed"]
 
 STRICT = ConfigDict(extra="forbid")
 Share = Annotated[Real, Field(ge=0, le=1)]
 Factor = Annotated[Real, Field(gt=0, le=1000)]
 Days = Annotated[Real, Field(ge=0, le=36525)]
-Time = Annotated[Hours, Field(ge=0)]
+Time = Annotated[Hours, Field(ge=-87600)]
+Word = Literal["first_pass", "clearance"]
 Status = Literal["verified", "copied", "assumed"]
 Scale = Literal["child_pugh", "egfr", "food"]
 
@@ -46,6 +47,23 @@ class Monitor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """Who takes a comedication in one arm; what is left out is as in the comedication itself."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    share: Share | None = None
+    who: str | None = None
+
+
+def _by_arm(value: object) -> object:
+    """A list of arms as {arm: {}}."""
+    return {str(name): {} for name in value} if isinstance(value, list | tuple) else value
+
+
+Arms = Annotated[dict[str, Taken], BeforeValidator(_by_arm, json_schema_input_type=dict[str, Taken] | list[str])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comedication:
     """A drug taken beside the trial's (or a habit taken up or given up) that changes clearance.
 
@@ -53,11 +71,14 @@ class Comedication:
     reference person, with its 95 % `interval` (needed) and the shares `fm` of the pathways it acts on.
     parameters: {parameter of the model: power of the exposure ratio it is multiplied by} (CL: -1). activity: {enzyme:
     {covariate: {code: factor}}} besides GENE_ACTIVITY of the genotype. share: of those who meet `who` take it, from_ to
-    until [h]; half_life [h] of its coming and going.
+    until [h] (below 0: before the trial's first dose); arms: only in these, {arm: {share, who}}. How it comes and goes:
+    course `steady`, at once or with a half_life [h]; or `kinetics`, by concentration, enzyme and dosing times of the
+    library, the perpetrator's doses `apart` [h] before those of the trial's drug: then parameters may also be
+    `first_pass` (what gets through gut wall and liver) and `clearance` (the rest).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    parameters: dict[str, Real]
+    parameters: dict[str, Real | Word]
     drug: str | None = None
     victim: str | None = None
     regimen: str | None = None
@@ -70,6 +91,9 @@ class Comedication:
     from_: Annotated[Time, Field(alias="from")] = 0.0
     until: Time | None = None
     half_life: Annotated[Hours, Field(gt=0)] | None = None
+    course: Literal["steady", "kinetics"] = "steady"
+    apart: Annotated[Hours, Field(ge=0, le=168)] | None = None
+    arms: Arms = field(default_factory=dict)
     monitor: Monitor | None = None
     label: str | None = None
     cite: str = ""
@@ -102,3 +126,12 @@ class Condition:
     def covariate(self) -> str:
         """The covariate with the code of the class."""
         return COVARIATE[self.scale]
+
+
+LATER: dict[str, Any] = {"course": "steady", "apart": None, "arms": {}}
+
+
+def trimmed(plain: dict[str, Any]) -> dict[str, Any]:
+    """Plain values of a comedication without what it leaves at its default, where a younger version knows more: the run
+    key stays."""
+    return {name: value for name, value in plain.items() if name not in LATER or value != LATER[name]}

@@ -3,7 +3,8 @@
 A comedication leaves of enzyme e the activity left_e. Of a person whose pathway has activity g_e (genotype, smoking,
 liver; 1: the person fm holds for) it takes the share loss = sum fm_e g_e (1 - left_e) / (1 - sum fm_e (1 - g_e)) of the
 clearance that this person has: nothing where g is 0 (phenoconversion). Clearance times 1 - level loss, level 0 before
-it begins, 1 at its full effect. Other parameters take their power of the exposure ratio 1/(1 - level loss).
+it begins, 1 at its full effect. Other parameters take their power of the exposure ratio 1/(1 - level loss). A drug of
+the library whose course is its kinetics has a level of each enzyme in each draw (`trials.pair_course`).
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ if TYPE_CHECKING:
     from trials.protocol import Protocol
     from trials.setting import Setting
 
-__all__ = ["DRAWS", "Effects", "World", "applied", "drawn", "lost", "profile", "refined"]
+__all__ = ["DRAWS", "Effects", "World", "applied", "by_arm", "drawn", "lost", "profile", "refined"]
 
 Floats = NDArray[np.float64]
 Effects = dict[str, dict[str, Floats]]
-"""Drawn effects by name: of a comedication fm and left (D, E); of a condition `parameter.class` (D,)."""
+"""Drawn effects by name: of a comedication fm and left (D, E), with its kinetics time [h since it began], first (share
+of first pass) and `level.ENZYME` (D, T); of a condition `parameter.class` (D,)."""
 
 DRAWS = 400
+LEAST_LEFT = 0.002  # of a clearance: the library's shares sum to 0.995 at most
 STEPS = 14  # of half a half-life each, in which an effect comes or goes
 NORMAL_975 = 1.959963984540054
 
@@ -63,7 +66,7 @@ def enzymes_of(plan: Comedication) -> tuple[str, ...]:
 
 def drawn(protocol: Protocol, *, median: bool = False) -> Effects:
     """Draws of all effects of a protocol; at their median, one draw. Nothing without the blocks."""
-    made: Effects = {name: _of_comedication(plan, name, protocol.seed) for name, plan in protocol.comedication.items()}
+    made: Effects = {name: _of_comedication(plan, name, protocol) for name, plan in protocol.comedication.items()}
     made |= {name: _of_condition(plan, name, protocol.seed) for name, plan in protocol.conditions.items()}
     if not median:
         return made
@@ -72,11 +75,15 @@ def drawn(protocol: Protocol, *, median: bool = False) -> Effects:
     }
 
 
-def _of_comedication(plan: Comedication, name: str, seed: int) -> dict[str, Floats]:
+def _of_comedication(plan: Comedication, name: str, protocol: Protocol) -> dict[str, Floats]:
+    seed = protocol.seed
     if plan.drug is not None:
         from trials.pairs import pair
 
-        found = pair((plan.drug, str(plan.victim)), plan.regimen, draws=DRAWS, seed=seed)
+        names = plan.drug, str(plan.victim)
+        if plan.course == "kinetics":
+            return _over_time(plan, names, protocol)
+        found = pair(names, plan.regimen, draws=DRAWS, seed=seed, apart=plan.apart)
         if found.enzymes != enzymes_of(plan):
             raise AssertionError(f"{name}: enzymes {found.enzymes}")
         return {"fm": found.fm, "left": found.left}
@@ -85,6 +92,30 @@ def _of_comedication(plan: Comedication, name: str, seed: int) -> dict[str, Floa
     share = np.array([list(plan.fm.values()) or [1.0]])
     fm = share * np.maximum(1.0, (1.0 - factor) / share.sum())  # at least what is lost
     return {"fm": fm, "left": np.broadcast_to(1.0 - (1.0 - factor) / fm.sum(axis=1, keepdims=True), fm.shape).copy()}
+
+
+def _over_time(plan: Comedication, names: tuple[str, str], protocol: Protocol) -> dict[str, Floats]:
+    from trials.pair_course import Times, over_time
+
+    lasts = np.inf if plan.until is None else plan.until - plan.from_
+    times = Times(lasts=lasts, until=protocol.horizon - plan.from_, every=_every(protocol, plan), apart=plan.apart)
+    found = over_time(names, plan.regimen, times, draws=DRAWS, seed=protocol.seed)
+    if found.steady.enzymes != enzymes_of(plan):
+        raise AssertionError(f"{names}: enzymes {found.steady.enzymes}")
+    levels = {f"level.{enzyme}": found.level[:, k] for k, enzyme in enumerate(found.steady.enzymes)}
+    time = np.broadcast_to(found.time, found.first.shape).copy()
+    return {"fm": found.steady.fm, "left": found.steady.left, "time": time, "first": found.first, **levels}
+
+
+def _every(protocol: Protocol, plan: Comedication) -> float | None:
+    """The shortest interval between doses of the trial's drug in the arms concerned."""
+    arms = [protocol.arms[name] for name in plan.arms or protocol.arms]
+    return min((dose.every for arm in arms for dose in arm.regimen if dose.every is not None), default=None)
+
+
+def by_arm(protocol: Protocol) -> bool:
+    """Whether who takes what depends on the arm."""
+    return any(plan.arms for plan in protocol.comedication.values())
 
 
 def _of_condition(plan: Condition, name: str, seed: int) -> dict[str, Floats]:
@@ -157,8 +188,16 @@ def _moved(
     return here
 
 
-def applied(setting: Setting, cohort: Cohort, drawn: Patients, *, world: World | None = None) -> Patients:
-    """The patients with their comedication and impairment: parameters changed, new covariates among `classes`.
+def applied(
+    setting: Setting,
+    cohort: Cohort,
+    drawn: Patients,
+    *,
+    arm: NDArray[np.int64] | None = None,
+    world: World | None = None,
+) -> Patients:
+    """The patients with their comedication and impairment: parameters changed, new covariates among `classes`; arm
+    codes (R, N) are needed where comedication is `by_arm`.
 
     Covariates: `comedication.NAME` 1 for who takes it, and the class of every condition. Without the blocks: as they
     are. Which draw of the effects a replicate takes has its own address, the same for all effects.
@@ -173,28 +212,52 @@ def applied(setting: Setting, cohort: Cohort, drawn: Patients, *, world: World |
     codes = {name: _class(setting, cohort, name, world) for name in protocol.conditions}
     known = {**cohort.covariates, **drawn.classes}
     known |= {protocol.conditions[name].covariate: code for name, code in codes.items()}
-    taking = {name: _takes(setting, cohort, (name, known), world) for name in protocol.comedication}
-    line, parent = refined(drawn.line, _borders(protocol, world))
+    taking = {name: _takes(setting, cohort, (name, known, arm), world) for name in protocol.comedication}
+    line, parent = refined(drawn.line, _borders(setting, world))
     rows = drawn.rows[parent].copy()
     column = {name: k for k, name in enumerate(setting.model.parameters)}
     for name, plan in protocol.conditions.items():
         for parameter, factor in _by_class(plan, effects[name], codes[name], row).items():
             rows[:, column[parameter]] *= factor.reshape(-1)[line.subject]
     for name, comedication in protocol.comedication.items():
-        loss = taking[name] * _loss(comedication, effects[name], known, row)
-        kept = 1.0 - _level(comedication, line.time) * loss.reshape(-1)[line.subject]
+        kept, first = _kept(comedication, effects[name], (taking[name], known, row), line)
         for parameter, power in comedication.parameters.items():
-            rows[:, column[parameter]] *= _power(kept, -power)
+            rows[:, column[parameter]] *= _power(kept, power, first)
     classes = {**drawn.classes, **{protocol.conditions[name].covariate: code for name, code in codes.items()}}
     classes |= {f"comedication.{name}": value for name, value in taking.items()}
     start = rows[line.offsets[:-1]].reshape(drawn.parameters.shape)
     return replace(drawn, parameters=start, classes=classes, line=line, rows=rows)
 
 
-def _power(kept: Floats, power: float) -> Floats:
+def _power(kept: Floats, power: float | str, first: Floats) -> Floats:
+    """That power of the exposure ratio 1/kept; of first pass its share `first`, of clearance the rest, inverted."""
     from pkpd.kernels.elementary import power_array
 
-    return kept if power == 1.0 else power_array(kept, np.asarray(power))
+    if isinstance(power, str):
+        return power_array(kept, -first if power == "first_pass" else 1.0 - first)
+    return kept if power == -1.0 else power_array(kept, np.asarray(-power))
+
+
+def _kept(
+    plan: Comedication,
+    effect: Mapping[str, Floats],
+    who: tuple[Floats, Mapping[str, Floats], NDArray[np.int64]],
+    line: Timeline,
+) -> tuple[Floats, Floats]:
+    """What is left of everybody's clearance in each row of the timeline, and the share of first pass in its loss."""
+    taking, known, row = who
+    if plan.course == "steady":
+        loss = taking * _loss(plan, effect, known, row)
+        return 1.0 - _level(plan, line.time) * loss.reshape(-1)[line.subject], np.zeros(1)
+    place = np.searchsorted(effect["time"][0], np.maximum(line.time, 0.0) - plan.from_, side="right") - 1
+    before, place = place < 0, np.maximum(place, 0)
+    draw = np.repeat(row, taking.shape[1])[line.subject]
+    lost_now = np.zeros(line.time.size)
+    for number, enzyme in enumerate(enzymes_of(plan)):
+        each = taking * _loss(plan, effect, known, row, only=number)
+        level = np.where(before, 0.0, effect[f"level.{enzyme}"][draw, place])
+        lost_now += level * each.reshape(-1)[line.subject]
+    return np.maximum(1.0 - lost_now, LEAST_LEFT), effect["first"][draw, place]
 
 
 def _class(setting: Setting, cohort: Cohort, name: str, world: World) -> Floats:
@@ -213,26 +276,51 @@ def _class(setting: Setting, cohort: Cohort, name: str, world: World) -> Floats:
     return np.minimum(np.searchsorted(edges, u, side="right"), len(plan.classes)).astype(np.float64)
 
 
-def _takes(setting: Setting, cohort: Cohort, who: tuple[str, Mapping[str, Floats]], world: World) -> Floats:
+def _takes(
+    setting: Setting,
+    cohort: Cohort,
+    who: tuple[str, Mapping[str, Floats], NDArray[np.int64] | None],
+    world: World,
+) -> Floats:
     """1 for everybody who takes a comedication (R, N)."""
-    from pkpd.model import equations
-
-    (name, known), shape = who, (cohort.replicate.size, cohort.subject.size)
-    plan = setting.protocol.comedication[name]
-    asked = np.ones(shape)
-    if plan.who is not None:
-        asked = np.broadcast_to(equations.evaluate(equations.expression(plan.who), known), shape).astype(np.float64)
+    (name, known, arm), shape = who, (cohort.replicate.size, cohort.subject.size)
+    plan, protocol = setting.protocol.comedication[name], setting.protocol
+    asked, share = _asked(plan.who, known, shape), np.full(shape, plan.share)
+    if plan.arms:
+        if arm is None:
+            raise AssertionError(f"{name}: taken by arm, and no arms")
+        asked = np.zeros(shape)
+        for code, here in enumerate(protocol.arms):
+            if here in plan.arms:
+                own = plan.arms[here]
+                mine = _asked(plan.who if own.who is None else own.who, known, shape)
+                asked = np.where(arm == code, mine, asked)
+                share = np.where(arm == code, plan.share if own.share is None else own.share, share)
     if name in world.taken:
         return asked * float(world.taken[name])
     u = uniforms(setting.seed, Purpose.COMEDICATION, subject=cohort.subject[None, :],
                  replicate=cohort.replicate[:, None], index=2, slot=slots([name]))  # fmt: skip
-    return np.asarray(asked * (u < plan.share))
+    return np.asarray(asked * (u < share))
+
+
+def _asked(who: str | None, known: Mapping[str, Floats], shape: tuple[int, int]) -> Floats:
+    """1 for everybody who meets a condition on covariates (R, N)."""
+    from pkpd.model import equations
+
+    if who is None:
+        return np.ones(shape)
+    return np.broadcast_to(equations.evaluate(equations.expression(who), known), shape).astype(np.float64)
 
 
 def _loss(
-    plan: Comedication, effect: Mapping[str, Floats], known: Mapping[str, Floats], row: NDArray[np.int64]
+    plan: Comedication,
+    effect: Mapping[str, Floats],
+    known: Mapping[str, Floats],
+    row: NDArray[np.int64],
+    *,
+    only: int | None = None,
 ) -> Floats:
-    """Share of everybody's clearance lost at full effect (R, N)."""
+    """Share of everybody's clearance lost at full effect (R, N); by one of the enzymes, of all that it has."""
     shape = next(iter(known.values())).shape
     activity = []
     for enzyme in enzymes_of(plan):
@@ -241,7 +329,10 @@ def _loss(
             for code, factor in factors.items():
                 g = np.where(known[covariate] == code, g * factor, g)
         activity.append(g)
-    return lost(effect["fm"][row][:, None, :], effect["left"][row][:, None, :], np.stack(activity, axis=-1))
+    left = effect["left"][row][:, None, :]
+    if only is not None:  # the others untouched
+        left = np.where(np.arange(left.shape[-1]) == only, left, 1.0)
+    return lost(effect["fm"][row][:, None, :], left, np.stack(activity, axis=-1))
 
 
 def _by_class(plan: Condition, effect: Mapping[str, Floats], code: Floats, row: NDArray[np.int64]) -> dict[str, Floats]:
@@ -256,17 +347,27 @@ def _by_class(plan: Condition, effect: Mapping[str, Floats], code: Floats, row: 
     return found
 
 
-def _borders(protocol: Protocol, world: World) -> Floats:
+def _borders(setting: Setting, world: World) -> Floats:
     """Times at which some comedication's level changes, ascending."""
-    timed = protocol.comedication if world.timed is None else world.timed
-    times = [profile(protocol.comedication[name])[0] for name in timed]
+    plans = setting.protocol.comedication
+    timed = plans if world.timed is None else world.timed
+    times = [_changes(plans[name], setting.effects[name]) for name in timed]
     found = np.unique(np.concatenate(times)) if times else np.empty(0)
     return found[np.isfinite(found)]
 
 
+def _changes(plan: Comedication, effect: Mapping[str, Floats]) -> Floats:
+    """Times at which a comedication's level changes; before the trial there is nothing to change."""
+    if plan.course == "steady" and plan.from_ >= 0.0:
+        return profile(plan)[0]
+    times = profile(plan)[0] if plan.course == "steady" else plan.from_ + effect["time"][0]
+    return np.asarray(times[times > 0.0])
+
+
 def _level(plan: Comedication, time: Floats) -> Floats:
     times, levels = profile(plan)
-    return np.asarray(levels[np.searchsorted(times, time, side="right") - 1])
+    when = time if plan.from_ >= 0.0 else np.maximum(time, 0.0)
+    return np.asarray(levels[np.searchsorted(times, when, side="right") - 1])
 
 
 def refined(line: Timeline, borders: Floats) -> tuple[Timeline, NDArray[np.int64]]:

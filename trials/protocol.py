@@ -21,7 +21,7 @@ from pkpd.ground.fields import Hours, Identifier, Real, problem
 from pkpd.model.guidance import Guidance
 from pkpd.model.regimen import Dose, Regimen
 from pkpd.model.rules import Decisions, Rule
-from trials.comedication import Comedication, Condition
+from trials.comedication import Comedication, Condition, trimmed
 from trials.estimand import Analysis, Endpoint, Estimand, Names
 from trials.planned import DataCut, Enrolment, Interims, LackOfEffect, Rescue, Switch
 
@@ -386,6 +386,8 @@ class Protocol:
         for late in ("comedication", "impairment", "food"):  # the key of a protocol without them is as it was
             if not found[late]:
                 del found[late]
+        for name, plain in found.get("comedication", {}).items():
+            found["comedication"][name] = trimmed(plain)
         return found
 
     def varied(self, change: Sensitivity) -> Protocol:

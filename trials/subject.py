@@ -6,7 +6,7 @@ nothing was measured with error. A subject whose treatment ends is replayed from
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,8 @@ class People:
 
     times (n, V): visits, h; taken (n, K): which of the planned doses are taken, in order; draw (n,): number of the
     population draw. line: when occasions change, held (m, P): parameters under each of its rows; inputs {name: (n,)}
-    and changes: the covariates and changes of the integration.
+    and changes: the covariates and changes of the integration. elsewhere: the same people in an arm, where parameters
+    depend on the arm (comedication).
     """
 
     replicate: NDArray[np.uint32]
@@ -56,9 +57,12 @@ class People:
     held: Floats
     inputs: Mapping[str, Floats]
     changes: Changes
+    elsewhere: Callable[[int], People] | None = None
 
     def in_arm(self, code: int) -> People:
         """The same people, everyone in one arm (a potential outcome)."""
+        if self.elsewhere is not None:
+            return self.elsewhere(code)
         return replace(self, arm=np.full_like(self.arm, code))
 
 

@@ -7,7 +7,7 @@ under every arm: the true value of an estimand, never part of an analysis.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,7 @@ def simulate_trial(setting: Setting, replicates: Iterable[int]) -> Trial:
         setting.model, setting.draws, cohort, seed=seed, borders=borders,
         until=float(times.max(initial=protocol.horizon)),
     )  # fmt: skip
-    drawn = modifiers.applied(setting, cohort, drawn)  # comedication and impairment
+    peopled = _changed(setting, cohort, times, drawn)  # comedication and impairment
     # 3. allocate in order of enrolment, within strata
     stratum = _strata(setting, cohort)
     arm = _allocated(setting, cohort, stratum)
@@ -76,7 +76,7 @@ def simulate_trial(setting: Setting, replicates: Iterable[int]) -> Trial:
 
     def under(arm: NDArray[np.int64]) -> tuple[People, Course, Observed]:
         # 4. dose histories and visits
-        people = people_of(setting, cohort, (arm, times), drawn)
+        people = peopled(arm)
         # 5. follow everyone visit by visit: exposure, response, adverse events, end of treatment
         course = follow(setting, people)
         # 6. observe: who left, which visits were missed, with what error
@@ -104,6 +104,21 @@ def simulate_trial(setting: Setting, replicates: Iterable[int]) -> Trial:
     return Trial(
         cohort=cohort, draw=drawn.draw, people=people, course=course, observed=observed, analyses=analyses, looks=table
     )
+
+
+def _changed(
+    setting: Setting, cohort: Cohort, times: Floats, drawn: Patients
+) -> Callable[[NDArray[np.int64]], People]:  # fmt: skip
+    """From arm codes (R, N) to people in these arms, with what changes their parameters (by arm where it is so)."""
+    apart = modifiers.by_arm(setting.protocol)
+    fixed = None if apart else modifiers.applied(setting, cohort, drawn)
+
+    def peopled(arm: NDArray[np.int64]) -> People:
+        mine = modifiers.applied(setting, cohort, drawn, arm=arm) if fixed is None else fixed
+        made = people_of(setting, cohort, (arm, times), mine)
+        return replace(made, elsewhere=lambda code: peopled(np.full_like(arm, code))) if apart else made
+
+    return peopled
 
 
 def _entered(setting: Setting, cohort: Cohort) -> dict[str, Any]:

@@ -90,10 +90,9 @@ def chained(setting: Setting, trial: Trial) -> dict[str, Any] | None:
     table: Table = {name: [] for name in ("replicate", "world", "arm", "group", "level", "measure", "value", "n")}
     base = _Base(setting, trial)
     for compared in worlds(setting.protocol):
-        pair = base.people(compared.world), base.people(compared.reference)
-        for code, arm in enumerate(setting.protocol.arms.values()):
-            if arm.regimen:
-                sides = pair[0].in_arm(code), pair[1].in_arm(code)
+        for code, (name, arm) in enumerate(setting.protocol.arms.items()):
+            if arm.regimen and _may(setting.protocol, compared, name):
+                sides = base.people(compared.world, code), base.people(compared.reference, code)
                 for row in _rows(setting, trial, compared, sides):
                     for column, value in zip(table, (row[0], compared.name, code, *row[1:]), strict=True):
                         table[column].append(value)
@@ -113,11 +112,26 @@ class _Base:
             setting.model, setting.draws, trial.cohort, seed=setting.seed,
             borders=conduct.occasions(protocol, self.times), until=float(self.times.max(initial=protocol.horizon)),
         )  # fmt: skip
-        self.arm = np.zeros(trial.shape, np.int64)
+        self.shape = trial.shape
+        self.apart = modifiers.by_arm(protocol)
+        self.made: dict[int, tuple[World, People]] = {}
 
-    def people(self, world: World) -> People:
-        found = modifiers.applied(self.setting, self.cohort, self.patients, world=world)
-        return people_of(self.setting, self.cohort, (self.arm, self.times), found)
+    def people(self, world: World, code: int) -> People:
+        """Everybody in an arm of a world; who takes what is asked again in every arm only where it depends on it."""
+        held = [people for known, people in self.made.values() if known is world]
+        if held and not self.apart:
+            return held[0].in_arm(code)
+        arm = np.full(self.shape, code, np.int64)
+        found = modifiers.applied(self.setting, self.cohort, self.patients, arm=arm, world=world)
+        people = people_of(self.setting, self.cohort, (arm, self.times), found)
+        self.made = {**dict(list(self.made.items())[-1:]), id(world): (world, people)}  # the last two
+        return people
+
+
+def _may(protocol: Protocol, compared: Compared, arm: str) -> bool:
+    """Whether anybody in the arm may take the comedication of a world."""
+    plan = protocol.comedication.get(compared.comedication)
+    return plan is None or not plan.arms or arm in plan.arms
 
 
 Row = tuple[int, str, int, str, float, int]
@@ -169,6 +183,8 @@ def _visit(protocol: Protocol, compared: Compared) -> int:
     if not compared.comedication:
         return len(days) - 1
     plan = protocol.comedication[compared.comedication]
+    if plan.until is not None and plan.until <= days[0]:
+        return 1  # over before the trial begins: the first that may see its tail
     inside = [k for k, t in enumerate(days) if t > plan.from_ and (plan.until is None or t <= plan.until)]
     return inside[-1] if inside else len(days) - 1
 
@@ -271,7 +287,7 @@ def _monitored(setting: Setting, compared: Compared, sides: tuple[People, People
     plan = setting.protocol.comedication[compared.comedication].monitor if compared.comedication else None
     if plan is None:
         return {}
-    begin, found = setting.protocol.comedication[compared.comedication].from_, {}
+    begin, found = max(setting.protocol.comedication[compared.comedication].from_, 0.0), {}
     for side, people in zip(("found", "false"), sides, strict=True):
         out = _out_of_limits(setting, people, (events, begin), plan)
         for k, day in enumerate(plan.days):
