@@ -1,10 +1,12 @@
-"""Run blocks of a finished run again from what it left on disk, and compare the SHA-256 of their outcome tables."""
+"""Run blocks of a finished run again from what it left on disk, and compare the SHA-256 of their tables: outcomes, and
+those of the truth, of the chain from comedication to dose and of what else is asked beside the trial itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from pkpd.ground import digest
 from pkpd.posterior import draws_digest
@@ -16,17 +18,23 @@ from trials.run import items, payloads_of
 
 __all__ = ["Verdict", "verify"]
 
+TABLES: Final = ("benefit", "chain", "laboratory", "samples", "truth")
+"""Compared besides the outcomes; analyses and looks follow from these, curves are shown only."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What was found. checked: blocks run again; different: their numbers where the outcomes differ; damaged: blocks
-    whose files are not as they were written; inputs: names of stored inputs that do not match the manifest's hashes.
+    """What was found. checked: blocks run again; different: their numbers where a table differs; damaged: blocks whose
+    files are not as they were written; inputs: names of stored inputs that do not match the manifest's hashes; tables:
+    names of the tables that differ; compared: of those compared.
     """
 
     checked: int
     different: tuple[int, ...]
     damaged: tuple[int, ...]
     inputs: tuple[str, ...]
+    tables: tuple[str, ...] = ()
+    compared: tuple[str, ...] = ()
 
     @property
     def same(self) -> bool:
@@ -48,12 +56,19 @@ def verify(
     sound = [block for block, found in stored.items() if found is not None]
     different: list[int] = []
     checked: list[int] = []
+    unlike: set[str] = set()
+    seen: set[str] = {"outcomes"}
 
     def compare(item: Item, result: BlockResult) -> None:
         found = stored[item[1]]
         checked.append(item[1].number)
-        if found is None or found["outcomes"] != result.outcomes:
+        wrong = {"outcomes"} if found is None or found["outcomes"] != result.outcomes else set()
+        names = [name for name in TABLES if name in result.tables or name in (found or {}).get("files", ())]
+        wrong |= {name for name in names if _differs(run, item[1], name, result.tables.get(name))}
+        seen.update(names)
+        if wrong:
             different.append(item[1].number)
+            unlike.update(wrong)
         if on_progress:
             on_progress(len(checked), len(sound))
 
@@ -63,8 +78,27 @@ def verify(
     run_blocks(simulate_item, payloads_of(run), items(sound), mode=mode or Mode(), on_done=compare, on_failed=lost,
                versions=record.versions)  # fmt: skip
     return Verdict(
-        checked=len(checked), different=tuple(sorted(different)), damaged=_numbers(stored), inputs=_changed(run)
-    )
+        checked=len(checked), different=tuple(sorted(different)), damaged=_numbers(stored), inputs=_changed(run),
+        tables=tuple(sorted(unlike)), compared=tuple(sorted(seen)),
+    )  # fmt: skip
+
+
+def _differs(run: RunRecord, block: Block, name: str, again: bytes | None) -> bool:
+    """Whether a table of a block, run again, is not the one on disk; rows in the order they were written."""
+    path = run.directory / "blocks" / f"{block.number:05d}.{name}.parquet"
+    if again is None or not path.exists():
+        return True
+    return _digest(path.read_bytes()) != _digest(again)
+
+
+def _digest(data: bytes) -> str:
+    """SHA-256 of the canonical table of a Parquet file, its rows numbered."""
+    import io
+
+    import pandas as pd
+
+    frame = pd.read_parquet(io.BytesIO(data))
+    return digest.of_table(frame.assign(**{"row number": range(len(frame))}), by=("row number",))
 
 
 def _numbers(stored: Mapping[Block, object]) -> tuple[int, ...]:

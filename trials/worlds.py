@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pkpd.kernels.elementary import exp_array, log_array
 from trials import conduct, latent, modifiers
 from trials.modifiers import World
 from trials.protocol import HOURS_PER_DAY
@@ -149,7 +150,7 @@ def _rows(setting: Setting, trial: Trial, compared: Compared, sides: tuple[Peopl
     measures: dict[str, Floats] = {}
     for name in exposures(setting):
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.log(seen[0][name] / seen[1][name])
+            ratio = log_array(seen[0][name] / seen[1][name])
         measures[f"ratio {name}"] = np.where(np.isfinite(ratio), ratio, np.nan)
     risks: dict[str, list[Flags]] = {
         name: [np.isfinite(course.onset[name]) for course in courses] for name in setting.model.events
@@ -164,7 +165,7 @@ def _rows(setting: Setting, trial: Trial, compared: Compared, sides: tuple[Peopl
             if known.size:
                 low, high = np.quantile(known, (0.05, 0.95))
                 for key, value in (("", known.mean()), (" low", low), (" high", high)):
-                    yield (*address, f"{name}{key}", float(np.exp(value)), known.size)
+                    yield (*address, f"{name}{key}", float(exp_array([value])[0]), known.size)
         for name, pair in risks.items():
             for side, happened in zip(("with", "without"), pair, strict=True):
                 yield (*address, f"{side} {name}", float(happened[rows].mean()), rows.size)
@@ -251,12 +252,12 @@ def _dose(
     """Factor of all doses at which the mean log exposure of rows is as without, and who is then within the band."""
     (people, events), (reference, at), name = who, aim, exposures(setting)[0]
     with np.errstate(divide="ignore", invalid="ignore"):
-        goal = np.log(reference[name][rows])
+        goal = log_array(reference[name][rows])
     mine, log_factor, off = events.subjects(rows), 0.0, np.empty(0)
     inside = np.isfinite(goal)
     for turn in range(ROUNDS):
         with np.errstate(divide="ignore", invalid="ignore"):
-            now = np.log(_exposure(setting, people, _scaled(mine, float(np.exp(log_factor))), at=at, rows=rows)[name])
+            now = log_array(_exposure(setting, people, _scaled(mine, _factor(log_factor)), at=at, rows=rows)[name])
         off = now - goal
         known = inside & np.isfinite(off)
         if not known.any():
@@ -264,11 +265,15 @@ def _dose(
         if turn == 0:
             yield "within as planned", _within(off[known]), int(known.sum())
         if abs(off[known].mean()) < CLOSE:
-            yield "dose", float(np.exp(log_factor)), int(known.sum())
+            yield "dose", _factor(log_factor), int(known.sum())
             yield "within adjusted", _within(off[known]), int(known.sum())
             return
         log_factor -= float(off[known].mean())
     yield "dose", float("nan"), 0
+
+
+def _factor(log_factor: float) -> float:
+    return float(exp_array([log_factor])[0])
 
 
 def _within(off: Floats) -> float:

@@ -51,7 +51,11 @@ def verify(directory: Path, *, blocks: int | None, machine: bool) -> int:
 
 def _words(verdict: Verdict) -> str:
     if verdict.same:
-        return f"{verdict.checked} blocks simulated again, every outcome table identical"
-    parts = {"blocks differ": verdict.different, "blocks damaged": verdict.damaged, "inputs changed": verdict.inputs}
+        tables = f", also {', '.join(others)}" if (others := [n for n in verdict.compared if n != "outcomes"]) else ""
+        return f"{verdict.checked} blocks simulated again, every outcome table identical{tables}"
+    parts = {
+        "blocks differ": verdict.different, "in tables": verdict.tables, "blocks damaged": verdict.damaged,
+        "inputs changed": verdict.inputs,
+    }  # fmt: skip
     found = [f"{words}: {', '.join(map(str, numbers))}" for words, numbers in parts.items() if numbers]
     return f"NOT verified: {'; '.join(found) or 'no finished block'} ({verdict.checked} simulated again)"
