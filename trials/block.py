@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pkpd.ground import digest
+from trials import toxicity
 from trials.record import Block, BlockResult, parquet
 from trials.setting import Payload, Setting, opened
 from trials.trial import Trial, curves, outcome_columns, potential, simulate_trial
@@ -21,8 +22,8 @@ Item = tuple[str, Block]
 def simulate_block(payload: Payload, block: Block) -> BlockResult:
     """Simulate and analyse the replicates of a block.
 
-    Tables: outcomes, analyses, and where the block has them curves, truth, looks and chain; counts: screening and
-    status of the solver.
+    Tables: outcomes, analyses, and where the block has them curves, truth, looks, chain, samples and laboratory;
+    counts: screening and status of the solver.
     """
     import pandas as pd
 
@@ -34,6 +35,8 @@ def simulate_block(payload: Payload, block: Block) -> BlockResult:
         "outcomes": outcomes, "analyses": trial.analyses, "curves": curves(setting, trial),
         "truth": potential(setting, told) if told else None, "looks": trial.looks,
         "chain": chained(setting, told) if told else None,
+        "samples": toxicity.samples_table(setting, trial, trial.samples),
+        "laboratory": toxicity.potential(setting, told) if told else None,
     }  # fmt: skip
     counts = {"screening": trial.cohort.screening.to_dict(), "status": _statuses(outcomes["status"])}
     return BlockResult(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pkpd.ground import text
 from pkpd.ground.text import Node
 from pkpd.model import equations
-from trials import checks_chain, checks_conduct, checks_twin
+from trials import checks_chain, checks_conduct, checks_laboratory, checks_twin
 from trials.estimand import Analysis, Endpoint, Estimand
 from trials.faults import Fault, Path_, at
 from trials.kinds import KINDS
@@ -49,6 +49,7 @@ def inside(protocol: Protocol, node: Node) -> None:
         checks_conduct.data_cut,
         checks_conduct.interims,
         checks_chain.inside,
+        checks_laboratory.inside,
         _decisions,
     ):
         check(protocol, fault)
@@ -73,7 +74,7 @@ def _arms(protocol: Protocol, fault: Fault) -> None:
 def _rule(protocol: Protocol, rule: Rule, path: Path_, fault: Fault) -> None:
     for visit in rule.at.visits:
         fault.known(visit, protocol.visit_names, "visit", (*path, "at"))
-    if rule.grade is not None and not rule.at.visits:
+    if rule.grade is not None and rule.laboratory is None and not rule.at.visits:
         remedy = f"write at: {protocol.visit_names[1]}"
         fault("adverse events are known at visits", (*path, "at"), value=rule.grade, remedy=remedy)
 
@@ -360,6 +361,7 @@ def _against_model(protocol: Protocol, given: tuple[Model, Path], fault: Fault) 
         checks_twin.foretold(protocol, (model, folder), fault)
     checks_conduct.against_model(protocol, model, fault)
     checks_chain.against_model(protocol, model, fault)
+    checks_laboratory.against_model(protocol, model, fault)
 
 
 def _occasions(protocol: Protocol, model: Model, fault: Fault) -> None:
@@ -453,6 +455,7 @@ def _dose_unit(dose: Any, at: tuple[Model, Path_], fault: Fault) -> None:
 def _against_law(protocol: Protocol, given: tuple[Model, PopulationLaw], fault: Fault) -> None:
     model, law = given
     checks_chain.against_law(protocol, law, fault)
+    checks_laboratory.against_law(protocol, law, fault)
     known = (*law.names,)
     for name in protocol.population.set_:
         fault.known(name, known, "covariate", ("population", "set", name))

@@ -18,14 +18,21 @@ __all__ = ["at_visit", "errors"]
 Floats = NDArray[np.float64]
 
 
-def errors(setting: Setting, *, subject: ArrayLike, replicate: ArrayLike, visit: ArrayLike) -> dict[str, Floats]:
+def errors(
+    setting: Setting,
+    *,
+    subject: ArrayLike,
+    replicate: ArrayLike,
+    visit: ArrayLike,
+    purpose: Purpose = Purpose.RESIDUAL,
+) -> dict[str, Floats]:
     """Standard normals of the residual errors of each output at broadcast addresses, correlated where the model says
-    so.
+    so; of another `purpose`, visit is its index.
     """
     from pkpd import residual
 
     z = [
-        normals(setting.seed, Purpose.RESIDUAL, subject=subject, replicate=replicate, index=visit, slot=slots([name]))
+        normals(setting.seed, purpose, subject=subject, replicate=replicate, index=visit, slot=slots([name]))
         for name in setting.model.outputs
     ]
     if setting.model.residual_correlations:

@@ -23,6 +23,7 @@ from pkpd.model.regimen import Dose, Regimen
 from pkpd.model.rules import Decisions, Rule
 from trials.comedication import Comedication, Condition, trimmed
 from trials.estimand import Analysis, Endpoint, Estimand, Names
+from trials.laboratory import Laboratory
 from trials.planned import DataCut, Enrolment, Interims, LackOfEffect, Rescue, Switch
 
 if TYPE_CHECKING:
@@ -315,6 +316,7 @@ class Protocol:
     comedication: dict[Identifier, Comedication] = field(default_factory=dict)
     impairment: dict[Identifier, Condition] = field(default_factory=dict)
     food: Condition | None = None
+    laboratory: dict[Identifier, Laboratory] = field(default_factory=dict)
     decide: dict[Identifier, str] = field(default_factory=dict)
     keep: Keep = field(default_factory=Keep)
     truth: Truth = field(default_factory=Truth)
@@ -383,9 +385,10 @@ class Protocol:
         from pkpd.ground.validation import adapter
 
         found: dict[str, Any] = adapter(Protocol).dump_python(self, mode="json", by_alias=True)
-        for late in ("comedication", "impairment", "food"):  # the key of a protocol without them is as it was
-            if not found[late]:
-                del found[late]
+        late = ("comedication", "impairment", "food", "laboratory")
+        for name in late:  # the key of a protocol without them is as it was
+            if not found[name]:
+                del found[name]
         for name, plain in found.get("comedication", {}).items():
             found["comedication"][name] = trimmed(plain)
         return found

@@ -3,7 +3,7 @@
     OUT/manifest.json protocol.yaml model.yaml draws.parquet
     OUT/blocks/00007.json                  written last: the block is finished; SHA-256 of its files
     OUT/blocks/00007.outcomes.parquet      one row per subject and replicate; also .analyses, .curves, .truth,
-                                           .looks
+                                           .looks, .chain, .samples, .laboratory
 
 Every file is written to a temporary name and renamed, so an interrupted run has whole blocks only. The run key hashes
 all that decides the numbers; another key is refused on resume. Equality of runs is judged on `RunRecord.digest`.
@@ -39,7 +39,7 @@ __all__ = [
 ]  # fmt: skip
 
 FORMAT: Final = "vtrial run/1"
-TABLES: Final = ("outcomes", "analyses", "curves", "truth", "looks", "chain")
+TABLES: Final = ("outcomes", "analyses", "curves", "truth", "looks", "chain", "samples", "laboratory")
 VERSIONED: Final = ("vtrial", "numpy", "numba", "pandas", "pyarrow", "scipy")
 
 
@@ -344,6 +344,16 @@ class RunRecord:
     def chain(self) -> pd.DataFrame:
         """With and without comedication and impairment (`trials.worlds`); empty where the protocol has none."""
         return self._frame("chain")
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """Laboratory samples of the first replicates: replicate, subject, arm, test, day, value, grade."""
+        return self._frame("samples")
+
+    @cached_property
+    def laboratory(self) -> pd.DataFrame:
+        """What is expected of the same people under every arm (`trials.toxicity`); empty without laboratory tests."""
+        return self._frame("laboratory")
 
     @cached_property
     def decisions(self) -> pd.DataFrame:

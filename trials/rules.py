@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pkpd.model.rules import Rule
     from pkpd.model.spec import Model
     from trials.protocol import Arm
+    from trials.sampling import Samples
     from trials.setting import Setting
     from trials.subject import Course, People
 
@@ -112,6 +113,7 @@ def decide(setting: Setting, people: People, course: Course, visit: int, *, look
             look=_looking(look, members),
             observe=_observing(setting, people, code, members), graded=_grading(setting.rules[code], course, members),
             guided=guiding(setting, people, plan, code, look=look),
+            sampled=_sampling(setting, people, members), tested=_testing(setting.rules[code]),
         )  # fmt: skip
         visits = {name: people.times[members, k] for k, name in enumerate(setting.protocol.visit_names)}
         until = np.minimum(people.times[members, visit], course.ended[members])
@@ -157,11 +159,37 @@ def _grading(
     return graded
 
 
+def _sampling(setting: Setting, people: People, members: Rows) -> Callable[[Rows, Events, Floats], Any]:
+    """Laboratory samples of members of an arm."""
+    from trials import sampling
+
+    def sampled(rows: Rows, events: Events, until: Floats) -> dict[str, Samples]:
+        return sampling.of_rules(setting, people, members[rows], events, until=until)
+
+    return sampled
+
+
+def _testing(
+    rules: Sequence[Rule | Guidance],
+) -> Callable[[int, Any, Rows, tuple[Floats, Floats]], tuple[NDArray[np.bool_], NDArray[np.int64]]]:
+    """Whether samples since a rule's last decision meet its grade, and the last grade."""
+    from trials import sampling
+
+    def tested(
+        rule: int, samples: Mapping[str, Samples], places: Rows, window: tuple[Floats, Floats]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        text = rules[rule]
+        assert text.laboratory is not None
+        return sampling.met(samples[text.laboratory], (text.grade or 1, text.seen, text.lasting), places, window)
+
+    return tested
+
+
 def first_action(plans: Plans, n: int) -> Floats:
     """When a rule first acted on each of n rows, h; infinite: never."""
     found = np.full(n, np.inf)
     for plan in plans.values():
-        for rows, time, _ in plan.dosed.log:
+        for rows, time, *_ in plan.dosed.log:
             np.minimum.at(found, plan.members[rows], time)
     return found
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pkpd.twin.guided import Guide
     from populations.covariates import PopulationLaw
     from populations.eligibility import Criteria
+    from trials.laboratory import Opened
     from trials.modifiers import Effects
     from trials.prognosis import Score
     from trials.protocol import Protocol
@@ -51,7 +52,8 @@ class Setting:
 
     schedules, rules, guides: doses, dosing rules, guidance by levels, by arm code; responses: the assignments evaluated
     with NumPy, in order; timely: those of them that need no former outcome; added: changes of treatment by name;
-    starts: probabilities of grade 1, 2, ... or worse at time 0, of the events whose grade moves.
+    starts: probabilities of grade 1, 2, ... or worse at time 0, of the events whose grade moves; tests: of the
+    laboratory.
     """
 
     key: str
@@ -70,6 +72,7 @@ class Setting:
     added: Mapping[str, Added] = field(default_factory=dict)
     effects: Effects = field(default_factory=dict)
     starts: Mapping[str, tuple[eq.Expr, ...]] = field(default_factory=dict)
+    tests: Mapping[str, Opened] = field(default_factory=dict)
 
     @property
     def graded(self) -> tuple[str, ...]:
@@ -114,7 +117,7 @@ def opened(payload: Payload) -> Setting:
 def _open(payload: Payload) -> Setting:
     from pkpd.engine.build import compiled
     from populations.eligibility import Criteria
-    from trials import guidance, prognosis, rules, switching
+    from trials import guidance, laboratory, prognosis, rules, switching
 
     protocol, model = payload.protocol, Model.from_dict(payload.model)
     law = protocol.population.people()
@@ -131,7 +134,7 @@ def _open(payload: Payload) -> Setting:
         responses=responses,
         timely={name: e for name, e in responses.items() if not reached[name] & set(model.previous)},
         added=switching.opened(protocol, model),
-        effects=payload.effects, starts=_starts(model),
+        effects=payload.effects, starts=_starts(model), tests=laboratory.opened(protocol, model),
     )  # fmt: skip
 
 

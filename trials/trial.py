@@ -8,13 +8,13 @@ under every arm: the true value of an estimand, never part of an analysis.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trials import conduct, design, endpoints, grades, guidance, measured, modifiers, prognosis, rules
+from trials import conduct, design, endpoints, grades, guidance, measured, modifiers, prognosis, rules, toxicity
 from trials.kinds import KINDS, Lived
 from trials.observed import Observed
 from trials.protocol import HOURS_PER_DAY, Protocol
@@ -23,6 +23,7 @@ from trials.subject import Course, People, follow
 if TYPE_CHECKING:
     from populations.cohort import Cohort
     from populations.patients import Patients
+    from trials.sampling import Samples
     from trials.setting import Setting
 
 __all__ = ["Trial", "curves", "outcome_columns", "people_of", "potential", "simulate_trial"]
@@ -42,6 +43,7 @@ class Trial:
     observed: Observed
     analyses: dict[str, Any]
     looks: Columns | None = None
+    samples: Mapping[str, Samples] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -101,9 +103,10 @@ def simulate_trial(setting: Setting, replicates: Iterable[int]) -> Trial:
 
         found = conducted(protocol, observed, again)
         observed, analyses, table = found.observed, found.analyses, found.looks
-    return Trial(
+    made = Trial(
         cohort=cohort, draw=drawn.draw, people=people, course=course, observed=observed, analyses=analyses, looks=table
     )
+    return replace(made, samples=toxicity.seen_of(setting, made)) if setting.tests else made
 
 
 def _changed(
@@ -302,6 +305,7 @@ def outcome_columns(setting: Setting, trial: Trial) -> Columns:
         columns |= dict(zip(("prognosis", "prognosis.sd"), (p.reshape(rows) for p in seen.prognosis), strict=True))
     columns |= endpoints.time_columns(setting.protocol, seen)
     columns |= guidance.outcome(course.plans, setting, rows)
+    columns |= toxicity.columns(setting, trial, trial.samples)
     columns |= {f"{name}.day": _days(when) for name, when in seen.changes.items()}
     columns |= {"stopped.day": _days(seen.stop), "dropout.day": _dropout(setting, seen), "status": course.status}
     return columns if seen.entry is None else _of_enrolled(setting, seen, columns)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,10 @@ Look = Callable[[I64, Events, F64], Mapping[str, F64]]
 Observe = Callable[[int, I64, I64, F64], F64]
 Graded = Callable[[int, I64, F64, F64], Flags]
 Guided = Callable[[int, I64, F64, F64], F64]
+Sampled = Callable[[I64, Events, F64], Any]
+Tested = Callable[[int, Any, I64, tuple[F64, F64]], tuple[Flags, I64]]
+Seen = tuple[Mapping[str, F64], Any]
+Log = list[tuple[I64, F64, int, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +44,18 @@ class Course:
     look(rows (m,), events of these, times (m, K)) -> {name: (m, K)}: true values of what the rules name, NaN where a
     subject failed; observe(rule, rows, decision (m,), values (m,)) -> measured (m,); graded(rule, rows, since, now) ->
     (m,): whether an adverse event of the rule's grade came in (since, now]; guided(rule, rows, now, factor (m,)) -> the
-    dose factor that guidance by levels chooses (m,), NaN where it cannot say.
+    dose factor that guidance by levels chooses (m,), NaN where it cannot say. sampled(rows, events of these, until
+    (m,)) -> the samples of the laboratory tests that the rules name, of which only tested(rule, samples, places in
+    `rows`, (since, now)) knows more -> whether the rule's grade was met in (since, now] (m,), and the last grade, -1:
+    unknown.
     """
 
     look: Look
     observe: Observe
     graded: Graded | None = None
     guided: Guided | None = None
+    sampled: Sampled | None = None
+    tested: Tested | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,7 +65,10 @@ class Dosed:
     planned: the records before any rule, additional doses written out; of each: owner, time and amount as they are now,
     given (still to be given); factor (n,), stopped (n,) [h, inf: not]; last (n, 2): time and rule of the last decision;
     decisions and acted (n, rules): how many were taken, how many times the rule acted; before (n, rules): time of the
-    rule's last decision; unsaid (n,): decisions at which guidance could not say, and the dose stayed.
+    rule's last decision; unsaid (n,): decisions at which guidance could not say, and the dose stayed; since (n, rules):
+    when the rule's present run of holds or delays began, NaN: none; stepped (n, rules): how often it came to a new dose
+    level; log: (rows, time, rule, what was done) of every action, `lowered`, `raised`, `same`, `held`, `delayed`,
+    `resumed`, `stopped`.
     """
 
     rules: tuple[Rule | Guidance, ...]
@@ -71,7 +84,9 @@ class Dosed:
     acted: I64
     before: F64
     unsaid: I64
-    log: list[tuple[I64, F64, int]] = field(default_factory=list)
+    since: F64
+    stepped: I64
+    log: Log = field(default_factory=list)
     delayed: bool = False
 
     def events(self, rows: I64 | None = None) -> Events:
@@ -107,22 +122,72 @@ class Dosed:
         if do.scale_dose is not None:
             factor = np.clip(self.factor[rows] * do.scale_dose, do.at_least, do.at_most)
             return self.scale(rule, rows, now, factor)
-        to_come = self._to_come(rows, now, following if do.hold else np.inf)
+        if do.waits:
+            return self._wait(rule, rows, now, following)
+        return self.end(rule, rows, now) if do.stop else self.lower(rule, rows, now)
+
+    def _wait(self, rule: int, rows: I64, now: F64, following: F64) -> Flags:
+        """No dose until `following`, or all later by the rule's delay; the end where that has gone on too long."""
+        text = self.rules[rule]
+        assert isinstance(text, Rule)
+        do = text.do
+        fresh = np.isnan(self.since[rows, rule])
+        self.since[rows, rule] = np.where(fresh, now, self.since[rows, rule])
+        over = now - self.since[rows, rule] >= (np.inf if do.longest is None else do.longest)
+        to_come = self._to_come(rows[~over], now[~over], following[~over] if do.hold else np.inf)
         if do.delay is not None:
             self.time[to_come] += do.delay
             self.delayed = True
         else:
             self.given[to_come] = False
-            if do.stop:
-                self.stopped[rows] = np.minimum(self.stopped[rows], now)
-        return self._done(rule, rows, now, to_come)
+        changed = np.zeros(len(rows), np.bool_)
+        changed[~over] = self._done(rule, rows[~over], now[~over], to_come, kind="held" if do.hold else "delayed")
+        changed[over] = self.end(rule, rows[over], now[over])
+        return changed
+
+    def release(self, rule: int, rows: I64, now: F64) -> Flags:
+        """Doses of `rows` that a rule held back go on at `now`, a level lower where it says so."""
+        text = self.rules[rule]
+        assert isinstance(text, Rule)
+        self.since[rows, rule] = np.nan
+        if text.do.resume is None and not text.do.levels:
+            return np.zeros(len(rows), np.bool_)
+        self.log.append((rows.copy(), now.copy(), rule, "resumed"))
+        return self.lower(rule, rows, now) if text.do.levels else np.zeros(len(rows), np.bool_)
+
+    def lower(self, rule: int, rows: I64, now: F64) -> Flags:
+        """Doses of `rows` at the next level of the rule below what they are; the end, or nothing, below the lowest."""
+        text = self.rules[rule]
+        assert isinstance(text, Rule)
+        levels = np.asarray(text.do.levels)
+        spare = self.stepped[rows, rule] < text.do.spare
+        self.stepped[rows, rule] += 1
+        below = levels < self.factor[rows][:, None] * (1.0 - 1e-9)
+        step = below.any(axis=1) & ~spare
+        ends = ~spare & ~step & (text.do.lowest == "stop")
+        changed = np.zeros(len(rows), np.bool_)
+        changed[step] = self.scale(rule, rows[step], now[step], levels[below.argmax(axis=1)[step]])
+        changed[ends] = self.end(rule, rows[ends], now[ends])
+        self._done(rule, rows[~step & ~ends], now[~step & ~ends], np.zeros(len(self.given), np.bool_), kind="same")
+        return changed
+
+    def end(self, rule: int, rows: I64, now: F64) -> Flags:
+        """No dose of `rows` any more from `now` on."""
+        to_come = self._to_come(rows, now, np.inf)
+        self.given[to_come] = False
+        self.stopped[rows] = np.minimum(self.stopped[rows], now)
+        return self._done(rule, rows, now, to_come, kind="stopped")
 
     def scale(self, rule: int, rows: I64, now: F64, factor: F64) -> Flags:
         """Doses of `rows` (m,) from `now` on are the planned ones times `factor` (m,); (m,): whose doses change."""
-        to_come = self._to_come(rows[factor != self.factor[rows]], now[factor != self.factor[rows]], np.inf)
+        before = self.factor[rows].copy()
+        to_come = self._to_come(rows[factor != before], now[factor != before], np.inf)
         self.factor[rows] = factor
         self.amount[to_come] = self.planned.amount[to_come] * self.factor[self.owner[to_come]]
-        return self._done(rule, rows, now, to_come)
+        changed = np.zeros(len(rows), np.bool_)
+        for kind, mine in (("lowered", factor < before), ("raised", factor > before), ("same", factor == before)):
+            changed[mine] = self._done(rule, rows[mine], now[mine], to_come, kind=kind)
+        return changed
 
     def _to_come(self, rows: I64, now: F64, until: F64 | float) -> Flags:
         """Doses of `rows` still to be given in [now, until)."""
@@ -132,10 +197,12 @@ class Dosed:
         to_come = self._dose & self.given & (self.time >= start[self.owner]) & (self.time < end[self.owner])
         return np.asarray(to_come)
 
-    def _done(self, rule: int, rows: I64, now: F64, doses: Flags) -> Flags:
+    def _done(self, rule: int, rows: I64, now: F64, doses: Flags, *, kind: str) -> Flags:
         """Write down that a rule acted; (m,): for whom that changes any of the doses."""
+        if not rows.size:
+            return np.zeros(0, np.bool_)
         self.acted[rows, rule] += 1
-        self.log.append((rows.copy(), now.copy(), rule))
+        self.log.append((rows.copy(), now.copy(), rule, kind))
         changed = np.zeros(len(self.factor), np.bool_)
         changed[self.owner[doses]] = True
         found: Flags = changed[rows]
@@ -176,6 +243,7 @@ def begun(rules: Sequence[Rule | Guidance], events: Events) -> Dosed:
         given=np.ones(len(owner), np.bool_), factor=np.ones(n), stopped=np.full(n, np.inf),
         last=np.column_stack([np.full(n, -np.inf), np.full(n, -1.0)]), decisions=np.zeros(shape, np.int64),
         acted=np.zeros(shape, np.int64), before=np.full(shape, -np.inf), unsaid=np.zeros(n, np.int64),
+        since=np.full(shape, np.nan), stepped=np.zeros(shape, np.int64),
     )  # fmt: skip
 
 
@@ -196,13 +264,22 @@ def advance(
         stale, times, rules, due = stale[some], times[some], rules[some], due[some]
         if not stale.size:
             break
-        named = any(rule.name is not None for rule in dosed.rules)
-        seen = course.look(stale, dosed.events(stale), np.where(due, times, np.nan)) if named else {}
+        seen = _seen(dosed, course, (stale, times, due))
         stale = stale[_decided(dosed, course, (stale, times, rules, due), seen)]
         touched[stale] = True
         if once:
             break
     return np.flatnonzero(touched)
+
+
+def _seen(dosed: Dosed, course: Course, at: tuple[I64, F64, Flags]) -> Seen:
+    """What the rules may look at: true levels at the decisions due, samples up to the last of them."""
+    rows, times, due = at
+    named = any(rule.name is not None for rule in dosed.rules)
+    levels = course.look(rows, dosed.events(rows), np.where(due, times, np.nan)) if named else {}
+    if course.sampled is None or all(rule.laboratory is None for rule in dosed.rules):
+        return levels, None
+    return levels, course.sampled(rows, dosed.events(rows), np.where(due, times, -np.inf).max(axis=1))
 
 
 def _candidates(dosed: Dosed, rows: I64, until: F64, visits: Mapping[str, F64]) -> tuple[F64, I64]:
@@ -251,7 +328,7 @@ def _due(dosed: Dosed, rows: I64, times: F64, rules: I64, *, until: F64) -> Flag
     return found & np.take_along_axis(left, rules, axis=1)
 
 
-def _decided(dosed: Dosed, course: Course, at: tuple[I64, F64, I64, Flags], seen: Mapping[str, F64]) -> Flags:
+def _decided(dosed: Dosed, course: Course, at: tuple[I64, F64, I64, Flags], seen: Seen) -> Flags:
     """Take the decisions of `rows` in order until one changes their doses; (m,): for whom that happened."""
     rows, times, rules, due = at
     changed = np.zeros(len(rows), np.bool_)
@@ -266,14 +343,32 @@ def _decided(dosed: Dosed, course: Course, at: tuple[I64, F64, I64, Flags], seen
             if isinstance(rule, Guidance):
                 changed[mine] = _guided(dosed, course, (number, who, now))
                 continue
-            values = seen[rule.name][mine, k] if rule.name is not None else np.zeros(mine.size)
+            values = seen[0][rule.name][mine, k] if rule.name is not None else np.zeros(mine.size)
             hit = _hit(dosed, course, (number, who, now), values)
+            if rule.laboratory is not None:
+                hit |= _tested(dosed, course, (number, who, now), (seen[1], mine))
             _taken(dosed, number, who, now)
+            over = ~hit & ~np.isnan(dosed.since[who, number])
+            if over.any():
+                changed[mine[over]] = dosed.release(number, who[over], now[over])
             if hit.any():
                 later = np.where(rules[mine, k + 1 :] == number, times[mine, k + 1 :], np.inf)
                 following = later.min(axis=1, initial=np.inf)
                 changed[mine[hit]] = dosed.act(number, who[hit], now[hit], following[hit])
     return changed
+
+
+def _tested(dosed: Dosed, course: Course, at: tuple[int, I64, F64], seen: tuple[Any, I64]) -> Flags:
+    """Whether a laboratory test asks the rule to act: its grade is met, or doses wait and it has not come back."""
+    number, who, now = at
+    rule = dosed.rules[number]
+    assert isinstance(rule, Rule)
+    assert course.tested is not None
+    hit, last = course.tested(number, *seen, (dosed.before[who, number], now))
+    if rule.do.resume is None:
+        return hit
+    waits = ~np.isnan(dosed.since[who, number])
+    return np.where(waits, (last < 0) | (last > rule.do.resume), hit)
 
 
 def _taken(dosed: Dosed, number: int, who: I64, now: F64) -> None:
@@ -310,6 +405,6 @@ def _hit(dosed: Dosed, course: Course, at: tuple[int, I64, F64], values: F64) ->
             found |= level < float(rule.below)
         if rule.above is not None:
             found |= level > float(rule.above)
-    if rule.grade is not None and course.graded is not None:
+    if rule.grade is not None and rule.laboratory is None and course.graded is not None:
         found |= course.graded(number, who, dosed.before[who, number], now)
     return found

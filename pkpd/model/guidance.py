@@ -87,6 +87,7 @@ class Guidance:
     draws: Annotated[int, Field(ge=50, le=5000)] = 100
     name: ClassVar[None] = None  # what a rule has and guidance has not
     grade: ClassVar[None] = None
+    laboratory: ClassVar[None] = None
     times: ClassVar[None] = None
     until: ClassVar[None] = None
     from_: ClassVar[float] = 0.0

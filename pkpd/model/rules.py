@@ -4,13 +4,16 @@ rules:
   - {at: every 7 d, measure: PCA, below: 25 percent, do: {scale_dose: 0.8, at_least: 0.4}}
   - {at: dose, measure: ANC, below: 1.5 1, do: {delay: 7 d}}          # looked at before each dose
   - {at: [14 d], true: C, above: 25 mg/L, grade: grade 3, do: {scale_dose: 0.5}}
+  - {at: dose, laboratory: anc, grade: grade 2, seen: last, do: {delay: 7 d, longest: 21 d}}
+  - {at: dose, laboratory: anc, grade: grade 4, lasting: 7 d, do: {levels: [0.75, 0.55]}}
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Final
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
@@ -90,6 +93,10 @@ def _grade(value: Any) -> Any:
     return int(words[1]) if words else value
 
 
+def _resume(value: Any) -> Any:
+    return 0 if value == "grade 0" else _grade(value)
+
+
 _WHEN = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
     "examples": ["every 7 d", "dose"],
@@ -101,12 +108,20 @@ def _in(level: Quantity | None, unit: str) -> Quantity | None:
     return None if level is None else Quantity(level.to(unit), unit)
 
 
+Level = Annotated[Real, Field(gt=0, le=1)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
     """What is done from the decision on, the dose at its very time included.
 
     scale_dose: the amounts times this, kept between at_least and at_most times the planned ones; hold: no dose until
     the rule's next decision; delay [h]: all later doses come later; stop: no dose any more.
+    levels: the next of these dose levels (shares of the plan, descending) below the dose as it is; below the `lowest`
+    treatment stops, or stays there. Leading 1s: as many times the dose stays. With hold or delay the level changes when
+    doses go on: at the first decision at which the rule does not act again. resume: a hold or delay by a laboratory
+    grade lasts until the last sample is of this grade or better; longest: a hold or a run of delays [h] that is to
+    go on after that ends treatment instead.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -116,21 +131,54 @@ class Action:
     hold: bool = False
     delay: Annotated[Hours, Field(gt=0)] | None = None
     stop: bool = False
+    levels: tuple[Level, ...] = ()
+    lowest: Literal["stop", "stay"] = "stop"
+    resume: Annotated[int, BeforeValidator(_resume, json_schema_input_type=str), Field(ge=0, le=3)] | None = None
+    longest: Annotated[Hours, Field(gt=0)] | None = None
 
     def __post_init__(self) -> None:
         asked = [self.scale_dose is not None, self.hold, self.delay is not None, self.stop]
         bounded = self.at_least > 0 or self.at_most is not None
         rules = [
             (
-                sum(asked) != 1,
+                sum(asked) > 1 or not (any(asked) or self.levels),
                 "must say one thing to do",
-                "write scale_dose: 0.8, hold: true, delay: 7 d or stop: true",
+                "write scale_dose: 0.8, hold: true, delay: 7 d, levels: [0.75, 0.5] or stop: true",
             ),
             (bounded and self.scale_dose is None, "at_least and at_most go with scale_dose", "leave them out"),
             (self.at_most is not None and self.at_most < self.at_least, "at_most is below at_least", "swap them"),
         ]
-        if wrong := next((words for bad, *words in rules if bad), None):
+        if wrong := next((words for bad, *words in (*rules, *self._stepwise()) if bad), None):
             raise problem(*wrong)
+
+    @property
+    def waits(self) -> bool:
+        """Whether doses wait: a hold, a delay."""
+        return self.hold or self.delay is not None
+
+    @property
+    def spare(self) -> int:
+        """How many times the dose stays before the levels count."""
+        return sum(level >= 1 for level in self.levels)
+
+    def _stepwise(self) -> list[tuple[bool, str, str]]:
+        """What is wrong with levels and waiting."""
+        down = self.levels[self.spare :]
+        return [
+            (
+                bool(self.levels) and (self.scale_dose is not None or self.stop),
+                "levels go alone, or with hold or delay",
+                "write {levels: [0.75, 0.5]}",
+            ),
+            (
+                any(b >= a for a, b in pairwise(down)) or (bool(self.levels) and not down),
+                "levels must descend below 1",
+                "write levels: [0.75, 0.5]",
+            ),
+            (self.lowest != "stop" and not self.levels, "lowest goes with levels", "leave it out"),
+            (self.resume is not None and not self.waits, "resume goes with hold or delay", "leave it out"),
+            (self.longest is not None and not self.waits, "longest goes with hold or delay", "leave it out"),
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +189,9 @@ class Rule:
     state as it is; below, above: the level that is too low, too high (with its unit); grade: an adverse event of this
     grade or worse since the rule's last decision; without conditions the rule always acts; times: how often it may act;
     from_ (text: `from`) and until [h]: when it is in force.
+    laboratory: a test of the protocol: `grade` is then that of its samples since the rule's last decision, the worst
+    or the last one (`seen`), with `lasting` the time at that grade or worse (straight lines between samples) is longer
+    than that.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -149,7 +200,10 @@ class Rule:
     true_: Annotated[Identifier | None, Field(alias="true")] = None
     below: Measured | None = None
     above: Measured | None = None
+    laboratory: Identifier | None = None
     grade: Annotated[int, BeforeValidator(_grade, json_schema_input_type=str), Field(ge=1, le=5)] | None = None
+    seen: Literal["worst", "last"] = "worst"
+    lasting: Annotated[Hours, Field(gt=0)] | None = None
     do: Action
     times: Annotated[int, Field(ge=1)] | None = None
     from_: Annotated[Hours, Field(ge=0, alias="from")] = 0.0
@@ -163,9 +217,29 @@ class Rule:
             (level and not limits, "needs below or above", "add above: 25 mg/L"),
             (limits and not level, "below and above need measure or true", "add measure: OUTPUT"),
             (self.until is not None and self.until < self.from_, "ends before it starts", "correct from and until"),
+            *self._tested(level=level),
         ]
         if wrong := next((words for bad, *words in rules if bad), None):
             raise problem(*wrong)
+
+    def _tested(self, *, level: bool) -> list[tuple[bool, str, str]]:
+        """What is wrong with a condition on a laboratory test, and with runs of waiting."""
+        test = self.laboratory is not None
+        runs = self.do.resume is not None or self.do.longest is not None or (self.do.waits and bool(self.do.levels))
+        return [
+            (test and level, "a level and a laboratory test are two rules", "write two rules"),
+            (test and self.grade not in (1, 2, 3, 4), "a laboratory test needs a grade from 1 to 4", "grade: grade 3"),
+            (not test and self.seen != "worst", "seen goes with laboratory", "leave it out"),
+            (not test and self.lasting is not None, "lasting goes with laboratory", "leave it out"),
+            (self.lasting is not None and self.seen == "last", "lasting needs all samples", "leave seen out"),
+            (not test and self.do.resume is not None, "resume is a laboratory grade", "add laboratory: TEST"),
+            (
+                self.do.resume is not None and self.do.resume >= (self.grade or 5),
+                "resume must be a better grade than grade",
+                "resume: grade 1",
+            ),
+            (runs and self.times is not None, "times does not go with runs of waiting", "leave times out"),
+        ]
 
     def in_unit(self, unit: str) -> Rule:
         """The rule with its levels in another unit; InputError on another dimension."""

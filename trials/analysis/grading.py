@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pkpd.ground.errors import InputError
 
-__all__ = ["UNKNOWN", "Bound", "Criterion", "grade", "lab_terms"]
+__all__ = ["UNKNOWN", "Bound", "Criterion", "bound", "criteria", "grade", "lab_terms", "limit_of"]
 
 Floats = NDArray[np.float64]
 Grades = NDArray[np.int8]
@@ -118,6 +118,51 @@ def _beyond(operator: str, value: Floats, edge: Floats) -> NDArray[np.bool_]:
         ">": value > edge + slack, ">=": value >= edge - slack, "<": value < edge - slack, "<=": value <= edge + slack,
     }[operator]  # fmt: skip
     return found
+
+
+def bound(
+    term: str, level: int, *, lln: ArrayLike = np.nan, uln: ArrayLike = np.nan, baseline: ArrayLike = np.nan,
+    unit: str | None = None, version: str = "5.0",
+) -> Floats:  # fmt: skip
+    """The value beyond which a grade of `level` or more begins, NaN where no number or nothing known gives it.
+
+    >>> bound("ALT", 3, uln=40.0, baseline=[20.0, 60.0]).tolist()
+    [200.0, 300.0]
+    """
+    rows = {row.baseline: row for row in _rows(term, version, unit)}
+    shaped = np.broadcast_arrays(*(np.asarray(a, np.float64) for a in (lln, uln, baseline)))
+    x = dict(zip(("LLN", "ULN", "BASE"), shaped, strict=True))
+    if "any" in rows:
+        return _edge(rows["any"], level, x)
+    abnormal = x["BASE"] > x["ULN"] if rows["normal"].direction == "high" else x["BASE"] < x["LLN"]
+    found = np.where(abnormal, _edge(rows["abnormal"], level, x), _edge(rows["normal"], level, x))
+    return np.where(np.isnan(x["BASE"]), np.nan, found)
+
+
+def _edge(row: Criterion, level: int, x: Mapping[str, Floats]) -> Floats:
+    """Of alternatives, and of worse grades, that which is reached first."""
+    parts = [part for bounds in row.grades[level - 1 :] for part in bounds]
+    edges = [np.broadcast_to(p.factor * x[p.limit] + p.plus if p.limit else p.plus, x["BASE"].shape) for p in parts]
+    if not row.grades[level - 1]:
+        return np.full(x["BASE"].shape, np.nan)
+    return np.asarray(np.fmax.reduce(edges) if row.direction == "low" else np.fmin.reduce(edges))
+
+
+def limit_of(term: str, *, unit: str | None = None, version: str = "5.0") -> tuple[str, ...]:
+    """Which of LLN, ULN and BASE the grades of a term hang on.
+
+    >>> limit_of("Creatinine increased")
+    ('ULN', 'BASE')
+    """
+    rows = _rows(term, version, unit)
+    used = {part.limit for row in rows for bounds in row.grades for part in bounds}
+    used |= {"ULN" if row.direction == "high" else "LLN" for row in rows if row.baseline != "any"}
+    return tuple(name for name in ("LLN", "ULN", "BASE") if name in used)
+
+
+def criteria(term: str, *, version: str = "5.0", unit: str | None = None) -> tuple[Criterion, ...]:
+    """The rows of a term in one unit: for any baseline, or for a normal and an abnormal one. Errors: InputError."""
+    return _rows(term, version, unit)
 
 
 def lab_terms(version: str = "5.0") -> tuple[Criterion, ...]:

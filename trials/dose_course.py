@@ -1,0 +1,110 @@
+"""What subjects were given of what was planned: relative dose intensity, reductions, delays, holds, why doses ended.
+
+Relative dose intensity: amount over time on treatment, given over planned (Hryniuk & Bush, J Clin Oncol 1984;2:1281).
+Time on treatment: from the first planned dose to the last dose given, and one interval more (that between the last two
+planned doses). Of several compartments amounts are added.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pkpd.model.regimen import EventKind
+
+if TYPE_CHECKING:
+    from pkpd.model.regimen import Events, Schedule
+    from trials.setting import Setting
+    from trials.subject import Course, People
+
+__all__ = ["BY_EVENT", "FIRST_RULE", "ONGOING", "DoseCourse", "cycle_starts", "dose_course"]
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int32]
+Rows = NDArray[np.intp]
+ONGOING: Final = 0  # treatment did not end before plan
+BY_EVENT: Final = 1  # an adverse event, or what else the protocol ends treatment by
+FIRST_RULE: Final = 2  # a dosing rule: 2 the first of the arm, 3 the second ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoseCourse:
+    """Of n subjects: intensity relative to plan, share of the planned amount (NaN where nothing is planned), counts of
+    decisions that lowered the dose, delayed or held doses, and why treatment ended (ONGOING, BY_EVENT, FIRST_RULE + k).
+    """
+
+    intensity: Floats
+    share: Floats
+    reductions: Integers
+    delays: Integers
+    holds: Integers
+    cause: NDArray[np.int8]
+
+
+def dose_course(setting: Setting, people: People, course: Course, until: Floats) -> DoseCourse:
+    """The doses of everybody before `until` (n,) h: leaving the trial, the end of follow-up; infinite: all."""
+    n = people.arm.size
+    intensity, share = np.full(n, np.nan), np.full(n, np.nan)
+    for code in np.unique(people.arm).tolist():
+        rows, schedule = np.flatnonzero(people.arm == code), setting.schedules[code]
+        if len(schedule):
+            intensity[rows], share[rows] = _intensity(_given(setting, people, course, rows), schedule, until[rows])
+    counts = {kind: np.zeros(n, np.int32) for kind in ("lowered", "delayed", "held")}
+    cause = np.where(np.isfinite(course.stop) & (course.stop <= until), BY_EVENT, ONGOING).astype(np.int8)
+    last = np.minimum(until, course.stop)
+    for plan in course.plans.values():
+        for rows, time, rule, kind in plan.dosed.log:
+            mine = plan.members[rows]
+            seen = time <= last[mine]
+            if kind in counts:
+                np.add.at(counts[kind], mine[seen], 1)
+            elif kind == "stopped":
+                cause[mine[seen]] = FIRST_RULE + rule
+    return DoseCourse(intensity=intensity, share=share, reductions=counts["lowered"], delays=counts["delayed"],
+                      holds=counts["held"], cause=cause)  # fmt: skip
+
+
+def _given(setting: Setting, people: People, course: Course, rows: Rows) -> Events:
+    from trials.subject import dosing
+
+    return dosing(setting, people, (rows, course.stop[rows]), course.plans, changed=course.changed)
+
+
+def _dose(kind: NDArray[np.int8]) -> NDArray[np.bool_]:
+    return np.asarray((kind == EventKind.DOSE) | (kind == EventKind.RESET_DOSE))
+
+
+def _intensity(events: Events, schedule: Schedule, until: Floats) -> tuple[Floats, Floats]:
+    """Relative dose intensity and share of the planned amount (m,)."""
+    m = len(events)
+    owner = np.repeat(np.arange(m), np.diff(events.offsets))
+    keep = _dose(events.kind) & (events.time < until[owner])
+    amount = np.bincount(owner[keep], events.amount[keep], minlength=m)
+    last = np.full(m, -np.inf)
+    np.maximum.at(last, owner[keep], events.time[keep])
+    times = np.unique(schedule.time)
+    interval = times[-1] - times[-2] if times.size > 1 else 1.0
+    share = amount / schedule.amount.sum()
+    planned = times[-1] - times[0] + interval
+    spent = np.where(np.isfinite(last), last - times[0] + interval, planned)
+    return share * planned / spent, share
+
+
+def cycle_starts(setting: Setting, people: People, course: Course, *, most: int) -> Floats:
+    """When each dose was given, (n, most) h: times at which one or more doses are, infinite after the last."""
+    found = np.full((people.arm.size, most), np.inf)
+    for code in np.unique(people.arm).tolist():
+        rows = np.flatnonzero(people.arm == code)
+        events = _given(setting, people, course, rows)
+        owner = np.repeat(np.arange(rows.size), np.diff(events.offsets))
+        keep = _dose(events.kind)
+        pairs = np.unique(np.column_stack([owner[keep], events.time[keep]]), axis=0)
+        who = pairs[:, 0].astype(np.intp)
+        first = np.searchsorted(who, np.arange(rows.size))
+        place = np.arange(who.size) - first[who]
+        inside = place < most
+        found[rows[who[inside]], place[inside]] = pairs[inside, 1]
+    return found
