@@ -336,6 +336,10 @@ def changes(protocol: "Protocol") -> tuple[tuple[str, str], ...]:
     leaving = [
         f"{100 * p:g} % leave at the first {name.replace('_', ' ')}" for name, p in protocol.dropout.after.items()
     ]
+    leaving += [
+        f"{24 * rate:g} per day leave while {name.replace('_', ' ')} is of grade {grade} or worse"
+        for name, rates in protocol.dropout.while_.items() for grade, rate in rates.items()
+    ]  # fmt: skip
     if (lack := protocol.dropout.lack_of_effect) is not None:
         leaving.append(f"{100 * lack.probability:g} % leave at {', '.join(lack.at)} where {_level(lack)}")
     return ("Changes of treatment", "; ".join(parts)), ("Causes of leaving", "; ".join(leaving))

@@ -202,8 +202,8 @@ def _design(protocol: "Protocol", model: "Model") -> tuple[tuple[str, str], ...]
         after = f"{habit.miss_after_taken:g} after a taken dose, {habit.miss_after_missed:g} after a missed one"
         taken = f"dose missed with probability {after}"
     stops = "; ".join(
-        f"{name}: an adverse event of grade {event.after} or worse{_since(event.from_)} ends treatment, "
-        "the subject stays in the trial"
+        f"{name}: {_named(model, event.of)} of grade {event.after} or worse{_since(event.from_)} ends treatment"
+        f"{_in_some(event.probability)}, the subject stays in the trial"
         for name, event in protocol.intercurrent.items()
         if event.after is not None
     )
@@ -265,6 +265,15 @@ def _ended(model: "Model") -> str:
 def _shares(protocol: "Protocol", name: str, shares: Mapping[int, float]) -> str:
     labels = _labels(protocol).get(name, {})
     return ", ".join(f"{labels.get(code, code)} {100 * share:g} %" for code, share in shares.items())
+
+
+def _named(model: "Model", events: tuple[str, ...]) -> str:
+    """`an adverse event`, or the terms of those that are meant."""
+    return " or ".join((model.events[name].term or name).lower() for name in events) or "an adverse event"
+
+
+def _in_some(probability: float) -> str:
+    return "" if probability == 1 else f" in {100 * probability:g} % of subjects"
 
 
 def _dropout(plan: "Dropout") -> str:

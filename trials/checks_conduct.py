@@ -103,6 +103,8 @@ def against_model(protocol: Protocol, model: Model, fault: Fault) -> None:
         if event.after is None and name in model.events:
             fault(f"{name}.day is a column of the outcome table already: an event of the model has the name", path,
                   value=name, remedy="another name")  # fmt: skip
+        for number, one in enumerate(event.of):
+            fault.known(one, model.events, "event of the model", (*path, "of", number))
         if event.switch is not None:
             fault.known(event.switch.after, model.events, "event of the model", (*path, "switch", "after"))
             if model.events[event.switch.after].kind == "terminal":
@@ -117,6 +119,9 @@ def against_model(protocol: Protocol, model: Model, fault: Fault) -> None:
     for path, plan in _dropouts(protocol):
         for name in plan.after:
             fault.known(name, model.events, "event of the model", (*path, "after", name))
+        for name in plan.while_:
+            moving = [event for event, told in model.events.items() if told.moves]
+            fault.known(name, moving, "event whose grade moves", (*path, "while", name))
         if plan.lack_of_effect is not None:
             _output(model, plan.lack_of_effect, (*path, "lack_of_effect"), fault)
 

@@ -11,9 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.ground.streams import Purpose, slots, uniforms
+from pkpd.model.grades import MOST, Path
 from trials.protocol import HOURS_PER_DAY, Dropout, Protocol
 
-__all__ = ["caused_dropout", "dropout_time", "missed_at", "missed_visits", "occasions", "visit_times"]
+__all__ = [
+    "along", "caused_dropout", "dropout_time", "graded_dropout", "missed_at", "missed_visits", "occasions",
+    "visit_times",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -74,7 +78,8 @@ def caused_dropout(
     """When each subject leaves because of an adverse event or for lack of effect, h, (R, N); infinite where never.
 
     onset {event: (R, N)}; lacking (R, N, V): times of visits at which effect is lacking, infinite elsewhere; who:
-    replicate, subject. The number that decides is one per subject and event, one per subject and visit.
+    replicate, subject. The number that decides is one per subject and event, one per subject and visit. What an event
+    does while it lasts: `graded_dropout`.
     """
     replicate, subject = who
     found = np.full((len(replicate), len(subject)), np.inf)
@@ -90,6 +95,49 @@ def caused_dropout(
         leaves = np.where(u < dropout.lack_of_effect.probability, lacking, np.inf)
         found = np.minimum(found, leaves.min(axis=2))
     return found
+
+
+def graded_dropout(
+    dropout: Dropout, paths: Mapping[str, Path], *, seed: int, replicate: Words, subject: Words
+) -> Floats:
+    """When each of n subjects leaves because an event is as bad as it is, h, infinite: never; replicate, subject (n,).
+
+    The hazard follows the grade; the time is where its integral reaches a unit exponential, one number per subject and
+    event. Among competing causes the first counts.
+    """
+    from pkpd.kernels.elementary import log_array
+
+    found = np.full(subject.size, np.inf)
+    for name, rates in dropout.while_.items():
+        u = uniforms(
+            seed, Purpose.DROPOUT, subject=subject, replicate=replicate, index=1, slot=slots([f"{name}.while"])
+        )
+        by_grade = np.array([max(((g, r) for g, r in rates.items() if g <= level), default=(0, 0.0))[1]
+                             for level in range(MOST + 1)])  # fmt: skip
+        found = np.minimum(found, along(paths[name], by_grade, -log_array(u)))
+    return found
+
+
+def along(path: Path, by_grade: Floats, threshold: Floats) -> Floats:
+    """Hour (n,) at which a hazard `by_grade` (6,) [1/h] along a path of grades has summed up to `threshold` (n,).
+
+    >>> one = Path(start=np.zeros(1, np.int8), time=np.array([[2.0, 5.0]]), grade=np.array([[1, 0]], np.int8))
+    >>> along(one, np.array([0.0, 0.5, 0, 0, 0, 0]), np.array([1.0]))
+    array([4.])
+    """
+    begin = np.concatenate([np.zeros((len(threshold), 1)), path.time], axis=1)
+    rate = by_grade[np.concatenate([path.start[:, None], path.grade], axis=1)]
+    rate = np.where(np.isfinite(begin), rate, 0.0)
+    end = np.concatenate([path.time, np.full((len(threshold), 1), np.inf)], axis=1)
+    with np.errstate(invalid="ignore"):
+        gained = np.where(rate > 0, rate * (end - begin), 0.0)
+    reached = np.cumsum(gained, axis=1)
+    before = np.concatenate([np.zeros((len(threshold), 1)), reached[:, :-1]], axis=1)
+    place = np.argmax(reached >= threshold[:, None], axis=1)[:, None]
+    at, used, own = (np.take_along_axis(v, place, axis=1)[:, 0] for v in (begin, before, rate))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        time = at + (threshold - used) / own
+    return np.where(reached[:, -1] >= threshold, time, np.inf)
 
 
 def dropout_time(dropout: Dropout, stop: Floats, *, seed: int, replicate: Words, subject: Words) -> Floats:

@@ -202,12 +202,15 @@ class Occasions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intercurrent:
     """An intercurrent event, one of: treatment ends at the first adverse event of grade `after` or worse (from_, text
-    `from` [h]: earlier ones do not end it, a dosing rule may answer them); `switch` to another arm; `rescue`.
+    `from` [h]: earlier ones do not end it, a dosing rule may answer them; of: of these events alone; probability: in
+    this share of subjects); `switch` to another arm; `rescue`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     after: Grade | None = None
     from_: Annotated[Hours, Field(ge=0, alias="from")] = 0.0
+    of: Names = ()
+    probability: Annotated[Real, Field(gt=0, le=1)] = 1.0
     switch: Switch | None = None
     rescue: Rescue | None = None
 
@@ -216,13 +219,18 @@ class Intercurrent:
 class Dropout:
     """Leaving the trial: constant `hazard` [1/h inside], multiplied by `factor_after_stop` once treatment ended.
 
-    after: {adverse event: probability of leaving at its first occurrence}; lack_of_effect: by what is measured.
+    after: {adverse event: probability of leaving at its first occurrence}; while_ (text: `while`): {event whose grade
+    moves: {grade: hazard of leaving while it is of that grade, or worse up to the next grade named}}; lack_of_effect:
+    by what is measured.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     hazard: Hazard = 0.0
     factor_after_stop: Annotated[Real, Field(ge=0, le=1000)] = 1.0
     after: Mapping[str, Share] = field(default_factory=dict)
+    while_: Annotated[Mapping[str, Mapping[Annotated[int, Field(ge=1, le=4)], Hazard]], Field(alias="while")] = field(
+        default_factory=dict
+    )
     lack_of_effect: LackOfEffect | None = None
 
 
@@ -389,6 +397,7 @@ class Protocol:
         for name in late:  # the key of a protocol without them is as it was
             if not found[name]:
                 del found[name]
+        _leave_out(found)
         for name, plain in found.get("comedication", {}).items():
             found["comedication"][name] = trimmed(plain)
         return found
@@ -400,6 +409,17 @@ class Protocol:
         if change.model is not None:
             given["model"] = dataclasses.replace(self.model, file=change.model.file)
         return dataclasses.replace(self, sensitivity={}, **given)
+
+
+def _leave_out(found: dict[str, Any]) -> None:
+    """Younger keys that say nothing, so that the key of a protocol without them is as it was."""
+    for event in found["intercurrent"].values():
+        for key, nothing in (("of", []), ("probability", 1.0)):
+            if event[key] == nothing:
+                del event[key]
+    for plan in (found["dropout"], *(change["dropout"] for change in found["sensitivity"].values())):
+        if plan is not None and not plan["while"]:
+            del plan["while"]
 
 
 def json_schema() -> dict[str, Any]:

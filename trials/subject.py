@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pkpd.ground.streams import Purpose, slots, uniforms
 from pkpd.model.grades import MOST, first_reached
 from trials import adverse_events, latent, rules, switching
 from trials.adverse_events import Chance, Interval
@@ -189,7 +190,7 @@ def _changed(
     """When the treatment of each row ends or changes next because of the events `found`, (n,), infinite where it does
     not; None where nobody's does. The change is noted and the rows are solved again.
     """
-    ended = _first_bad(setting, found, course.stop)
+    ended = _first_bad(setting, people, found, course.stop)
     times = {name: time for name, (time, _) in found.items()}
     switched = switching.switched(setting, people, course, times, without=without)
     first = np.minimum(ended, np.min(list(switched.values()), axis=0)) if switched else ended
@@ -307,15 +308,22 @@ def _levels_of_each(
     return list(found.items())
 
 
-def _first_bad(setting: Setting, found: Mapping[str, Found], stop: Floats) -> Floats:
+def _first_bad(setting: Setting, people: People, found: Mapping[str, Found], stop: Floats) -> Floats:
     """When treatment ends in this interval, (n,); infinite where it does not or has ended before."""
     ended = np.full(stop.size, np.inf)
-    for event in setting.protocol.intercurrent.values():
+    for key, event in setting.protocol.intercurrent.items():
         if event.after is None:
             continue
-        for time, grade in found.values():
+        first = np.full(stop.size, np.inf)
+        for name in event.of or found:
+            time, grade = found[name]
             bad = np.where((grade >= event.after) & (time >= event.from_), time, np.inf)
-            ended = np.minimum(ended, bad.min(axis=1))
+            first = np.minimum(first, bad.min(axis=1))
+        if event.probability < 1:
+            u = uniforms(setting.seed, Purpose.SWITCHING, subject=people.subject, replicate=people.replicate,
+                         slot=slots([key]))  # fmt: skip
+            first = np.where(u < event.probability, first, np.inf)
+        ended = np.minimum(ended, first)
     return np.where(np.isfinite(stop), np.inf, ended)
 
 

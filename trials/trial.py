@@ -253,7 +253,14 @@ def _caused(setting: Setting, cohort: Cohort, course: Course, seen: tuple[Mappin
         lacking[:, :, at] = np.where(asks, times, np.inf)[:, :, at]
     onset = {name: course.onset[name].reshape(times.shape[:2]) for name in dropout.after}
     who = (cohort.replicate, cohort.subject)
-    return conduct.caused_dropout(dropout, onset, lacking, seed=setting.seed, who=who)
+    found = conduct.caused_dropout(dropout, onset, lacking, seed=setting.seed, who=who)
+    if not dropout.while_:
+        return found
+    lasting = conduct.graded_dropout(
+        dropout, {name: course.latent.path(name) for name in dropout.while_}, seed=setting.seed,
+        replicate=np.repeat(cohort.replicate, times.shape[1]), subject=np.tile(cohort.subject, times.shape[0]),
+    )  # fmt: skip
+    return np.minimum(found, lasting.reshape(found.shape))
 
 
 def _measured(

@@ -10,6 +10,8 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from pkpd.ground.streams import Purpose, slots, uniforms
+from pkpd.model.grades import Path as GradePath
+from pkpd.model.grades import grade_at
 from trials.run import prepare
 from trials.setting import Setting, opened
 from trials.trial import Trial, outcome_columns, potential, simulate_trial
@@ -180,3 +182,40 @@ def test_the_same_bits_whatever_the_batch(study: Study, tmp_path: Path) -> None:
     whole = study[2]
     mine = whole[whole["replicate"] == 1].reset_index(drop=True)
     pd.testing.assert_frame_equal(mine, alone, check_exact=True)
+
+
+def test_leaving_while_a_grade_lasts_is_a_competing_risk(study: Study, tmp_path: Path) -> None:
+    """1 - exp(-hazard x hours at the grade) of each subject, in all within 4 standard errors; by its own address."""
+    _, _, before = study
+    leaving = PROTOCOL.replace("endpoints:\n", "dropout: {while: {rash: {1: 0.1 1/d, 2: 0.5 1/d}}}\nendpoints:\n", 1)
+    _, trial, table = simulated(tmp_path, leaving)
+    hours = before["rash.days"] - before["rash.days2"], before["rash.days2"]
+    left = 1 - np.exp(-(0.1 * hours[0] + 0.5 * hours[1]).to_numpy())
+    found = table["dropout.day"].notna().to_numpy()
+    assert 0.2 < left.mean() < 0.8
+    assert abs((found - left).sum()) < 4 * np.sqrt((left * (1 - left)).sum())
+    at = table["dropout.day"][found].to_numpy()[:, None] * 24.0
+    path = trial.course.latent.path("rash")
+    there = GradePath(start=path.start[found], time=path.time[found], grade=path.grade[found])
+    assert (grade_at(there, at) > 0).all()
+    u = uniforms(17, Purpose.DROPOUT, subject=trial.people.subject, replicate=trial.people.replicate, index=1,
+                 slot=slots(["rash.while"]))  # fmt: skip
+    spent_days = table["rash.days"].to_numpy() - table["rash.days2"].to_numpy()
+    summed = 0.1 * spent_days + 0.5 * table["rash.days2"].to_numpy()
+    np.testing.assert_allclose(summed[found], -np.log(u[found]), rtol=1e-9)
+
+
+def test_some_stop_for_one_event_alone(tmp_path: Path) -> None:
+    """`of` and `probability`: nobody stops for another event, and 60 % of those whom grade 2 of the rash would stop."""
+    text = PROTOCOL.replace(
+        "endpoints:\n", "intercurrent: {stopped: {after: grade 2, of: rash, probability: 0.6}}\nendpoints:\n", 1
+    )
+    text = text.replace("_difference}", "_difference, strategies: {stopped: treatment_policy}}")
+    text = text.replace("rate_ratio}", "rate_ratio, strategies: {stopped: treatment_policy}}")
+    _, trial, table = simulated(tmp_path, text)
+    stopped, bad = table["stopped.day"].notna(), table["rash.day2"].notna()
+    assert not (stopped & ~bad).any()
+    np.testing.assert_array_equal(table["stopped.day"][stopped], table["rash.day2"][stopped])
+    u = uniforms(17, Purpose.SWITCHING, subject=trial.people.subject, replicate=trial.people.replicate,
+                 slot=slots(["stopped"]))  # fmt: skip
+    assert stopped.tolist() == (bad & (u < 0.6)).tolist()
