@@ -167,18 +167,52 @@ def _same_past(state: Filter, case: Case) -> None:
         for name in ("time", "value", "output", "below", "after")
     )
     last = float(a.time[0, seen - 1]) if seen else -np.inf
+    alike = alike and _same_covariates(case.model, (old.records, new.records), last)
     if not alike or _history(old.records, last) != _history(new.records, last):
         raise InputError("what was seen before has changed", field="records", value=case.records.ids[0],
                          remedy="begin again with all rows: an earlier row was added, changed or left out")  # fmt: skip
 
 
 def _history(records: Records, last: float) -> str:
-    """Digest of doses before `last` and of constant covariates."""
+    """Digest of doses before `last`."""
     d = records.doses
     before = d.time < last
     names = ("time", "amount", "target", "duration", "interval", "steady", "kind", "rate", "more")
-    rows = [getattr(d, name)[before].tolist() for name in names]
-    return digest.of_json([rows, {k: v.tolist() for k, v in records.covariates.items()}])
+    return digest.of_json([getattr(d, name)[before].tolist() for name in names])
+
+
+def _same_covariates(model: Model, pair: tuple[Records, Records], last: float) -> bool:
+    """Whether covariates and occasions up to `last` are those they were, whatever rows came after: what was constant
+    may change from then on.
+    """
+    rules = {name: str(c.between) for name, c in model.covariates.items()}
+    for name in (*rules, None):
+        told = [_told(records, name) for records in pair]
+        knots = np.unique(np.concatenate([time for time, _ in told]))
+        knots = np.append(knots[knots < last], last)
+        grid = np.concatenate([knots, 0.5 * (knots[1:] + knots[:-1])])  # between two of them it is linear, or holds
+        first, second = (_held(rules.get(str(name), "locf"), one, grid) for one in told)
+        if np.isfinite(last) and not np.array_equal(first, second):
+            return False
+    return True
+
+
+def _told(records: Records, name: str | None) -> tuple[Floats, Floats]:
+    """Times and values of a covariate of one patient (None: of the occasions), one value where it does not change."""
+    if name is None:
+        return records.occasion.of_subject(0) if records.occasion is not None else (np.zeros(1), np.zeros(1))
+    if name in records.series:
+        return records.series[name].of_subject(0)
+    return np.zeros(1), np.asarray(records.covariates.get(name, np.zeros(1)), np.float64)[:1]
+
+
+def _held(between: str, told: tuple[Floats, Floats], at: Floats) -> Floats:
+    """Values at times."""
+    time, value = told
+    if between == "linear":
+        return np.interp(at, time, value)
+    place = np.searchsorted(time, at, side="left") if between == "nocb" else np.searchsorted(time, at, "right") - 1
+    return value[np.clip(place, 0, len(time) - 1)]
 
 
 def _grown(state: Filter, case: Case) -> Filter:

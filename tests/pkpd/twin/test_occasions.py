@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from pkpd.ground.errors import InputError
 from pkpd.model.records import Records
 from pkpd.model.spec import Model
 from pkpd.model.variability import point
 from pkpd.twin.forecasting import forecast
-from pkpd.twin.sequential import from_prior
+from pkpd.twin.sequential import from_prior, updated
 from pkpd.twin.twin import Settings, twins
 
 LEVEL = """
@@ -55,6 +57,44 @@ def test_occasions_closed_form_by_importance_and_by_updates():
     np.testing.assert_allclose(state.weight @ state.particles.x * scale, mean, atol=0.1)
 
 
+KIDNEY = """
+vtrial: model/1
+name: kidney
+covariates: {CRCL: {unit: mL/min, reference: 100, between: locf}}
+states: {central: mg}
+parameters:
+  CL: {typical: 5 L/h, iiv: 0.4, effects: {CRCL: power 1 fixed}, status: assumed}
+  V: {typical: 50 L, iiv: 0.3, status: assumed}
+equations: |
+  C = central/V
+  d/dt(central) = -CL*C
+outputs: {CP: {is: C, error: {additive: 0.5 mg/L, proportional: 0.1}}}
+"""
+
+
+@pytest.mark.parametrize("between", ["locf", "nocb", "linear"])
+def test_a_covariate_may_change_from_now_on_and_not_in_the_past(between: str):
+    """A first change after the last level is an update, whose posterior is that of all rows from the prior; a corrected
+    value before it is another history.
+    """
+    model = Model.parse(KIDNEY.replace("locf", between))
+    draws, rows = point(model), ["A,0,1000,.,1,100", "A,6,.,12,0,100", "A,24,.,3,0,40"]
+
+    def read(*lines: str) -> Records:
+        return Records.parse("\n".join(["ID,TIME,AMT,DV,EVID,CRCL", *lines]), model=model)
+
+    first = from_prior(model, read(*rows[:2]), draws, seed=3, particles=3000)
+    now, whole = updated(first, read(*rows)), from_prior(model, read(*rows), draws, seed=5, particles=3000)
+    mean, other = now.weight @ now.z, whole.weight @ whole.z
+    np.testing.assert_allclose(mean, other, atol=0.12)
+    later = read(*rows, "A,30,.,2,0,40")
+    assert updated(now, later).seen == 3
+    for old, new in (("12,0,100", "12,0,70"), ("3,0,40", "3,0,60")):
+        changed = read(*(row.replace(old, new) for row in rows), "A,30,.,2,0,40")
+        with pytest.raises(InputError, match="what was seen before has changed"):
+            updated(now, changed)
+
+
 def test_a_new_occasion_comes_from_the_population():
     model = Model.parse(LEVEL)
     mean, covariance = _conjugate()
@@ -69,7 +109,7 @@ def test_a_new_occasion_comes_from_the_population():
 
 
 def test_an_occasion_that_begins_with_an_update_is_the_same_posterior():
-    from pkpd.twin.sequential import begun, updated
+    from pkpd.twin.sequential import begun
 
     model = Model.parse(LEVEL)
     first = twins(model, _records(model, 2), point(model), settings=Settings(particles=20_000))
