@@ -25,6 +25,7 @@ __all__ = ["METHODS", "SEED", "Settings", "Twins", "of_case", "twins"]
 
 Floats = NDArray[np.float64]
 SEED = 20261121
+MODES = "the posterior has"
 METHODS = ("importance sampling", "importance sampling, refitted", "tempering", "NUTS", "resample-move", "failed")
 
 
@@ -136,9 +137,12 @@ def _many(count: int) -> tuple[str, ...]:
     """What several modes mean."""
     if count < 2:
         return ()
-    return (
-        f"the posterior has {count} modes: more than one explanation of the data, all of them are in the intervals",
-    )
+    return (f"{MODES} {count} modes: more than one explanation of the data, all of them are in the intervals",)
+
+
+def _still(found: Twins, patient: int) -> tuple[str, ...]:
+    """What a better sample does not take back: the modes were found before any was drawn."""
+    return tuple(said for said in found.warnings[patient] if said.startswith(MODES))
 
 
 def _said(cloud: Cloud, patient: int) -> tuple[str, ...]:
@@ -172,7 +176,7 @@ def _replaced(found: Twins, rows: NDArray[np.intp], cloud: Cloud, taken: NDArray
     columns["method"][rows] = method
     warnings = list(found.warnings)
     for row, place in zip(rows.tolist(), taken.tolist(), strict=True):
-        warnings[row] = _said(cloud, place)
+        warnings[row] = (*_said(cloud, place), *_still(found, row))
     return replace(found, warnings=tuple(warnings), **columns)
 
 
@@ -188,7 +192,7 @@ def _tempered(found: Twins, patient: int) -> Twins:
     ess = made.distinct * len(made.particles)
     good = made.finished and made.accepted > 0.05 and ess >= found.settings.least_ess
     said = [f"importance sampling failed (Pareto k {found.k[patient]:.2f}, {found.ess[patient]:.0f} effective draws)"]
-    said += [] if good else [_trouble(made)]
+    said += [*([] if good else [_trouble(made)]), *_still(found, patient)]
     return _placed(found, patient, made.particles.draw, made.particles.x, ess=ess if good else 0.0,
                    method=METHODS.index("tempering" if good else "failed"), said=said)  # fmt: skip
 

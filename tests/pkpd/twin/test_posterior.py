@@ -16,7 +16,7 @@ from pkpd.twin.case import case_of
 from pkpd.twin.sequential import begun, from_prior, updated
 from pkpd.twin.target import mode
 from pkpd.twin.tempering import tempered
-from pkpd.twin.twin import Settings, twins
+from pkpd.twin.twin import METHODS, Settings, twins
 
 LINE = """
 vtrial: model/1
@@ -213,6 +213,23 @@ def test_a_second_mode_is_found_by_tempering():
     b = found.x[0, :, 1]
     assert abs(found.weight[0][b > 0].sum() - 0.5) < 0.06
     assert found.ok(0)
+
+
+def test_another_round_does_not_hide_that_there_are_two_modes():
+    """Squares again, with so many effective draws wanted that both rounds and tempering are tried."""
+    text = LINE.replace("A + B*TIME", "A + K*B^2*TIME").replace("correlations: [[A, B, 0.5]]\n", "")
+    text = text.replace("typical: 0.5 mg/L/h, scale: identity, iiv: 0.4", "typical: 0 mg/L/h, scale: identity, iiv: 2")
+    text = text.replace("equations:", "  K: {typical: 1 L*h/mg, status: assumed}\nequations:").replace(
+        "iiv: 3", "iiv: 0.5"
+    )
+    model, rows = Model.parse(text), "".join(f"\nA,{t:g},.,{10 + 4 * t:g},0" for t in (1.0, 2.0, 4.0, 8.0, 16.0))
+    records = Records.parse(f"ID,TIME,AMT,DV,EVID{rows}", model=model)
+    methods = []
+    for least in (1.0, 395.0):
+        found = twins(model, records, point(model), settings=Settings(particles=400, least_ess=least, nuts=False))
+        methods.append(METHODS[found.method[0]])
+        assert any("the posterior has 2 modes" in said for said in found.warnings[0]), found.warnings
+    assert methods[0] == "importance sampling" != methods[1]
 
 
 def test_updates_one_by_one_or_together_are_the_same_bits():
