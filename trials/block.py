@@ -9,6 +9,7 @@ import numpy as np
 
 from pkpd.ground import digest
 from trials import toxicity
+from trials.benefit import measured
 from trials.record import Block, BlockResult, parquet
 from trials.setting import Payload, Setting, opened
 from trials.trial import Trial, curves, outcome_columns, potential, simulate_trial
@@ -34,7 +35,7 @@ def simulate_block(payload: Payload, block: Block) -> BlockResult:
     tables = {
         "outcomes": outcomes, "analyses": trial.analyses, "curves": curves(setting, trial),
         "truth": potential(setting, told) if told else None, "looks": trial.looks,
-        "chain": chained(setting, told) if told else None,
+        "chain": chained(setting, told) if told else None, "benefit": _weighed(setting, trial),
         "samples": toxicity.samples_table(setting, trial, trial.samples),
         "laboratory": toxicity.potential(setting, told) if told else None,
     }  # fmt: skip
@@ -58,6 +59,17 @@ def _told(setting: Setting, trial: Trial) -> Trial | None:
     if not wanted.any():
         return None
     return trial if wanted.all() else simulate_trial(setting, trial.cohort.replicate[wanted].tolist())
+
+
+def _weighed(setting: Setting, trial: Trial) -> dict[str, Any] | None:
+    """Effects for `benefit_risk`, of those replicates that it asks for."""
+    plan = setting.protocol.benefit_risk
+    if plan is None:
+        return None
+    wanted = [number for number in trial.cohort.replicate.tolist() if plan.measured(number)]
+    if not wanted:
+        return None
+    return measured(setting, trial if len(wanted) == trial.cohort.replicate.size else simulate_trial(setting, wanted))
 
 
 def _statuses(status: Any) -> dict[str, int]:

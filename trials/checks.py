@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pkpd.ground import text
 from pkpd.ground.text import Node
 from pkpd.model import equations
-from trials import checks_chain, checks_conduct, checks_laboratory, checks_twin
+from trials import checks_benefit, checks_chain, checks_conduct, checks_laboratory, checks_twin
 from trials.estimand import Analysis, Endpoint, Estimand
 from trials.faults import Fault, Path_, at
 from trials.kinds import KINDS
@@ -50,6 +50,7 @@ def inside(protocol: Protocol, node: Node) -> None:
         checks_conduct.interims,
         checks_chain.inside,
         checks_laboratory.inside,
+        checks_benefit.inside,
         _decisions,
     ):
         check(protocol, fault)
@@ -362,6 +363,7 @@ def _against_model(protocol: Protocol, given: tuple[Model, Path], fault: Fault) 
     checks_conduct.against_model(protocol, model, fault)
     checks_chain.against_model(protocol, model, fault)
     checks_laboratory.against_model(protocol, model, fault)
+    checks_benefit.against_model(protocol, model, fault)
 
 
 def _occasions(protocol: Protocol, model: Model, fault: Fault) -> None:
@@ -456,6 +458,7 @@ def _against_law(protocol: Protocol, given: tuple[Model, PopulationLaw], fault: 
     model, law = given
     checks_chain.against_law(protocol, law, fault)
     checks_laboratory.against_law(protocol, law, fault)
+    checks_benefit.against_law(protocol, law, fault)
     known = (*law.names,)
     for name in protocol.population.set_:
         fault.known(name, known, "covariate", ("population", "set", name))

@@ -25,6 +25,7 @@ from trials.comedication import Comedication, Condition, trimmed
 from trials.estimand import Analysis, Endpoint, Estimand, Names
 from trials.laboratory import Laboratory
 from trials.planned import DataCut, Enrolment, Interims, LackOfEffect, Rescue, Switch
+from trials.weighing import BenefitRisk
 
 if TYPE_CHECKING:
     from populations.covariates import PopulationLaw
@@ -325,6 +326,7 @@ class Protocol:
     impairment: dict[Identifier, Condition] = field(default_factory=dict)
     food: Condition | None = None
     laboratory: dict[Identifier, Laboratory] = field(default_factory=dict)
+    benefit_risk: BenefitRisk | None = None
     decide: dict[Identifier, str] = field(default_factory=dict)
     keep: Keep = field(default_factory=Keep)
     truth: Truth = field(default_factory=Truth)
@@ -393,7 +395,7 @@ class Protocol:
         from pkpd.ground.validation import adapter
 
         found: dict[str, Any] = adapter(Protocol).dump_python(self, mode="json", by_alias=True)
-        late = ("comedication", "impairment", "food", "laboratory")
+        late = ("comedication", "impairment", "food", "laboratory", "benefit_risk")
         for name in late:  # the key of a protocol without them is as it was
             if not found[name]:
                 del found[name]

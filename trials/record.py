@@ -39,7 +39,7 @@ __all__ = [
 ]  # fmt: skip
 
 FORMAT: Final = "vtrial run/1"
-TABLES: Final = ("outcomes", "analyses", "curves", "truth", "looks", "chain", "samples", "laboratory")
+TABLES: Final = ("outcomes", "analyses", "curves", "truth", "looks", "chain", "benefit", "samples", "laboratory")
 VERSIONED: Final = ("vtrial", "numpy", "numba", "pandas", "pyarrow", "scipy")
 
 
@@ -344,6 +344,11 @@ class RunRecord:
     def chain(self) -> pd.DataFrame:
         """With and without comedication and impairment (`trials.worlds`); empty where the protocol has none."""
         return self._frame("chain")
+
+    @cached_property
+    def benefit(self) -> pd.DataFrame:
+        """Effects of every arm in everybody (`trials.benefit`); empty where the protocol weighs nothing."""
+        return self._frame("benefit")
 
     @cached_property
     def samples(self) -> pd.DataFrame:

@@ -32,6 +32,7 @@ __all__ = ["Plan", "Prepared", "Progress", "Variant", "data_file", "fit_model", 
 GENERATOR: Final = "vtrial trial/1"  # changes whenever the same payload would give other numbers
 MAIN: Final = "main"
 SUBJECTS_PER_BLOCK: Final = 2400
+SECONDS_PER_COURSE: Final = 8e-5  # of one core: a subject of the demo followed in one more arm
 SECONDS_PER_SUBJECT: Final = 2.5e-4  # of one core, demo protocol with 20 imputations; for the plan only
 
 
@@ -128,17 +129,20 @@ def prepare(
         variants["median"] = made.variant(_bare(protocol), median=True)
     runs = {f"sensitivity/{name}": protocol.varied(change) for name, change in protocol.sensitivity.items()}
     for name, other in (runs if beside is None else beside(protocol)).items():
-        variants[name] = made.variant(_bare(other))
+        variants[name] = made.variant(_bare(other, weigh=beside is None))
     return Prepared(
         protocol=protocol, source=source, variants=variants, diagnostics=diagnostics, evidence=evidence
     )  # fmt: skip
 
 
-def _bare(protocol: Protocol) -> Protocol:
-    """The protocol of a side run: no curves, no potential outcomes, no side runs of its own."""
+def _bare(protocol: Protocol, *, weigh: bool = False) -> Protocol:
+    """The protocol of a side run: no curves, no truth table, no side runs of its own; weighed or not."""
     from trials.protocol import Keep, Truth
 
-    return dataclasses.replace(protocol, keep=Keep(curves=0), truth=Truth(replicates=0), sensitivity={})
+    plan = protocol.benefit_risk if weigh else None
+    return dataclasses.replace(
+        protocol, keep=Keep(curves=0), truth=Truth(replicates=0), sensitivity={}, benefit_risk=plan
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,13 +243,21 @@ def plan(protocol: Protocol, *, block_size: int | None = None) -> Plan:
     if protocol.model.draws > 1:
         protocols["median"] = _bare(protocol)
     for name, change in protocol.sensitivity.items():
-        protocols[f"sensitivity/{name}"] = _bare(protocol.varied(change))
+        protocols[f"sensitivity/{name}"] = _bare(protocol.varied(change), weigh=True)
     runs = {name: blocks_of(each, block_size) for name, each in protocols.items()}
     subjects = sum(each.replicates * each.subjects for each in protocols.values())
     columns = 60 + 4 * len(protocol.visits)
-    return Plan(
-        runs=runs, subjects=subjects, memory=subjects * columns * 8 / 1e9, seconds=subjects * SECONDS_PER_SUBJECT
-    )
+    seconds = subjects * SECONDS_PER_SUBJECT + sum(map(_followed, protocols.values())) * SECONDS_PER_COURSE
+    return Plan(runs=runs, subjects=subjects, memory=subjects * columns * 8 / 1e9, seconds=seconds)
+
+
+def _followed(protocol: Protocol) -> int:
+    """Courses of subjects in every arm that `benefit_risk` asks for."""
+    plan = protocol.benefit_risk
+    if plan is None:
+        return 0
+    replicates = protocol.replicates if plan.replicates is None else min(plan.replicates, protocol.replicates)
+    return replicates * protocol.subjects * len(plan.compared(protocol.arms))
 
 
 def blocks_of(protocol: Protocol, size: int | None = None) -> tuple[Block, ...]:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from trials.sampling import Samples
     from trials.setting import Setting
 
-__all__ = ["Trial", "curves", "outcome_columns", "people_of", "potential", "simulate_trial"]
+__all__ = [
+    "Trial", "curves", "lived_of", "outcome_columns", "people_of", "potential", "simulate_trial", "without_of",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
@@ -357,10 +359,10 @@ def potential(setting: Setting, trial: Trial) -> dict[str, Any]:
             continue
         worlds: dict[frozenset[str], tuple[Course, Lived]] = {}
         for key, name in asked:
-            without = _without(setting, key)
+            without = without_of(setting, key)
             if without not in worlds:
                 course = follow(setting, trial.people.in_arm(code), without=without)
-                worlds[without] = course, _lived(setting, course, trial.people.times, shape)
+                worlds[without] = course, lived_of(setting, course, trial.people.times, shape)
             course, every[key][arm] = worlds[without]
             endpoint = protocol.endpoints[name]
             true = KINDS[endpoint.as_].true
@@ -379,7 +381,7 @@ def potential(setting: Setting, trial: Trial) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _without(setting: Setting, key: str) -> frozenset[str]:
+def without_of(setting: Setting, key: str) -> frozenset[str]:
     """Changes of treatment that do not happen in the world an estimand asks about."""
     strategies = setting.protocol.estimands[key].strategies
     return frozenset(name for name in setting.added if strategies.get(name) == "hypothetical")
@@ -411,7 +413,7 @@ def _mean(value: Floats, course: Course, shape: tuple[int, int]) -> Floats:
         return np.asarray(np.where(alive, value, 0.0).sum(axis=1) / alive.sum(axis=1))
 
 
-def _lived(setting: Setting, course: Course, times: Floats, shape: tuple[int, int]) -> Lived:
+def lived_of(setting: Setting, course: Course, times: Floats, shape: tuple[int, int]) -> Lived:
     """What is true of the followed subjects, for the kinds of endpoint."""
     protocol = setting.protocol
     used = {str(e.output) for e in protocol.endpoints.values() if e.output is not None}

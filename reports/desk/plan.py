@@ -48,6 +48,7 @@ def _rows(protocol: Protocol, found: Plan) -> list[tuple[str, str]]:
             f"about {progress.span(found.seconds)} of one core, {progress.span(found.seconds / cores)} on {cores}",
         ),
         ("parameters", _parameters(protocol)),
+        *_weighed(protocol),
         ("seed", str(protocol.seed)),
     ]
 
@@ -62,6 +63,18 @@ def _values(protocol: Protocol, found: Plan) -> dict[str, Any]:
 
 def _largest(found: Plan) -> int:
     return max((block.stop - block.first for blocks in found.runs.values() for block in blocks), default=0)
+
+
+def _weighed(protocol: Protocol) -> list[tuple[str, str]]:
+    plan = protocol.benefit_risk
+    if plan is None:
+        return []
+    kinds = [c.kind for c in plan.criteria.values()]
+    weights = "swing weights" if plan.swung else "weights in an order" if plan.order else "no weights"
+    replicates = protocol.replicates if plan.replicates is None else min(plan.replicates, protocol.replicates)
+    arms = len(plan.compared(protocol.arms))
+    effects = f"{kinds.count('favourable')} favourable and {kinds.count('unfavourable')} unfavourable effects"
+    return [("benefit-risk", f"{effects}, {weights}; everybody of {replicates} replicates followed in {arms} arms")]
 
 
 def _parameters(protocol: Protocol) -> str:
