@@ -46,6 +46,7 @@ class Text(StrEnum):
     DESIGN = "design"
     SCENARIOS = "scenarios"
     SBC = "sbc"
+    SURVEILLANCE = "surveillance"
 
 
 class Truncation(StrEnum):
@@ -401,6 +402,35 @@ def signals(
 
 @app.command()
 @guarded
+def surveillance(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="Surveillance (YAML), as examples/surveillance.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where page and numbers go.")] = Path("out"),
+    run: Annotated[
+        list[str] | None, typer.Option("--run", metavar="NAME=DIR", help="Where a run of the plan is.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed, instead of the text's.")] = None,
+    draws: Annotated[int | None, typer.Option(metavar="N", min=1, help="Possible truths.")] = None,
+    replicates: Annotated[int | None, typer.Option(metavar="N", min=2, help="Markets of each truth.")] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    insecure: Insecure = False,
+    machine: Machine = False,
+) -> int:
+    """Simulate surveillance after approval: P(signal) by month, time to it, people harmed until then, false alarms."""
+    from reports.desk import surveillance as desk
+    from reports.desk.trial import Place
+
+    here = workers is None and scheduler is None  # seconds: not worth a cluster unless one is asked for
+    place = Place(workers=workers, scheduler=scheduler, serial=here, insecure=insecure)
+    return desk.surveillance(desk.Order(
+        file=plan, out=out, place=place, runs=tuple(run or ()), seed=seed, draws=draws, replicates=replicates,
+        machine=machine,
+    ))  # fmt: skip
+
+
+@app.command()
+@guarded
 def ddi(
     drugs: Annotated[
         Path | None, typer.Argument(metavar="[DRUGS]", help="Question (YAML); without it the whole library.")
@@ -472,9 +502,11 @@ def verify(
 @app.command()
 @guarded
 def schema(
-    kind: Annotated[Text, typer.Argument(metavar="model|protocol|design|scenarios|sbc", help="Which text.")],
+    kind: Annotated[
+        Text, typer.Argument(metavar="model|protocol|design|scenarios|sbc|surveillance", help="Which text.")
+    ],
 ) -> int:
-    """Print the JSON Schema of a text: model, protocol, design, scenarios or calibration study."""
+    """Print the JSON Schema of a text: model, protocol, design, scenarios, calibration study or surveillance."""
     from reports.desk import texts
 
     return texts.schema(kind.value)

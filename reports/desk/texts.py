@@ -79,6 +79,7 @@ def _text(file: Path) -> tuple[str, dict[str, Any]]:
     kind = str(said).partition("/")[0]
     readers: dict[str, Callable[[Path], dict[str, Any]]] = {
         "model": _model, "protocol": _protocol, "sbc": _study, "design": _design, "scenarios": _scenarios,
+        "surveillance": _surveillance,
     }  # fmt: skip
     if kind not in readers:
         problem = "is missing: which kind of text is this?" if said is None else "must be a kind of text we know"
@@ -150,6 +151,16 @@ def _scenarios(file: Path) -> dict[str, Any]:
     return {"scenarios": "; ".join(names) or "none", "costs": "yes" if said.costs is not None else "none"}
 
 
+def _surveillance(file: Path) -> dict[str, Any]:
+    from trials.analysis.surveillance_text import Surveillance
+
+    said = Surveillance.read(file)
+    return {
+        "name": said.name, "months": said.months, "events": ", ".join(said.events), "plans": ", ".join(said.plans),
+        "runs": ", ".join(f"{name} ({place})" for name, place in said.runs.items()) or "none",
+    }  # fmt: skip
+
+
 def _data(file: Path) -> tuple[str, dict[str, Any]]:
     from pkpd.model.records import Records
 
@@ -158,10 +169,11 @@ def _data(file: Path) -> tuple[str, dict[str, Any]]:
 
 
 def schema(kind: str) -> int:
-    """Print the JSON Schema of `model`, `protocol`, `design` or `sbc`."""
+    """Print the JSON Schema of a kind of text."""
     from pkpd.bayes import sbc_design
     from pkpd.model import spec
     from trials import protocol
+    from trials.analysis import surveillance_text
     from trials.designs import text as design
     from trials.designs import text_scenarios
 
@@ -171,6 +183,7 @@ def schema(kind: str) -> int:
         "design": design.json_schema,
         "sbc": sbc_design.json_schema,
         "scenarios": text_scenarios.json_schema,
+        "surveillance": surveillance_text.json_schema,
     }
     say.result(json.dumps(schemas[kind](), indent=2))
     return guard.OK
