@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pkpd.ground.errors import InputError
 from pkpd.model import equations
 from trials.comedication import COVARIATE, Comedication, Condition
+from trials.consequences import ANY, SafetyStop
 from trials.faults import Fault, Path_, at
 from trials.modifiers import enzymes_of
 from trials.protocol import HOURS_PER_DAY, Protocol
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from pkpd.model.spec import Model
     from populations.covariates import PopulationLaw
 
-__all__ = ["against_law", "against_model", "inside"]
+__all__ = ["against_law", "against_model", "exposure_names", "inside"]
+
+FEWEST = 5  # replicates
 
 
 def inside(protocol: Protocol, fault: Fault) -> None:
@@ -39,6 +42,45 @@ def inside(protocol: Protocol, fault: Fault) -> None:
         _classes(condition, path, fault)
     scales = [condition.scale for condition in protocol.conditions.values()]
     fault.distinct(scales, ("impairment",))
+    _asked(protocol, fault)
+
+
+def _asked(protocol: Protocol, fault: Fault) -> None:
+    """Consequences and stopping for safety, apart from the names of the model."""
+    names = (*protocol.comedication, *protocol.conditions)
+    for block in ("consequences", "safety_stop"):
+        if getattr(protocol, block) and not names:
+            fault("needs a comedication, an impairment or food", (block,), remedy="add one, or leave it out")
+        if getattr(protocol, block) and protocol.truth.replicates < FEWEST:
+            fault(f"needs {FEWEST} replicates followed with and without", (block,), value=protocol.truth.replicates,
+                  remedy=f"truth: {{replicates: {max(FEWEST, min(protocol.replicates, 40))}}}")  # fmt: skip
+    for name, rule in protocol.consequences.items():
+        path: Path_ = ("consequences", name)
+        if (rule.risk is None) == (rule.exposure is None):
+            fault("needs a risk or an exposure, one of them", path, value=rule.risk or "neither",
+                  remedy="risk: EVENT, or exposure: NAME")  # fmt: skip
+        if rule.risk is not None and rule.above >= 1.0:
+            fault("a risk is below 1", (*path, "above"), remedy="above: 0.05")
+        if (rule.then == "adjust") != (rule.dose is not None):
+            fault("goes with then: adjust, which needs it", (*path, "dose"), value=rule.dose or "none",
+                  remedy="then: adjust with dose: 0.5, a share of the planned dose")  # fmt: skip
+        for among in rule.among:
+            fault.known(among, names, "comedication or impairment", (*path, "among"))
+    for name, stop in protocol.safety_stop.items():
+        _stop(stop, names, ("safety_stop", name), fault)
+
+
+def _stop(stop: SafetyStop, names: tuple[str, ...], path: Path_, fault: Fault) -> None:
+    fault.known(stop.among, names, "comedication or impairment", (*path, "among"))
+    if not stop.looks or any(b <= a for a, b in zip((0, *stop.looks), stop.looks, strict=False)):
+        fault("must ascend", (*path, "looks"), value=", ".join(map(str, stop.looks)), remedy="looks: [10, 20, 30]")
+    others = {"bayes": ("alpha",), "pocock": ("certainty", "prior")}[stop.rule]
+    for field in others:
+        if getattr(stop, field) is not None:
+            fault(f"does not go with rule: {stop.rule}", (*path, field), remedy=f"leave {field} out")
+    if all(least > n for least, n in zip(stop.bounds(), stop.looks, strict=True)):
+        fault("never stops: no count at any look is enough", path, value=", ".join(map(str, stop.looks)),
+              remedy="larger looks, less certainty, or a larger alpha")  # fmt: skip
 
 
 def _source(plan: Comedication, path: Path_, fault: Fault) -> None:
@@ -169,6 +211,26 @@ def against_model(protocol: Protocol, model: Model, fault: Fault) -> None:
                 fault("must be continuous", (*here, "monitor", "measure"), remedy="name a level")
             with at(fault, (*here, "monitor")):
                 limits(plan.monitor, model)
+
+    events = (*model.events, ANY)
+    for name, rule in protocol.consequences.items():
+        if rule.risk is not None:
+            fault.known(rule.risk, events, "event of the model", ("consequences", name, "risk"))
+        if rule.exposure is not None:
+            fault.known(
+                rule.exposure, exposure_names(model), "exposure of the model", ("consequences", name, "exposure")
+            )
+    for name, stop in protocol.safety_stop.items():
+        fault.known(stop.event, events, "event of the model", ("safety_stop", name, "event"))
+
+
+def exposure_names(model: Model) -> tuple[str, ...]:
+    """What exposure is measured by: averages and maxima of the model's summaries, an average first; without any, its
+    first continuous output."""
+    found = [(s.as_ != "average", name) for name, s in model.summaries.items() if s.as_ in ("average", "maximum")]
+    if found:
+        return tuple(name for _, name in sorted(found, key=lambda item: item[0]))
+    return tuple(str(output.is_) for output in model.outputs.values() if output.continuous)[:1]
 
 
 def _genotype(protocol: Protocol, model: Model, what: tuple[Comedication, Path_], fault: Fault) -> None:

@@ -22,6 +22,7 @@ from pkpd.model.guidance import Guidance
 from pkpd.model.regimen import Dose, Regimen
 from pkpd.model.rules import Decisions, Rule
 from trials.comedication import Comedication, Condition, trimmed
+from trials.consequences import Consequence, SafetyStop
 from trials.estimand import Analysis, Endpoint, Estimand, Names
 from trials.laboratory import Laboratory
 from trials.planned import DataCut, Enrolment, Interims, LackOfEffect, Rescue, Switch
@@ -325,6 +326,8 @@ class Protocol:
     comedication: dict[Identifier, Comedication] = field(default_factory=dict)
     impairment: dict[Identifier, Condition] = field(default_factory=dict)
     food: Condition | None = None
+    consequences: dict[Identifier, Consequence] = field(default_factory=dict)
+    safety_stop: dict[Identifier, SafetyStop] = field(default_factory=dict)
     laboratory: dict[Identifier, Laboratory] = field(default_factory=dict)
     benefit_risk: BenefitRisk | None = None
     decide: dict[Identifier, str] = field(default_factory=dict)
@@ -395,7 +398,7 @@ class Protocol:
         from pkpd.ground.validation import adapter
 
         found: dict[str, Any] = adapter(Protocol).dump_python(self, mode="json", by_alias=True)
-        late = ("comedication", "impairment", "food", "laboratory", "benefit_risk")
+        late = ("comedication", "impairment", "food", "consequences", "safety_stop", "laboratory", "benefit_risk")
         for name in late:  # the key of a protocol without them is as it was
             if not found[name]:
                 del found[name]

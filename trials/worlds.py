@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from pkpd.kernels.elementary import exp_array, log_array
 from trials import conduct, latent, modifiers
 from trials.modifiers import World
+from trials.checks_chain import exposure_names
+from trials.consequences import ANY
 from trials.protocol import HOURS_PER_DAY
-from trials.subject import People, dosing, follow
+from trials.subject import Course, People, dosing, follow
 from trials.trial import people_of
 
 if TYPE_CHECKING:
@@ -74,14 +76,8 @@ def worlds(protocol: Protocol) -> tuple[Compared, ...]:
 
 
 def exposures(setting: Setting) -> tuple[str, ...]:
-    """What exposure is measured by: averages and maxima of the model's summaries, an average first; without any, its
-    first continuous output."""
-    found = [
-        (s.as_ != "average", name) for name, s in setting.model.summaries.items() if s.as_ in ("average", "maximum")
-    ]
-    if found:
-        return tuple(name for _, name in sorted(found, key=lambda item: item[0]))
-    return tuple(str(output.is_) for output in setting.model.outputs.values() if output.continuous)[:1]
+    """What exposure is measured by, the first sets the dose."""
+    return exposure_names(setting.model)
 
 
 def chained(setting: Setting, trial: Trial) -> dict[str, Any] | None:
@@ -156,8 +152,11 @@ def _rows(setting: Setting, trial: Trial, compared: Compared, sides: tuple[Peopl
         name: [np.isfinite(course.onset[name]) for course in courses] for name in setting.model.events
     }
     if len(risks) > 1:
-        risks["any"] = [np.logical_or.reduce([pair[k] for pair in risks.values()]) for k in (0, 1)]
+        risks[ANY] = [np.logical_or.reduce([pair[k] for pair in risks.values()]) for k in (0, 1)]
     detected = _monitored(setting, compared, sides, events)
+    if "day found" in detected:
+        detected["found before"] = _before(courses[0], detected["day found"], _begins(setting.protocol, compared))
+    detected |= _adjusted(setting, compared, (sides[0], events), (seen[1], at))
     for (replicate, group, level), rows in _members(setting, trial, sides[0], who):
         address = (replicate, group, level)
         for name, log_ratio in measures.items():
@@ -176,6 +175,44 @@ def _rows(setting: Setting, trial: Trial, compared: Compared, sides: tuple[Peopl
                 yield (*address, name, float(known.mean()), known.size)
     for replicate, share in _shares(trial, compared, setting):
         yield (replicate, "all", 0, "concerned", share, trial.shape[1])
+
+
+def _begins(protocol: Protocol, compared: Compared) -> float:
+    """When samples are counted from [h]."""
+    return max(protocol.comedication[compared.comedication].from_, 0.0)
+
+
+def _before(course: Course, day: Floats, begin: float) -> Floats:
+    """Of those with a first adverse event after the beginning: 1 where a sample was out of limits before it."""
+    first = np.min([onset for onset in course.onset.values()], axis=0, initial=np.inf)
+    with np.errstate(invalid="ignore"):
+        found = (begin + day * HOURS_PER_DAY < first).astype(np.float64)
+    return np.where(np.isfinite(first) & (first > begin), found, np.nan)
+
+
+def _adjusted(
+    setting: Setting, compared: Compared, who: tuple[People, Events], reference: tuple[dict[str, Floats], int]
+) -> dict[str, Floats]:
+    """What the doses that the protocol's consequences name would do: events (m,), and log ratios of exposure to that
+    without at the planned dose."""
+    (people, events), (without, at), found = who, reference, {}
+    name = compared.comedication or next(iter(compared.world.classes))
+    rules = [rule for rule in setting.protocol.consequences.values() if not rule.among or name in rule.among]
+    for factor in sorted({rule.dose for rule in rules if rule.dose is not None}):
+        regimens = [setting.protocol.regimen(arm).scaled(factor) for arm in setting.protocol.arms]
+        schedules = tuple(regimen.schedule(setting.model.dose_units) for regimen in regimens)
+        course = follow(replace(setting, schedules=schedules), people)
+        fine = course.status == 0
+        happened = {key: np.isfinite(onset) for key, onset in course.onset.items()}
+        if len(happened) > 1:
+            happened[ANY] = np.logical_or.reduce(list(happened.values()))
+        for key, flags in happened.items():
+            found[f"adjusted {factor:g} {key}"] = np.where(fine, flags, np.nan)
+        for key, value in _exposure(setting, people, _scaled(events, factor), at=at).items():
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratio = log_array(value / without[key])
+            found[f"adjusted {factor:g} log {key}"] = np.where(np.isfinite(ratio), ratio, np.nan)
+    return found
 
 
 def _visit(protocol: Protocol, compared: Compared) -> int:
@@ -292,7 +329,7 @@ def _monitored(setting: Setting, compared: Compared, sides: tuple[People, People
     plan = setting.protocol.comedication[compared.comedication].monitor if compared.comedication else None
     if plan is None:
         return {}
-    begin, found = max(setting.protocol.comedication[compared.comedication].from_, 0.0), {}
+    begin, found = _begins(setting.protocol, compared), {}
     for side, people in zip(("found", "false"), sides, strict=True):
         out = _out_of_limits(setting, people, (events, begin), plan)
         for k, day in enumerate(plan.days):
