@@ -8,7 +8,7 @@ from reports import rounding
 from reports.page import Page
 from reports.sections import model
 from reports.study import FitEvidence
-from reports.tables import Facts, Section, Table, columns
+from reports.tables import Facts, Section, Table, Text, columns
 
 __all__ = ["page"]
 
@@ -20,6 +20,7 @@ def page(fit: FitEvidence, found: Mapping[str, Any], facts: tuple[tuple[str, str
     if fit.check:
         sections.append(Section(key="data", title="The fit on its own data", blocks=tuple(model.own_data(fit))))
     sections += [
+        *_information(found, fit),
         *_modes(found),
         _method(found),
         Section(key="provenance", title="Provenance", blocks=(Facts(facts=facts),)),
@@ -67,6 +68,38 @@ def _foretold(found: Mapping[str, Any]) -> list[Section]:
         notes=("Wide priors hold more than their nominal share; below half in the central 95 % the fit says so.",),
     )  # fmt: skip
     return [Section(key="prior", title="Before the data", blocks=(table,))]
+
+
+def _information(found: Mapping[str, Any], fit: FitEvidence) -> list[Section]:
+    """Expected standard errors of the population quantities beside what the posterior has."""
+    told = found.get("information")
+    if not told:
+        return []
+    names = dict(zip(fit.table["name"], fit.table["parameter"], strict=True)) if "name" in fit.table else {}
+    rows = tuple(
+        (
+            str(names.get(r["name"], r["name"])), _digits(r["se"]), _digits(r["posterior_sd"]),
+            _digits(float(r["posterior_sd"]) / float(r["se"])), _digits(r["rse"]), _digits(r["posterior_rse"]),
+        )
+        for r in told["quantities"]
+    )  # fmt: skip
+    left = int(told["left_out"])
+    notes = ["A posterior narrower than expected leans on its prior; a wider one is far from a normal law, or from the "
+             "model the data were expected to follow."]  # fmt: skip
+    notes += [f"{left} values beyond a limit of quantification count as none here."] if left else []
+    table = Table(
+        caption="What these doses and times can tell by the model: expected standard errors from the population Fisher "
+        "information at the posterior means (linearised about each subject's own values, the prior left out), beside "
+        "the posterior's; on the sampled scale (logarithms, logits), and in per cent of the value (RSE).",
+        columns=columns("Quantity", "Expected se", "Posterior sd", "Ratio", "Expected RSE|%", "Posterior RSE|%"),
+        rows=rows, notes=tuple(notes),
+    )  # fmt: skip
+    said = Text(text=str(told["sentence"]))
+    return [Section(key="information", title="What the data can tell", blocks=(said, table))]
+
+
+def _digits(x: float) -> str:
+    return f"{float(x):.3g}" if math.isfinite(float(x)) else "–"
 
 
 def _modes(found: Mapping[str, Any]) -> list[Section]:

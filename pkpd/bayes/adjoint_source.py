@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pkpd.bayes import modal
-from pkpd.bayes.adjoint_template import DRIVER, IMPORTS
+from pkpd.bayes.adjoint_template import IMPORTS, driver
 from pkpd.engine import tsit5
 from pkpd.engine.derive import jacobian
 from pkpd.engine.dynamics import TIME, Dynamics
@@ -126,12 +126,14 @@ class _Form:
 
 
 def adjoint_text(
-    dynamics: Dynamics, outputs: Sequence[str], wrt: Sequence[str], dosed: Sequence[str], *, flowing: bool
-) -> Adjoint | None:
+    dynamics: Dynamics, outputs: Sequence[str], wrt: Sequence[str], dosed: Sequence[str], *, flowing: bool,
+    several: bool = False,
+) -> Adjoint | None:  # fmt: skip
     """The text for a model; None where it needs more than this solver has.
 
     outputs: equations or states the data measure; wrt: parameters with a gradient; dosed: states that get doses;
-    flowing: whether there are infusions. Errors: TypeError for an equation without a derivative.
+    flowing: whether there are infusions; several: whether parameters change within a subject. Errors: TypeError for an
+    equation without a derivative.
     """
     block = _block(dynamics)
     order = (*block.states, *(s for s in dynamics.states if s not in block.states))
@@ -160,10 +162,11 @@ def adjoint_text(
     }  # fmt: skip
     head = "".join(f"ODE_{name} = {value}\n" for name, value in sizes.items())
     parts = [IMPORTS + head, text, _hoist(form), _slope(form), _outputs(form), _restart(form), _step(form),
-             _commit(form), _back(form), _modes(form, tuple(block.rates))]  # fmt: skip
+             _commit(form), _back(form), _modes(form, tuple(block.rates), several=several)]  # fmt: skip
     return Adjoint(
-        text="\n".join(parts) + DRIVER, order=order, modes=len(block.states), starts=block.starts, parent=block.parent
-    )
+        text="\n".join(parts) + driver(several=several), order=order, modes=len(block.states), starts=block.starts,
+        parent=block.parent,
+    )  # fmt: skip
 
 
 def _block(dynamics: Dynamics) -> _Block:
@@ -256,16 +259,16 @@ def _lanes(head: str, lines: Sequence[str]) -> str:
     return _function(head, ["wide()", "for lane in range(LANES):", *(f"    {line}" for line in lines)], "forced")
 
 
-def _modes(form: _Form, rates: Places) -> str:
+def _modes(form: _Form, rates: Places, *, several: bool) -> str:
     """Between the modes' arrays and a lane's constants, a dose and the modes, and the matrix of rates."""
-    M, at = form.modes, form.rate
+    M, at, put = form.modes, form.rate, "+=" if several else "="
     v, u = at + M, at + M + len(form.lower)
     load = [f"{form.at('C', at + k)} = l[i, {k}]" for k in range(M)]
     load += [f"{form.at('C', v + e)} = V[i, {a}, {b}]" for e, (a, b) in enumerate(form.lower)]
     load += [f"{form.at('C', u + e)} = U[i, {a}, {b}]" for e, (a, b) in enumerate(form.lower)]
-    store = [f"gl[i, {k}] = {form.at('GC', at + k)}" for k in range(M)]
-    store += [f"gV[i, {a}, {b}] = {form.at('GC', v + e)}" for e, (a, b) in enumerate(form.lower)]
-    store += [f"gU[i, {a}, {b}] = {form.at('GC', u + e)}" for e, (a, b) in enumerate(form.lower)]
+    store = [f"gl[i, {k}] {put} {form.at('GC', at + k)}" for k in range(M)]
+    store += [f"gV[i, {a}, {b}] {put} {form.at('GC', v + e)}" for e, (a, b) in enumerate(form.lower)]
+    store += [f"gU[i, {a}, {b}] {put} {form.at('GC', u + e)}" for e, (a, b) in enumerate(form.lower)]
     give, took = [f"if state >= {M}:", "    W[(block + state) * LANES + lane] += amount"], [
         "total = 0.0", f"if state >= {M}:", "    total = W[(block + state) * LANES + lane]"
     ]  # fmt: skip

@@ -146,12 +146,6 @@ def _family(
             return found, structure, arrays, None
         if path == "modes":
             _no_path("modes", outputs)
-    if pieces.several:
-        problem = (
-            "parameters that change within a subject need linear compartments, and no steady state behind them, yet"
-        )
-        remedy = "leave iov out and take covariates at the first dose, or write the doses before the steady state out"
-        raise InputError(problem, field="parameters", value=model.name, remedy=remedy)
     if structure is not None:
         return (
             closed_family(structure.absorption, structure.elimination, structure.volume, arrays),
@@ -161,7 +155,7 @@ def _family(
         )
     if path == "closed":
         _no_path("closed", outputs)
-    by_solver, ode = _by_solver(model, records, outputs, output, path=path)
+    by_solver, ode = _by_solver(model, records, outputs, output, pieces=pieces, path=path)
     return by_solver, None, (), ode
 
 
@@ -184,7 +178,7 @@ def _closed_arrays(model: Model, records: Records, form: OneCompartment) -> tupl
 
 
 def _by_solver(
-    model: Model, records: Records, outputs: tuple[str, ...], output: NDArray[np.int64], *, path: Path
+    model: Model, records: Records, outputs: tuple[str, ...], output: NDArray[np.int64], *, pieces: Pieces, path: Path
 ) -> tuple[Family, OdeDesign | None]:
     """The family of a model without a closed form: by its solver's adjoint, or (`forward`, stiff) sensitivities.
 
@@ -194,29 +188,35 @@ def _by_solver(
     parts = model.parameters
     wrt = [n for n, p in parts.items() if p.prior is not None or p.se > 0.0 or p.random or p.effects or p.above]
     base = np.array([[float(p.value) for p in parts.values()]])
-    inputs = [_input(name, records) for name in found.inputs]
-    rows = np.column_stack([np.repeat(base, len(records), axis=0), *inputs])
+    inputs = [_input(name, pieces) for name in found.inputs]
+    rows = np.column_stack([np.repeat(base, len(pieces.subject), axis=0), *inputs])
     if path != "forward":
         measured = [str(model.outputs[o].is_) for o in outputs]
-        family = adjoint_family(found, records, measured, wrt, output=output, base=rows)
+        family = adjoint_family(found, records, measured, wrt, output=output, base=rows, pieces=pieces)
         if family is not None:
             return family, None
+    if pieces.several:
+        why = "no steady states" if (records.doses.steady > 0).any() else "a model that is not stiff"
+        problem = f"parameters that change within a subject need linear compartments or {why}, yet"
+        remedy = "leave iov out and take covariates at the first dose; write doses at steady state out"
+        raise InputError(problem, field="parameters", value=model.name, remedy=remedy)
     ode = ode_design(found, records, [str(out.is_) for out in model.outputs.values()], wrt, base=rows)
     return ode_family(ode), ode
 
 
-def _input(name: str, records: Records) -> Floats:
-    """A covariate that the integration itself uses, constant within subject."""
-    if name not in records.covariates:
-        remedy = "only covariates that are constant within a subject can be fitted yet"
+def _input(name: str, pieces: Pieces) -> Floats:
+    """A column (pieces,) of a covariate that the integration itself uses."""
+    if name not in pieces.inputs:
+        remedy = "only covariates of the data can be fitted yet"
         raise InputError("the data lack a covariate of the dynamics", field=name, remedy=remedy)
-    return np.asarray(records.covariates[name], np.float64)
+    return np.asarray(pieces.inputs[name], np.float64)
 
 
 def _form(model: Model, outputs: tuple[str, ...], path: Path) -> OneCompartment | None:
     """The closed form of one compartment, where it predicts all that is measured."""
     wanted, form = str(model.outputs[outputs[0]].is_), compiled(model).form
     plain = len(outputs) == 1 and path not in ("ode", "forward") and not _moving_doses(model)
+    plain = plain and not compiled(model).inputs
     return form if plain and form is not None and wanted in form.scale else None
 
 

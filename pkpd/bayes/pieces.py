@@ -6,7 +6,7 @@ Borders, and which side of one a record or a sample is on, are the engine's own 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pkpd.engine.actions import RATE, RESET, SET, STEADY
-from pkpd.engine.changes import Changes, rows_at
+from pkpd.engine.changes import Changes, in_force, rows_at
+from pkpd.engine.dynamics import linear_columns
 from pkpd.ground.errors import InputError
-from pkpd.model.timeline import timeline
+from pkpd.model.timeline import Timeline, timeline
 
 if TYPE_CHECKING:
     from pkpd.model.records import Records
     from pkpd.model.spec import Model
 
-__all__ = ["Pieces", "needed", "pieces_of", "split"]
+__all__ = ["Pieces", "first_of", "holding", "needed", "pieces_of", "split"]
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -32,7 +33,8 @@ I64 = NDArray[np.int64]
 class Pieces:
     """P pieces, subject after subject: subject (P,), start (P,) [h] (-inf: the subject's first), late (P,), covariates
     {name: (P,)}, NaN where missing; row (rows,): piece of each observation; slot (P,): place of the piece's occasion
-    among the K occasions of all subjects, whose subject and number are `occasions` (K, 2).
+    among the K occasions of all subjects, whose subject and number are `occasions` (K, 2); inputs {column: (P,)}: of
+    the covariates in the equations themselves.
     """
 
     subject: I64
@@ -42,6 +44,7 @@ class Pieces:
     row: I64
     slot: I64
     occasions: I64
+    inputs: dict[str, F64] = field(default_factory=dict)
 
     @property
     def several(self) -> bool:
@@ -69,11 +72,27 @@ def needed(model: Model) -> tuple[str, ...]:
     return tuple(dict.fromkeys(c for effects in model.effects.values() for c in effects))
 
 
+def first_of(pieces: Pieces) -> I64:
+    """Offsets (subjects + 1,) of the subjects' pieces."""
+    return np.append(np.flatnonzero(~np.isfinite(pieces.start)), len(pieces.start)).astype(np.int64)
+
+
+def holding(pieces: Pieces, subject: I64, time: F64) -> I64:
+    """The piece that holds at records, as the engine has it."""
+    later = np.flatnonzero(np.isfinite(pieces.start))
+    place = np.concatenate([first_of(pieces)[:-1], later])
+    return np.asarray(place[in_force(pieces.changes, subject, time)], np.int64)
+
+
 def pieces_of(model: Model, records: Records) -> Pieces:
-    """The pieces of every subject. Errors: InputError for a covariate that is not there, or that moves linearly."""
-    names, n = needed(model), len(records)
+    """The pieces of every subject.
+
+    Errors: InputError for a covariate that is not there, or that moves linearly where it acts on parameters.
+    """
+    acting, n = needed(model), len(records)
+    names = tuple(dict.fromkeys((*acting, *(name for name in model.covariates if name in model.solved))))
     for name in names:
-        _check(model, records, name)
+        _check(model, records, name, acts=name in acting)
     constant = {k: np.asarray(records.covariates[k], np.float64) for k in names if k in records.covariates}
     line = timeline(
         model, constant, {k: records.series[k] for k in names if k in records.series},
@@ -86,15 +105,29 @@ def pieces_of(model: Model, records: Records) -> Pieces:
     seen, slot = np.unique(np.stack([line.subject, line.occasion], axis=1), axis=0, return_inverse=True)
     return Pieces(
         subject=line.subject, start=np.asarray(line.time), late=line.late, row=row,
-        covariates={name: np.asarray(line.values[name]) for name in names},
+        covariates={name: np.asarray(line.values[name]) for name in acting},
         slot=slot.reshape(-1).astype(np.int64), occasions=seen.astype(np.int64),
+        inputs=_inputs(line, [name for name in names if name in model.solved]),
     )  # fmt: skip
 
 
-def _check(model: Model, records: Records, name: str) -> None:
+def _inputs(line: Timeline, names: list[str]) -> dict[str, F64]:
+    """Columns of the covariates in the equations, as the engine has them."""
+    began = np.where(np.isfinite(line.time), line.time, 0.0)
+    found: dict[str, F64] = {}
+    for name in names:
+        value, slope, start = linear_columns(name)
+        found |= {name: line.values[name], value: line.values[name], slope: line.slopes[name], start: began}
+    return found
+
+
+def _check(model: Model, records: Records, name: str, *, acts: bool) -> None:
     if name not in records.covariates and name not in records.series:
         raise InputError("the data lack a covariate of the model", field=name, remedy="add the column")
-    if name in records.series and model.covariates[name].between == "linear":
+    if not acts and np.isnan(records.covariates.get(name, np.zeros(1))).any():
+        remedy = "write its value"
+        raise InputError("a covariate of the equations that is missing cannot be fitted yet", field=name, remedy=remedy)
+    if acts and name in records.series and model.covariates[name].between == "linear":
         remedy = "write between: locf or nocb"
         raise InputError("a covariate that moves linearly cannot be fitted yet", field=name, remedy=remedy)
 

@@ -93,10 +93,12 @@ def plan(model: Model, outputs: str | Iterable[str]) -> Plan:
 
 
 def _fitted(model: Model, feature: str, field: str) -> bool:
-    """Whether a fit runs a feature in this place: shares, lags and scales of doses by expressions, time, sines."""
+    """Whether a fit runs a feature in this place: shares, lags and scales of doses by expressions, time, covariates in
+    the equations, sines.
+    """
     if feature == "dose_option":
         return field.rsplit(".", 1)[1] in ("bioavailability", "lag", "scale", "unit")
-    return feature in ("clock", "function") or (feature == "residual" and _fitted_error(model, field))
+    return feature in ("clock", "function", "covariate") or (feature == "residual" and _fitted_error(model, field))
 
 
 def _fitted_error(model: Model, field: str) -> bool:

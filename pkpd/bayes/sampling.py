@@ -20,6 +20,7 @@ from pkpd.bayes.density import Density, density
 from pkpd.bayes.design import Design, design, measured_outputs
 from pkpd.bayes.diagnostics import DISAGREE, Chains, Diagnostics, diagnose, shrinkage
 from pkpd.bayes.exchange import Exchange, exchanges
+from pkpd.bayes.fisher import expected, point
 from pkpd.bayes.hierarchy import covariances, pairs
 from pkpd.bayes.missing import drawn as drawn_covariates
 from pkpd.bayes.plan import (
@@ -89,6 +90,8 @@ def sampled(
         found = drawn.judged(_placed(told, places, _typical(how, tree["posterior"]))).to_dict()
         found |= _method(how, made, chosen(seen, settings.centred), seen, blq=settings.blq)
         found |= {"method": settings.method, **drawn.about}
+        middle = point(plain.layout, drawn.x, {str(n): v.values for n, v in tree["posterior"].items()})
+        found["information"] = expected(plain, middle, found["parameters"])
         found["exchanges"] = [e.to_dict() for e in places]
         found["prior_predictive"] = [f.to_dict() for f in foretold]
         found["remarks"] = [*found["remarks"], *surprises(foretold), *_told(how, made, len(records.time)), *notices]

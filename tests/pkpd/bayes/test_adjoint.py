@@ -14,6 +14,7 @@ from pkpd.bayes.adjoint import adjoint_family
 from pkpd.bayes.density import Density, density, kernels_key
 from pkpd.bayes.density_source import family_text
 from pkpd.bayes.design import Path, design, measured_outputs
+from pkpd.bayes.pieces import first_of, pieces_of
 from pkpd.bayes.plan import plan
 from pkpd.engine.build import compiled
 from pkpd.engine.choice import Choice
@@ -232,29 +233,59 @@ equations: |
   d/dt(central) = -VM*C/(KM + C)
 outputs: {CP: {is: C, error: {log: {typical: 0.1, prior: 0.5}}}}
 """
+OCCASIONS = MICHAELIS.replace("parameters:", "occasion: {column: OCC}\nparameters:").replace(
+    "KM: {typical: 1.5 mg/L,", "KM: {typical: 1.5 mg/L, iov: {typical: 0.2, prior: 0.5},"
+)
 
 
-def test_a_saturable_elimination():
+@pytest.mark.parametrize("several", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_a_saturable_elimination(several):
     """Nine subjects against Lambert's W (Beal 1983, J Pharmacokinet Biopharm 11:623): x + log x = log x0 + x0 - VM t/(V
-    KM), x = C/KM, values and slopes; steady states are refused.
+    KM), x = C/KM, values and slopes; six of them have a second occasion from 5 h on, with parameters of its own and the
+    amount that was there. Steady states are refused.
     """
-    model, n = Model.parse(MICHAELIS), 9
-    rows = [f"{i},0,{100 * i},.,1\n{i},1,.,1,0\n{i},5,.,1,0\n" for i in range(1, n + 1)]
-    records, names = Records.parse("ID,TIME,AMT,DV,EVID\n" + "".join(rows), model=model), ("VM", "KM", "V")
-    form, X = replace(compiled(model), choice=Choice()), np.array([25.0, 1.5, 30.0]) * np.linspace(0.7, 1.4, n)[:, None]
-    family = adjoint_family(form, records, ["C"], names, output=np.zeros(2 * n, np.int64), base=X, rtol=1e-10)
+    model, n = Model.parse(OCCASIONS if several else MICHAELIS), 9
+    rows = [
+        f"{i},0,{100 * i},.,1,1\n{i},1,.,1,0,1\n{i},5,.,1,0,{1 + i % 3}\n{i},7,.,1,0,{1 + i % 3}\n"
+        for i in range(1, n + 1)
+    ]
+    records, names = Records.parse("ID,TIME,AMT,DV,EVID,OCC\n" + "".join(rows), model=model), ("VM", "KM", "V")
+    pieces = pieces_of(model, records)
+    count = len(pieces.subject)
+    assert count == (15 if several else 9)
+    form, X = (
+        replace(compiled(model), choice=Choice()),
+        np.array([25.0, 1.5, 30.0]) * np.linspace(0.7, 1.4, count)[:, None],
+    )
+    X = X * np.exp(0.1 * np.random.default_rng(1).normal(size=X.shape))
+    family = adjoint_family(
+        form, records, ["C"], names, output=np.zeros(3 * n, np.int64), base=X, pieces=pieces, rtol=1e-10
+    )
     arrays, made = [np.ascontiguousarray(a) for a in family.arrays.values()], module(family_text(family, kernels_key()))
 
     def exact(p: np.ndarray) -> np.ndarray:
-        vm, km, v = p[records.subject].T
-        x = 100.0 * (1 + records.subject) / (v * km)
-        return km * lambertw(x * np.exp(x - vm * records.time / (v * km))).real
+        first, later = first_of(pieces)[:-1], np.isfinite(pieces.start)
+        amount = np.zeros(count)
+        amount[first] = 100.0 * np.arange(1, n + 1)
+        amount[later] = left(p[first[pieces.subject[later]]], amount[first[pieces.subject[later]]], pieces.start[later])
+        begun = np.where(later, pieces.start, 0.0)[pieces.row]
+        return left(p[pieces.row], amount[pieces.row], records.time - begun) / p[pieces.row, 2]
 
     np.testing.assert_allclose(made.predicted(X, records.dv, *arrays), exact(X), rtol=1e-8)
-    gradient = made.pulled(np.ones(2 * n), X, *arrays)
-    for k in range(3):
-        sides = [exact(X * (1 + h * np.eye(3)[k])) for h in (1e-4, -1e-4)]
-        slope = np.bincount(records.subject, sides[0] - sides[1]) / (2e-4 * X[:, k])
-        np.testing.assert_allclose(gradient[:, k], slope, rtol=1e-6)
+    weights = np.random.default_rng(2).normal(size=3 * n)
+    gradient, place = made.pulled(weights, X, *arrays), np.arange(count) - first_of(pieces)[pieces.subject]
+    for nth in range(place.max() + 1):
+        for k in range(3):
+            moved = [X * (1 + h * np.outer(place == nth, np.eye(3)[k])) for h in (1e-4, -1e-4)]
+            slope = np.bincount(records.subject, weights * (exact(moved[0]) - exact(moved[1]))) / 2e-4
+            own = place == nth
+            np.testing.assert_allclose((gradient * X)[own, k], slope[pieces.subject[own]], rtol=1e-6)
     with pytest.raises(InputError, match="steady states"):
         built(MICHAELIS, "ID,TIME,AMT,SS,II,DV,EVID\n1,0,100,1,12,.,1\n1,1,.,.,.,1,0\n", "auto")
+
+
+def left(p: np.ndarray, amount: np.ndarray, hours: np.ndarray) -> np.ndarray:
+    """Amount after some hours of saturable elimination, p (..., 3): VM, KM, V."""
+    vm, km, v = p.T
+    x = amount / (v * km)
+    return np.asarray(v * km * lambertw(x * np.exp(x - vm * hours / (v * km))).real)

@@ -55,12 +55,12 @@ STUDIES = {
     "kovalenko_dupilumab": ("depot", "600", (24, 96, 240, 800), "sensitivities"),  # transits, steep saturation
     "sigmoid": ("depot", "200", (1, 4, 12, 30), "adjoint"),  # saturable, effect compartment, sigmoid turnover
     "w4": ("central", "100", (1, 3, 190, 400), "adjoint"),  # Friberg with Emax behind two compartments
+    "netterberg_docetaxel": ("central", "100", (1, 3, 190, 400), "adjoint"),  # Friberg, covariates in the equations
     "w3": ("L", "5", (24, 240, 500, 1500), "sensitivities"),  # target-mediated, stiff
 }
 REFUSED = {
-    "hamberg_warfarin": "covariates inside the dynamics",
-    "nicolas_alirocumab_ldl": "covariates inside the dynamics",
-    "netterberg_docetaxel": "covariates inside the dynamics",
+    "hamberg_warfarin": "shared etas",
+    "nicolas_alirocumab_ldl": "shared etas",
     "w1": "needs a prior",
 }
 
