@@ -24,19 +24,23 @@ def errors(
     subject: ArrayLike,
     replicate: ArrayLike,
     visit: ArrayLike,
+    draw: NDArray[np.int64],
     purpose: Purpose = Purpose.RESIDUAL,
 ) -> dict[str, Floats]:
-    """Standard normals of the residual errors of each output at broadcast addresses, correlated where the model says
-    so; of another `purpose`, visit is its index.
+    """Standard normals of the residual errors of each output at broadcast addresses, correlated as the population draw
+    has them (`draw`, of the shape of the addresses: of a fit what it estimated, else what the text says); of another
+    `purpose`, visit is its index.
     """
     from pkpd import residual
+    from pkpd.model import together
 
     z = [
         normals(setting.seed, purpose, subject=subject, replicate=replicate, index=visit, slot=slots([name]))
         for name in setting.model.outputs
     ]
-    if setting.model.residual_correlations:
-        z = list(residual.correlated(residual.correlation_root(setting.model), np.stack(z)))
+    if together.blocks(setting.model):
+        root = together.roots(together.matrices(setting.model, setting.draws))[draw]
+        z = list(residual.correlated(np.moveaxis(root, (-2, -1), (0, 1)), np.stack(z)))
     return dict(zip(setting.model.outputs, z, strict=True))
 
 
@@ -47,6 +51,7 @@ def at_visit(setting: Setting, people: People, course: Course, output: str, *, v
     true = course.true(setting, output)[:, visit]
     if not setting.model.outputs[output].continuous:
         return true
-    z = errors(setting, subject=people.subject, replicate=people.replicate, visit=np.uint32(visit))[output]
+    z = errors(setting, subject=people.subject, replicate=people.replicate, visit=np.uint32(visit),
+               draw=people.draw)[output]  # fmt: skip
     error = residual.error_of(setting.model, setting.draws, output)
     return np.asarray(residual.observe(residual.taken(error, people.draw, ()), true, z))

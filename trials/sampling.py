@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,11 +136,11 @@ def _seen(setting: Setting, who: tuple[People, Rows], test: Opened, at: tuple[Fl
     subject, replicate = people.subject[rows][:, None], people.replicate[rows][:, None]
     visits = np.array([0, *test.visits] if test.times is None else [0], np.uint32)
     z = np.empty(time.shape)
-    z[:, : visits.size] = measured.errors(setting, subject=subject, replicate=replicate, visit=visits)[output]
+    given: dict[str, Any] = {"subject": subject, "replicate": replicate, "draw": people.draw[rows][:, None]}
+    z[:, : visits.size] = measured.errors(setting, visit=visits, **given)[output]
     if test.times is not None:
         minutes = np.round(test.times * MINUTES).astype(np.uint32)
-        own = measured.errors(setting, subject=subject, replicate=replicate, visit=minutes, purpose=Purpose.LABORATORY)
-        z[:, 1:] = own[output]
+        z[:, 1:] = measured.errors(setting, visit=minutes, purpose=Purpose.LABORATORY, **given)[output]
     error = residual.taken(residual.error_of(setting.model, setting.draws, output), people.draw[rows], (1,))
     return np.asarray(residual.observe(error, true, z))
 

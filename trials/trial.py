@@ -274,8 +274,9 @@ def _measured(
     draw, unseen = seen
     outputs, visits = setting.model.outputs, np.arange(unseen.shape[2], dtype=np.uint32)
     z = measured.errors(
-        setting, subject=cohort.subject[None, :, None], replicate=cohort.replicate[:, None, None], visit=visits
-    )
+        setting, subject=cohort.subject[None, :, None], replicate=cohort.replicate[:, None, None], visit=visits,
+        draw=draw[:, None, None],
+    )  # fmt: skip
     found: dict[str, Floats] = {}
     for name, output in outputs.items():
         true = course.true(setting, name).reshape(unseen.shape)

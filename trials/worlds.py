@@ -351,7 +351,8 @@ def _out_of_limits(setting: Setting, people: People, given: tuple[Events, float]
     output = setting.model.outputs[plan.measure]
     true = latent.at_times(setting, people, np.arange(m), (events, np.ascontiguousarray(times)))[str(output.is_)]
     index = np.arange(len(plan.days), dtype=np.uint32) + np.uint32(1_000_000)  # apart from the visits
-    z = measured.errors(setting, subject=people.subject[:, None], replicate=people.replicate[:, None], visit=index)
+    z = measured.errors(setting, subject=people.subject[:, None], replicate=people.replicate[:, None], visit=index,
+                        draw=people.draw[:, None])  # fmt: skip
     error = residual.taken(residual.error_of(setting.model, setting.draws, plan.measure), people.draw, (1,))
     seen = residual.observe(error, true, z[plan.measure])
     below, above = limits(plan, setting.model)

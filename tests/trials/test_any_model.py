@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ import pytest
 
 from pkpd.ground.errors import InputError
 from pkpd.ground.streams import Purpose, normals, slots, uniforms
+from pkpd.model.spec import Model
+from pkpd.model.variability import PopulationDraws, point
+from trials import measured
 from trials.run import prepare
 from trials.setting import Setting, opened
 from trials.trial import Trial, curves, outcome_columns, potential, simulate_trial
@@ -337,6 +341,23 @@ def test_residual_errors_are_correlated(study: Callable[..., Study]) -> None:
     assert errors[0].std() == pytest.approx(0.2, rel=0.06)
     assert errors[1].std() == pytest.approx(0.4, rel=0.06)
     assert np.corrcoef(*errors)[0, 1] == pytest.approx(0.6, abs=4 * (1 - 0.36) / np.sqrt(3000))
+
+
+def test_residual_errors_are_correlated_as_the_fit_says() -> None:
+    """A text that leaves the correlation to a fit: subjects of each population draw have that draw's, 0.9 and -0.5."""
+    model = Model.parse(OUTCOMES.replace("residual_correlations: [[CP, CQ, 0.6]]", "sigma: {block: [CP, CQ]}"))
+    one, n = point(model), 3000
+    error = np.column_stack([np.repeat(one.error, 2, axis=0), [0.9, -0.5]])
+    draws = PopulationDraws(
+        names=one.names, typical=np.repeat(one.typical, 2, axis=0), eta_names=one.eta_names,
+        omega=np.repeat(one.omega, 2, axis=0), error_names=(*one.error_names, "CP~CQ"), error=error,
+    )  # fmt: skip
+    setting: Any = SimpleNamespace(seed=5, model=model, draws=draws)
+    found = measured.errors(setting, subject=np.arange(n)[None, :], replicate=np.array([[7], [8]]), visit=1,
+                            draw=np.array([[0], [1]]))  # fmt: skip
+    for row, r in enumerate((0.9, -0.5)):
+        assert found["CQ"][row].std() == pytest.approx(1.0, abs=4 / np.sqrt(2 * n))
+        assert np.corrcoef(found["CP"][row], found["CQ"][row])[0, 1] == pytest.approx(r, abs=4 * (1 - r**2) / np.sqrt(n))
 
 
 def test_a_count_can_be_the_endpoint(study: Callable[..., Study]) -> None:
