@@ -27,6 +27,7 @@ __all__ = ["Batch", "Outcome", "Quantities", "Tracks", "activities", "solve"]
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Index = NDArray[np.int64]
+SAME = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,7 @@ class Quantities:
     potency_gut, emax (M, T, D): of concentrations and
     Emax;
     kdeg_liver, kdeg_gut (T, D) [1/h]; fm, wall (L, D): share of a link's track in the row's liver and gut wall; fg,
-    extraction, speed (R, D): speed of elimination relative to that of the half-life (genotype)."""
+    extraction, speed (R, D): speed of the liver's elimination relative to that of the half-life (genotype)."""
 
     potency_liver: Floats
     potency_gut: Floats
@@ -143,7 +144,8 @@ def _victim(batch: Batch, q: Quantities, activity: tuple[Floats, Floats] | None)
     """AUC over the window and Cmax (R, D); activity None: without perpetrators, over the control's window."""
     x, y = q.extraction / (1.0 - q.extraction), (1.0 - q.fg) / q.fg
     total = math.log(2) / batch.half_life[:, None] * q.speed
-    full, renal, oral, ka = x / (1.0 + x), batch.renal[:, None], batch.oral[:, None], batch.ka[:, None]
+    full, oral, ka, liver = x / (1.0 + x), batch.oral[:, None], batch.ka[:, None], 1.0 - batch.renal[:, None]
+    renal = batch.renal[:, None] / np.where(np.abs(q.speed - 1.0) < SAME, 1.0, q.speed)  # the kidney has no genotype
     depot, body, area, peak = (np.zeros_like(q.fg) for _ in range(4))
     window, endless = batch.windows[activity is None], batch.endless[int(activity is None)]
     rate, steps = total, batch.step[:, batch.schedule, None]
@@ -154,7 +156,7 @@ def _victim(batch: Batch, q: Quantities, activity: tuple[Floats, Floats] | None)
             r[rows] += q.fm[links] * (activity[0][k - batch.begin, tracks] - 1.0)
             wall[rows] += q.wall[links] * (activity[1][k - batch.begin, tracks] - 1.0)
         h, flow = steps[k], 1.0 + x * r
-        rate = total * (renal + (1.0 - renal) * (x * r / flow / full))
+        rate = total * (renal + liver * (x * r / flow / full))
         dose = batch.dose[k][:, None]
         depot, body = depot + dose * oral, body + dose * ~oral
         left = depot * np.exp(-ka * h)

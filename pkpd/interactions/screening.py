@@ -243,13 +243,13 @@ def _assumed(drug: Drug) -> int:
 
 
 def _alone(assembly: Assembly, theta: Floats) -> Floats:
-    """AUC without perpetrators of each row's genotype, relative to normal: 1/(share of intrinsic clearance left)."""
+    """AUC without perpetrators of each row's genotype, relative to normal: what escapes the liver over what the liver
+    and the kidney clear."""
     q = quantities(assembly, theta[None, None])
     normal = quantities(replace(assembly, multiplier=np.ones_like(assembly.multiplier)), theta[None, None])
-    x, x0 = (e / (1 - e) for e in (q.extraction[:, 0], normal.extraction[:, 0]))
-    if assembly.batch.oral.all():
-        return np.asarray(x0 / x)
-    return np.asarray(normal.extraction[:, 0] / q.extraction[:, 0])
+    own, usual, renal = q.extraction[:, 0], normal.extraction[:, 0], assembly.batch.renal
+    cleared = renal + (1.0 - renal) * own / usual
+    return np.where(assembly.batch.oral, (1.0 - own) / (1.0 - usual), 1.0) / cleared
 
 
 def _drivers(assembly: Assembly, theta: Floats) -> list[str]:

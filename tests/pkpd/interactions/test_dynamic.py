@@ -17,6 +17,7 @@ from pkpd.interactions.drug import Act, Drug, Known, concentrations
 from pkpd.interactions.dynamic import solve
 from pkpd.interactions.library import TURNOVER, drugs
 from pkpd.interactions.model import layout
+from pkpd.interactions.screening import _alone
 from pkpd.interactions.static import Action, site
 
 LIBRARY = drugs()
@@ -137,6 +138,32 @@ def reference(asked: Course) -> float:
         state = solve_ivp(right, (begin, end), state, method="LSODA", rtol=1e-8, atol=1e-10).y[:, -1]
     alone = (0.57 * 0.68 if asked.oral else 1.0) / rate
     return float(state[4] / alone)
+
+
+@pytest.mark.parametrize("oral", [True, False])
+def test_what_the_kidney_clears_has_no_genotype(oral: bool) -> None:
+    """Mexiletine (E 0.2, fm 0.371 CYP2D6 and 0.286 CYP1A2, a tenth renal) in poor metabolisers, CYP1A2 wholly
+    inhibited: AUC ~ (1 - E)/(renal + liver), by hand.
+    """
+    inhibitor = LIBRARY["fluvoxamine"]
+    assert inhibitor.perpetrator is not None
+    acts = [Act(enzyme="CYP1A2", cite="", status="assumed", ki=1e-14)]
+    first, *others = (replace(e, acts=[]) for e in inhibitor.perpetrator.entities)
+    total = replace(
+        inhibitor, perpetrator=replace(inhibitor.perpetrator, entities=[replace(first, acts=acts), *others])
+    )
+    library = LIBRARY | {"fluvoxamine": total}
+
+    def area(left: float) -> float:
+        x = 0.25 * left
+        e = x / (1.0 + x)
+        return (1.0 - e if oral else 1.0) / (0.1 + 0.9 * e / 0.2)
+
+    assembly = assemble([course("fluvoxamine", "mexiletine", oral=oral, enzymes={"CYP2D6": 0.0})], library, LAYOUT)
+    found = predict(assembly, MEAN).auc[0, 0]
+    assert found == pytest.approx(area(1 - 0.371 - 0.286) / area(1 - 0.371), rel=2e-3)
+    alone = (0.8 if oral else 1.0) / 1.0
+    assert _alone(assembly, LAYOUT.mean)[0] == pytest.approx(area(1 - 0.371) / alone, rel=1e-9)
 
 
 def test_several_perpetrators_act_together() -> None:
