@@ -389,6 +389,9 @@ def signals(
     test: Annotated[int | None, typer.Option(metavar="N", min=19, help="Test likelihood ratios by N draws.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the draws.")] = 20261121,
     together: Annotated[bool, typer.Option("--together", help="Also two products with an event (omega).")] = False,
+    full_bayes: Annotated[
+        bool, typer.Option("--full-bayes", help="Also EBGM over the posterior of its prior.")
+    ] = False,
     machine: Machine = False,
 ) -> int:
     """Rank products and events of spontaneous reports by disproportionality: EBGM, IC, PRR, ROR."""
@@ -397,6 +400,7 @@ def signals(
     return desk.signals(desk.Order(
         file=reports, out=out, report=report, product=product, event=event, strata=tuple(strata or ()), theta=theta,
         truncation=truncation.value, top=top, machine=machine, test=test, seed=seed, together=together,
+        full_bayes=full_bayes,
     ))  # fmt: skip
 
 

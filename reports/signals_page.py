@@ -6,6 +6,7 @@ import math
 
 from reports.page import Page
 from reports.tables import Facts, Section, Table, columns
+from trials.analysis.signals_bayes import NAMES, FullBayes
 from trials.analysis.signals_list import CRITERIA, Signals
 from trials.analysis.signals_ratio import RatioTest
 from trials.analysis.signals_together import Together
@@ -18,18 +19,25 @@ CAUTION = (
 )
 
 
-def page(found: Signals, name: str, *, top: int, tested: RatioTest | None = None, both: Together | None = None) -> Page:
+def page(
+    found: Signals, name: str, *, top: int, tested: RatioTest | None = None, both: Together | None = None,
+    full: FullBayes | None = None,
+) -> Page:  # fmt: skip
     """The page. name: of the file; top: how many pairs are listed; tested: likelihood ratios, both: two products
-    together, where asked for.
+    together, full: full Bayes, where asked for.
     """
+    words = () if full is None else (full.words,)
     failed = found.fit is not None and found.theta is None
     breaches = (f"No EBGM: {found.fit.status.advice}.",) if failed and found.fit is not None else ()
     return Page(
         brand="Signals", kicker="Disproportionality of spontaneous reports · hypotheses, not findings",
         title=f"Signals in {name}",
         byline=f"{found.counts.reports} reports · {found.counts.n.size} pairs of product and event",
-        breaches=breaches, answer=(*sentences(found), *of_test(tested), *of_triples(both)), trust=_trust(found),
-        sections=(_ranked(found, top), *_together(found, both, top), _criteria(found), _prior(found)),
+        breaches=breaches, answer=(*sentences(found), *of_test(tested), *of_triples(both), *words), trust=_trust(found),
+        sections=(
+            _ranked(found, top), *_together(found, both, top), _criteria(found), _prior(found),
+            *_full(found, full, top),
+        ),
     )  # fmt: skip
 
 
@@ -181,3 +189,43 @@ def _prior(found: Signals) -> Section:
     if found.fit is not None:
         facts.append(("-log likelihood", f"{found.fit.negative_log_likelihood:.4f} (without the constants log n!)"))
     return Section(key="prior", title="Prior of EBGM", blocks=(Facts(facts=tuple(facts)),))
+
+
+def _full(found: Signals, full: FullBayes | None, top: int) -> tuple[Section, ...]:
+    """The posterior of the hyperparameters, and the scores over it beside those of the fit."""
+    if full is None:
+        return ()
+    post, theta = full.posterior, found.theta
+    rows = [
+        (name, "–" if theta is None else f"{getattr(theta, name):.4g}", f"{post.mean[k]:.4g}", f"{post.sd[k]:.3g}",
+         f"{post.median[k]:.4g}", f"{post.low[k]:.4g} .. {post.high[k]:.4g}")
+        for k, name in enumerate(NAMES)
+    ]  # fmt: skip
+    prior = Table(
+        caption="Posterior of the hyperparameters.",
+        columns=columns("Hyperparameter", "Fitted", "Mean", "SD", "Median", "95 % interval"), rows=tuple(rows),
+        notes=("Prior: logarithms of the gamma parameters normal with mean 0 and SD 2, p even, component 1 that of the "
+               f"larger mean. Adaptive importance sampling: Pareto k {post.k:.2f} (to be trusted up to 0.7), worth "
+               f"{post.effective:.0f} independent draws.",),
+    )  # fmt: skip
+    blocks: list[Table] = [prior]
+    if post.sound:
+        blocks.append(_both(found, full, top))
+    return (Section(key="full", title="Full Bayes", blocks=tuple(blocks)),)
+
+
+def _both(found: Signals, full: FullBayes, top: int) -> Table:
+    made, small, over, rows, marks = found.counts, found.shrunk, full.shrunk, [], []
+    for k in found.order[:top].tolist():
+        rows.append((
+            found.reports.products[made.product[k]], found.reports.events[made.event[k]], str(int(made.n[k])),
+            _shown(made.expected[k]), f"{_shown(small.ebgm[k])}", _range(small.eb05[k], small.eb95[k]),
+            f"{_shown(over.ebgm[k])}", _range(over.eb05[k], over.eb95[k]),
+        ))  # fmt: skip
+        marks.append("flagged" if (small.eb05[k] >= 2.0) != (over.eb05[k] >= 2.0) and found.theta is not None else "")
+    return Table(
+        caption=f"The first {len(rows)} pairs with the fitted hyperparameters, and over their posterior.",
+        columns=columns("Product", "Event", "n|reports", "Expected", "EBGM|fitted", "EB05 .. EB95|fitted",
+                        "EBGM|full Bayes", "EB05 .. EB95|full Bayes", text=2),
+        rows=tuple(rows), marks=tuple(marks), notes=("Flagged: EB05 >= 2 by one of the two only.",),
+    )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from reports.desk import guard, say
 
 if TYPE_CHECKING:
+    from trials.analysis.signals_bayes import FullBayes
     from trials.analysis.signals_fit import Theta
     from trials.analysis.signals_list import Signals
     from trials.analysis.signals_ratio import RatioTest
@@ -24,7 +25,7 @@ SHOWN = 10  # lines on the screen
 COLUMNS = (
     "rank", "product", "event", "n", "expected", "n_product", "n_event", "ebgm", "eb05", "eb95", "weight", "ic",
     "ic025", "ic975", "prr", "prr_lower", "prr_upper", "ror", "ror_lower", "ror_upper", "chi2_yates", "log_lr",
-    "zero_cell", "p_log_lr", "fdr_product", "meets",
+    "zero_cell", "p_log_lr", "fdr_product", "ebgm_full", "eb05_full", "eb95_full", "meets",
 )  # fmt: skip
 
 
@@ -45,6 +46,7 @@ class Order:
     test: int | None = None  # replicates of the test of the likelihood ratio
     seed: int = 20261121
     together: bool = False  # two products and an event
+    full_bayes: bool = False
 
 
 def signals(order: Order) -> int:
@@ -52,7 +54,7 @@ def signals(order: Order) -> int:
     from pkpd.ground.store import write_atomic
     from reports.page import render
     from reports.signals_page import page
-    from trials.analysis import signals_list
+    from trials.analysis import signals_bayes, signals_list
     from trials.analysis.signals_ratio import likelihood_ratio_test
     from trials.analysis.signals_reports import Columns, read
     from trials.analysis.signals_together import together
@@ -64,17 +66,19 @@ def signals(order: Order) -> int:
         None if order.test is None else likelihood_ratio_test(found.reports, seed=order.seed, replicates=order.test)
     )
     both = together(found.reports) if order.together else None
+    full = signals_bayes.full_bayes(found, seed=order.seed, truncation=order.truncation) if order.full_bayes else None
     order.out.mkdir(parents=True, exist_ok=True)
-    write_atomic(order.out / TABLE, _table(found, tested).encode())
+    write_atomic(order.out / TABLE, _table(found, tested, full).encode())
     if both is not None:
         write_atomic(order.out / TRIPLES, _triples(found, both).encode())
-    shown = page(found, order.file.name, top=order.top, tested=tested, both=both)
+    shown = page(found, order.file.name, top=order.top, tested=tested, both=both, full=full)
     write_atomic(order.out / PAGE, render(shown).encode())
     if order.machine:
         triples = None if both is None else {"triples": int(both.n.size), "omega025": int((both.lower > 0).sum())}
-        say.machine({"event": "done", "out": str(order.out), **_told(found, tested), "together": triples})
+        say.machine({"event": "done", "out": str(order.out), **_told(found, tested), "together": triples,
+                     "full_bayes": None if full is None else _of_full(full)})  # fmt: skip
     else:
-        say.result(*_lines(found, tested, both))
+        say.result(*_lines(found, (tested, both, full)))
         say.remark(f"all pairs: {order.out / TABLE}", f"page: {order.out / PAGE}")
     return guard.OK
 
@@ -91,7 +95,7 @@ def _theta(text: str) -> Theta:
     return Theta(alpha1=a1, beta1=b1, alpha2=a2, beta2=b2, p=p)
 
 
-def _table(found: Signals, tested: RatioTest | None) -> str:
+def _table(found: Signals, tested: RatioTest | None, full: FullBayes | None) -> str:
     """All pairs as CSV; names that a spreadsheet would run as formulas get an apostrophe, numbers do not."""
     from reports.tables import inert
 
@@ -109,8 +113,23 @@ def _table(found: Signals, tested: RatioTest | None) -> str:
         meets = " ".join(name for name, answers in found.meets.items() if answers[k])
         cells = [_plain(column[k]) for column in numbers]
         chance = ("", "") if tested is None else (_plain(tested.p[k]), _plain(tested.fdr[made.product[k]]))
-        writer.writerow([rank, *map(inert, names), *cells, int(scores.zero_cell[k]), *chance, meets])
+        over = [""] * 3 if full is None else [_plain(v[k]) for v in _parts(full)]
+        writer.writerow([rank, *map(inert, names), *cells, int(scores.zero_cell[k]), *chance, *over, meets])
     return text.getvalue()
+
+
+def _parts(full: FullBayes) -> tuple[Any, ...]:
+    return full.shrunk.ebgm, full.shrunk.eb05, full.shrunk.eb95
+
+
+def _of_full(full: FullBayes) -> dict[str, Any]:
+    post = full.posterior
+    rows = ("mean", "sd", "low", "median", "high")
+    return {
+        "pareto_k": post.k if math.isfinite(post.k) else None, "effective": post.effective, "sound": post.sound,
+        "eb05": full.meets, "changed": full.changed,
+        "theta": {row: [float(x) for x in getattr(post, row)] for row in rows},
+    }  # fmt: skip
 
 
 def _triples(found: Signals, both: Together) -> str:
@@ -148,12 +167,14 @@ def _told(found: Signals, tested: RatioTest | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _lines(found: Signals, tested: RatioTest | None, both: Together | None) -> list[str]:
+def _lines(found: Signals, more: tuple[RatioTest | None, Together | None, FullBayes | None]) -> list[str]:
     from reports.signals_page import CAUTION, of_test, of_triples, ranked, sentences
 
     rows = [("product", "event", "n", "expected", "EBGM", "EB05 .. EB95", "IC025 .. IC975"), *ranked(found, SHOWN)]
     clean = [[_printable(cell) for cell in row] for row in rows]
-    return [*sentences(found), *of_test(tested), *of_triples(both), "", *say.table(clean, indent=2), "", CAUTION]
+    tested, both, full = more
+    words = (*of_test(tested), *of_triples(both), *(() if full is None else (full.words,)))
+    return [*sentences(found), *words, "", *say.table(clean, indent=2), "", CAUTION]
 
 
 def _printable(text: str) -> str:

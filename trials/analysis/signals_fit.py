@@ -17,7 +17,10 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Fit", "Shrunk", "SignalStatus", "Theta", "below", "em", "fit", "negative_log_likelihood", "shrunk"]
+__all__ = [
+    "Cells", "Fit", "Shrunk", "SignalStatus", "Theta", "below", "cells_of", "coordinates", "em", "fit",
+    "log_likelihood", "logs_and_share", "negative_log_likelihood", "shrunk", "theta_of",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Truncation = Literal["component", "joint", "none"]
@@ -118,7 +121,7 @@ class _End:
     used_em: bool = False
 
 
-def _cells(n: ArrayLike, expected: ArrayLike, weight: ArrayLike | None, truncation: Truncation) -> Cells:
+def cells_of(n: ArrayLike, expected: ArrayLike, weight: ArrayLike | None, truncation: Truncation) -> Cells:
     """Equal cells are one with a weight: nothing is lost, and a table of pairs has many of them."""
     from pkpd.ground.errors import InputError
 
@@ -206,16 +209,16 @@ def negative_log_likelihood(
     >>> round(negative_log_likelihood(Theta(alpha1=1, beta1=1, alpha2=1, beta2=1, p=0.5), [1], [1.0]), 6)
     0.693147
     """
-    return _objective(_coordinates(theta), _cells(n, expected, weight, truncation))[0]
+    return _objective(coordinates(theta), cells_of(n, expected, weight, truncation))[0]
 
 
-def _coordinates(theta: Theta) -> Floats:
+def coordinates(theta: Theta) -> Floats:
     sizes = np.log([theta.alpha1, theta.beta1, theta.alpha2, theta.beta2])
     p = min(max(theta.p, 1e-300), 1.0 - 1e-16)
     return np.append(sizes, np.log(p) - np.log1p(-p))
 
 
-def _theta(x: Floats) -> Theta:
+def theta_of(x: Floats) -> Theta:
     a1, b1, a2, b2 = (float(v) for v in np.exp(x[:4]))
     return Theta(alpha1=a1, beta1=b1, alpha2=a2, beta2=b2, p=float(np.exp(-np.logaddexp(0.0, -x[4]))))
 
@@ -264,7 +267,7 @@ def em(
     ...     start, n, expected)
     True
     """
-    return _theta(_em(_coordinates(theta), _cells(n, expected, None, truncation), steps))
+    return theta_of(_em(coordinates(theta), cells_of(n, expected, None, truncation), steps))
 
 
 def _em(x: Floats, cells: Cells, steps: int) -> Floats:
@@ -313,7 +316,7 @@ def fit(
     Without truncation cells of n = 0 belong to the data (`signals.with_zeros`). The status says whether the result may
     be used.
     """
-    cells = _cells(n, expected, weight, truncation)
+    cells = cells_of(n, expected, weight, truncation)
     if cells[0].size < 20:
         return _failed(SignalStatus.TOO_FEW)
     ends = [_from(np.append(np.log(s[:4]), np.log(s[4] / (1 - s[4]))), cells) for s in starts]
@@ -323,7 +326,7 @@ def fit(
     best = ends[0]
     status = _status(best)
     return Fit(
-        theta=_theta(best.x), se=_errors(best) if status is SignalStatus.OK else _NONE,
+        theta=theta_of(best.x), se=_errors(best) if status is SignalStatus.OK else _NONE,
         negative_log_likelihood=best.value, status=status, starts=len(starts),
         agreed=sum(end.value < best.value + 0.01 for end in ends), used_em=best.used_em, left=best.left,
         others=_others(ends),
@@ -332,7 +335,7 @@ def fit(
 
 def _errors(end: _End) -> tuple[float, float, float, float, float]:
     """Delta method from the coordinates of the fit."""
-    theta = _theta(end.x)
+    theta = theta_of(end.x)
     scale = np.append(np.exp(end.x[:4]), theta.p * (1 - theta.p))
     a1, b1, a2, b2, p = (float(v) for v in scale * np.sqrt(np.diag(np.linalg.inv(end.hessian))))
     return a1, b1, a2, b2, p
@@ -345,7 +348,7 @@ def _others(ends: list[_End]) -> tuple[tuple[float, Theta], ...]:
         near = end.value < ends[0].value + 3.0 and _status(end) is SignalStatus.OK
         if near and not any(abs(end.value - k.value) < 0.01 and float(np.abs(end.x - k.x).max()) < 0.05 for k in kept):
             kept.append(end)
-    return tuple((end.value, _theta(end.x)) for end in kept[1:])
+    return tuple((end.value, theta_of(end.x)) for end in kept[1:])
 
 
 def _failed(status: SignalStatus) -> Fit:
@@ -396,7 +399,7 @@ def shrunk(n: ArrayLike, expected: ArrayLike, theta: Theta) -> Shrunk:
     counts, means = (np.asarray(v, dtype=np.float64).ravel() for v in np.broadcast_arrays(n, expected))
     found, back = np.unique(np.stack([counts, means]), axis=1, return_inverse=True)
     cells: Cells = (found[0], found[1], np.ones(found.shape[1]), "none")
-    masses = _components(_coordinates(theta), cells)[0]
+    masses = _components(coordinates(theta), cells)[0]
     with np.errstate(divide="ignore", over="ignore"):
         odds = np.log(theta.p) - np.log1p(-theta.p) + masses[0] - masses[1]
         q = 1.0 / (1.0 + np.exp(-odds))
@@ -408,7 +411,44 @@ def shrunk(n: ArrayLike, expected: ArrayLike, theta: Theta) -> Shrunk:
     return Shrunk(ebgm=ebgm[back], eb05=eb05[back], eb95=eb95[back], weight=q[back])
 
 
-def below(limit: float, n: Floats, expected: Floats, theta: Theta) -> Floats:
+def _share(n: Floats, expected: Floats, theta: Theta) -> Floats:
+    """Posterior weight of component 1, of arrays of one shape."""
+    masses = _components(coordinates(theta), (n.ravel(), expected.ravel(), np.ones(n.size), "none"))[0]
+    with np.errstate(divide="ignore", over="ignore"):
+        odds = np.log(theta.p) - np.log1p(-theta.p) + (masses[0] - masses[1]).reshape(n.shape)
+        return np.asarray(1.0 / (1.0 + np.exp(-odds)))
+
+
+def logs_and_share(n: Floats, expected: Floats, theta: Theta) -> tuple[Floats, Floats]:
+    """Posterior mean of log lambda and weight of component 1, of arrays of one shape."""
+    from scipy.special import digamma
+
+    q = _share(n, expected, theta)
+    first = digamma(theta.alpha1 + n) - np.log(theta.beta1 + expected)
+    return np.asarray(q * first + (1.0 - q) * (digamma(theta.alpha2 + n) - np.log(theta.beta2 + expected))), q
+
+
+def log_likelihood(x: Floats, cells: Cells) -> float:
+    """Log likelihood at (log alpha1, log beta1, log alpha2, log beta2, logit p), without the constants log n!."""
+    from scipy.special import gammaln
+
+    n, expected, weight, truncation = cells
+    levels, back = np.unique(n, return_inverse=True)
+    masses, zeros = [], []
+    for k in (0, 2):
+        a, b = np.exp(x[k : k + 2])
+        zero = -a * np.log1p(expected / b)
+        mass = (gammaln(a + levels) - gammaln(a))[back] + zero + n * np.log(expected / (b + expected))
+        masses.append(mass - np.log(-np.expm1(zero)) if truncation == "component" else mass)
+        zeros.append(zero)
+    log_p, log_q = -np.logaddexp(0.0, -x[4]), -np.logaddexp(0.0, x[4])
+    total = np.logaddexp(log_p + masses[0], log_q + masses[1])
+    if truncation == "joint":
+        total = total - np.log(np.exp(log_p) * -np.expm1(zeros[0]) + np.exp(log_q) * -np.expm1(zeros[1]))
+    return float(weight @ total)
+
+
+def below(limit: float | Floats, n: Floats, expected: Floats, theta: Theta) -> Floats:
     """P(lambda < limit) after n where `expected` were: EB05 >= 2 says that it is at most 0.05 at 2. One shape.
 
     >>> held = Theta(alpha1=3.2538, beta1=0.3999, alpha2=2.0261, beta2=1.9081, p=0.0653)
@@ -417,10 +457,7 @@ def below(limit: float, n: Floats, expected: Floats, theta: Theta) -> Floats:
     """
     from scipy.special import gammainc
 
-    masses = _components(_coordinates(theta), (n.ravel(), expected.ravel(), np.ones(n.size), "none"))[0]
-    with np.errstate(divide="ignore", over="ignore"):
-        odds = np.log(theta.p) - np.log1p(-theta.p) + (masses[0] - masses[1]).reshape(n.shape)
-        q = 1.0 / (1.0 + np.exp(-odds))
+    q = _share(n, expected, theta)
     first = gammainc(theta.alpha1 + n, (theta.beta1 + expected) * limit)
     return np.asarray(q * first + (1.0 - q) * gammainc(theta.alpha2 + n, (theta.beta2 + expected) * limit))
 
