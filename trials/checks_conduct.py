@@ -49,6 +49,9 @@ def _switch(protocol: Protocol, path: Path_, fault: Fault) -> None:
     _plain(protocol, rule.to, (*path, "to"), fault)
     if rule.to in rule.from_:
         fault("is one of the arms it comes from", (*path, "to"), value=rule.to, remedy="another arm")
+    if any(dose.steady for dose in protocol.arms[rule.to].regimen):
+        fault("begins at a steady state, which nobody has who switches", (*path, "to"), value=rule.to,
+              remedy="an arm whose regimen is without steady")  # fmt: skip
     fault.distinct(rule.from_, (*path, "from"))
     others = [event.switch for event in protocol.intercurrent.values() if event.switch not in (None, rule)]
     for arm in rule.from_:
@@ -64,6 +67,10 @@ def _rescue(protocol: Protocol, path: Path_, fault: Fault) -> None:
         _plain(protocol, arm, (*path, "arms") if rule.arms else path, fault)
     if not rule.regimen:
         fault("gives no dose", (*path, "regimen"), remedy="regimen: [{amount: 100 mg, into: depot}]")
+    for number, dose in enumerate(rule.regimen):
+        if dose.steady:
+            fault("a steady state would take the place of the doses that were given", (*path, "regimen", number),
+                  remedy="leave steady out")  # fmt: skip
     _levels(protocol, rule, path, fault)
 
 

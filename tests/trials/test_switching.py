@@ -156,6 +156,15 @@ def test_strategies_of_events() -> None:
         assert true(None, endpoint, estimand, lived).tolist() == [[expected]]
 
 
+def test_nobody_switches_into_a_steady_state(write_study) -> None:
+    """SS = 1 would wipe out what the subject has, and give it what it never took."""
+    dose = "{amount: 500 mg, into: depot, every: 12 h, from: 2 d, for: 12 d"
+    path = write_study(changed(SWITCH, RESCUE), ASKED, SAFETY, (dose, dose + ", steady: yes"))
+    with pytest.raises(InputError, match="begins at a steady state") as caught:
+        Protocol.read(path)
+    assert caught.value.field == "intercurrent.over.switch.to"
+
+
 def test_causes_of_leaving(write_study) -> None:
     """Half of those with a first nausea leave at it; three quarters of those seen below 1.3 L at day 7 leave after it."""
     path = write_study(
@@ -193,6 +202,8 @@ WRONG = [
     ("both", "over: {after: grade 2, rescue: {measure: FEV1, at: day7, below: 1 L, regimen: []}}", "intercurrent.over", "one of"),
     ("unit", RESCUE.replace("1.3 L", "1.3 mg").replace("more", "over"), "intercurrent.over.rescue", ""),
     ("visit", RESCUE.replace("at: day7", "at: day8").replace("more", "over"), "intercurrent.over.rescue.at", "unknown visit"),
+    ("steady", RESCUE.replace("more", "over").replace("into: depot,", "into: depot, steady: yes,"),
+     "intercurrent.over.rescue.regimen", "a steady state"),
     ("strategy", SWITCH, "estimands.safety.strategies", "is not for endpoints as incidence"),
     ("name", SWITCH.replace("over:", "sick:"), "intercurrent.sick", "column of the outcome table"),
 ]  # fmt: skip
