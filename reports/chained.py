@@ -77,13 +77,33 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """What samples find: limit in words; by day: share out of limits with and without; mean day of those found."""
+    """What samples find: limit in words; by day: share out of limits with and without; day: mean of those found;
+    before: share of those with an adverse event who were found before it. Means, 5 % and 95 % over replicates."""
 
     change: str
     arm: str
     limit: str
-    days: tuple[tuple[float, Estimate, Estimate], ...]
-    day: Estimate
+    days: tuple[tuple[float, Spread, Spread], ...]
+    day: Spread
+    before: Spread
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Path:
+    """The exposure ratio of the reference person over time: day from which each step holds, its median and 5 % and 95 %
+    over draws; half, gone: day by which half of the full effect is there, and by which a tenth is left after the end
+    (median, 5 %, 95 %; NaN: not in this trial)."""
+
+    change: str
+    day: tuple[float, ...]
+    middle: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    begins: float
+    ends: float
+    last: float
+    half: Spread
+    gone: Spread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +117,7 @@ class Chain:
     exposures: tuple[str, ...]
     replicates: int
     composite: bool
+    paths: tuple[Path, ...] = ()
 
 
 def chained(record: "RunRecord") -> Chain | None:
@@ -104,7 +125,7 @@ def chained(record: "RunRecord") -> Chain | None:
     table, protocol = record.chain, record.protocol
     if table.empty:
         return None
-    names = _names(protocol)
+    names = names_of(protocol)
     worlds = [world for world in names if (table["world"] == world).any()]
     ratios = dict.fromkeys(m for m in table["measure"] if m.startswith("ratio ") and m.count(" ") == 1)
     everybody = table[table["measure"] == "concerned"]
@@ -113,7 +134,7 @@ def chained(record: "RunRecord") -> Chain | None:
         groups=tuple(
             _group(rows, (names[world], protocol, key), list(ratios))
             for world in worlds
-            for key, rows in _split(table[(table["world"] == world) & (table["measure"] != "concerned")])
+            for key, rows in split_of(table[(table["world"] == world) & (table["measure"] != "concerned")])
         ),
         concerned=tuple(
             (names[world], operating.mean(_by_replicate(everybody[everybody["world"] == world]))) for world in worlds
@@ -123,6 +144,10 @@ def chained(record: "RunRecord") -> Chain | None:
             for watch in _watches(table[table["world"] == name], plan, (names[name], protocol))
         ),
         replicates=int(table["replicate"].nunique()), composite=bool((table["measure"] == "with any").any()),
+        paths=tuple(
+            _path(plan, record.effects[name], (names[name], protocol.horizon))
+            for name, plan in protocol.comedication.items() if plan.course == "kinetics"
+        ),
     )  # fmt: skip
 
 
@@ -131,7 +156,7 @@ def _by_replicate(rows: "pd.DataFrame") -> Array:
     return rows.drop_duplicates("replicate").sort_values("replicate")["value"].to_numpy(np.float64)
 
 
-def _names(protocol: "Protocol") -> dict[str, str]:
+def names_of(protocol: "Protocol") -> dict[str, str]:
     """Names of worlds in words, in the order of the protocol."""
     found = {name: plan.label or _plain(name) for name, plan in protocol.comedication.items()}
     for name, plan in protocol.conditions.items():
@@ -147,7 +172,7 @@ def _plain(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _split(rows: "pd.DataFrame") -> list[tuple[tuple[int, str, int], "pd.DataFrame"]]:
+def split_of(rows: "pd.DataFrame") -> list[tuple[tuple[int, str, int], "pd.DataFrame"]]:
     """((arm, group, level), rows), all of an arm before its groups."""
     keys: Any = rows.groupby(["arm", "group", "level"], sort=True)
     parts = {(int(a), str(g), int(k)): part for (a, g, k), part in keys}
@@ -160,22 +185,22 @@ def _group(rows: "pd.DataFrame", what: tuple[str, "Protocol", tuple[int, str, in
     events = [m.removeprefix("with ") for m in dict.fromkeys(rows["measure"]) if m.startswith("with ")]
     arm = list(protocol.arms)[code]
     return Group(
-        change=name, arm=protocol.arms[arm].label or arm, group=_label(protocol, group, level),
+        change=name, arm=protocol.arms[arm].label or arm, group=label_of(protocol, group, level),
         people=float(rows[rows["measure"].str.startswith("with ")].drop_duplicates("replicate")["n"].mean()),
-        ratios={m.removeprefix("ratio "): _spread(wide[m]) for m in ratios if m in wide},
+        ratios={m.removeprefix("ratio "): spread_of(wide[m]) for m in ratios if m in wide},
         persons={
             m.removeprefix("ratio "): (float(wide[f"{m} low"].median()), float(wide[f"{m} high"].median()))
             for m in ratios
             if m in wide
         },
         risks=tuple(_risk(wide, event) for event in events),
-        dose=_spread(wide["dose"]) if "dose" in wide else None,
+        dose=spread_of(wide["dose"]) if "dose" in wide else None,
         inside=tuple(float(wide[m].mean()) if m in wide else np.nan  # type: ignore[arg-type]
                      for m in ("within as planned", "within adjusted")),
     )  # fmt: skip
 
 
-def _spread(values: Any) -> Spread:
+def spread_of(values: Any) -> Spread:
     x = np.asarray(values, np.float64)
     x = x[np.isfinite(x)]
     if not x.size:
@@ -191,14 +216,14 @@ def _risk(wide: "pd.DataFrame", event: str) -> Risk:
     with_, without = (wide[f"{side} {event}"].to_numpy(np.float64) for side in ("with", "without"))
     known = np.isfinite(with_) & np.isfinite(without)
     difference = with_[known] - without[known]
-    mean = replace(_spread(difference), value=float(difference.mean()) if difference.size else np.nan)
+    mean = replace(spread_of(difference), value=float(difference.mean()) if difference.size else np.nan)
     return Risk(
         event=event, without=operating.mean(without), with_=operating.mean(with_), difference=mean,
         needed=needed_of_draws(difference) if difference.size >= LEAST else None,
     )  # fmt: skip
 
 
-def _label(protocol: "Protocol", group: str, level: int) -> str:
+def label_of(protocol: "Protocol", group: str, level: int) -> str:
     """A group of people in words."""
     if group == "all":
         return "all"
@@ -211,12 +236,12 @@ def _label(protocol: "Protocol", group: str, level: int) -> str:
 
 
 def _sources(record: "RunRecord") -> tuple[Source, ...]:
-    protocol, names, found = record.protocol, _names(record.protocol), []
+    protocol, names, found = record.protocol, names_of(record.protocol), []
     for name, plan in protocol.comedication.items():
         parts = record.effects[name]
         ratio = 1.0 / (1.0 - (parts["fm"] * (1.0 - parts["left"])).sum(axis=1))
         what, status = _source(plan)
-        found.append(Source(change=names[name], what=what + _when(plan), effect=_spread(ratio), status=status))
+        found.append(Source(change=names[name], what=what + _when(plan), effect=spread_of(ratio), status=status))
     for name, condition in protocol.conditions.items():
         for kind in condition.classes:
             factors = {p: f[kind] for p, f in condition.parameters.items() if kind in f}
@@ -257,7 +282,10 @@ def _when(plan: "Comedication") -> str:
     parts = [f"from day {plan.from_ / 24:g}"] if plan.from_ else []
     parts += [f"until day {plan.until / 24:g}"] if plan.until is not None else []
     parts += [f"half-life of the change {plan.half_life:g} h"] if plan.half_life else []
+    parts += ["coming and going by its kinetics"] if plan.course == "kinetics" else []
+    parts += [f"{plan.apart:g} h before the trial's drug"] if plan.apart is not None else []
     parts += [f"where {plan.who}"] if plan.who else []
+    parts += [f"in {', '.join(plan.arms)} only"] if plan.arms else []
     return f"; {', '.join(parts)}" if parts else ""
 
 
@@ -273,10 +301,44 @@ def _watches(rows: "pd.DataFrame", plan: "Comedication", what: tuple[str, "Proto
         wide = part.pivot(index="replicate", columns="measure", values="value")
         arm = list(protocol.arms)[int(code)]
         days = tuple(
-            (day, operating.mean(wide[f"found by {day:g}"]), operating.mean(wide[f"false by {day:g}"]))
-            for day in plan.monitor.days
+            (day, mean_of(wide[f"found by {day:g}"]), mean_of(wide[f"false by {day:g}"])) for day in plan.monitor.days
         )
-        day = operating.mean(wide["day found"] if "day found" in wide else np.empty(0))
-        found.append(Watch(change=name, arm=protocol.arms[arm].label or arm, days=days, day=day,
+        day, before = (mean_of(wide.get(found_, ())) for found_ in ("day found", "found before"))
+        found.append(Watch(change=name, arm=protocol.arms[arm].label or arm, days=days, day=day, before=before,
                            limit=f"{plan.monitor.measure} {' or '.join(sides)}"))  # fmt: skip
     return found
+
+
+def mean_of(values: Any) -> Spread:
+    """Mean over replicates with 5 % and 95 % quantiles."""
+    made = spread_of(values)
+    x = np.asarray(values, np.float64)
+    x = x[np.isfinite(x)]
+    return replace(made, value=float(x.mean())) if x.size else made
+
+
+def _path(plan: "Comedication", effect: Mapping[str, Array], what: tuple[str, float]) -> Path:
+    """The course of a perpetrator by its kinetics, from the day of its first dose on."""
+    name, horizon = what
+    full = effect["fm"] * (1.0 - effect["left"])
+    levels = [effect[key] for key in effect if key.startswith("level.")]
+    lost = np.array([full[:, k, None] * level for k, level in enumerate(levels)]).sum(axis=0)
+    ratio = 1.0 / (1.0 - lost)
+    time = plan.from_ + effect["time"][0]
+    low, middle, high = np.quantile(ratio, (0.05, 0.5, 0.95), axis=0)
+    size, most = np.abs(np.log(ratio)), np.abs(np.log1p(-full.sum(axis=1)))[:, None]
+    until = np.inf if plan.until is None else plan.until
+    half = _first(time, (size >= 0.5 * most) & (time < until), plan.from_)
+    gone = _first(time, (size <= 0.1 * most) & (time >= until), until)
+    shown = tuple(float(t) / 24.0 for t in time)
+    return Path(
+        change=name, day=shown, middle=tuple(middle.tolist()), low=tuple(low.tolist()), high=tuple(high.tolist()),
+        begins=plan.from_ / 24.0,
+        ends=min(until, horizon) / 24.0, last=horizon / 24.0, half=half, gone=gone,
+    )  # fmt: skip
+
+
+def _first(time: Array, reached: NDArray[np.bool_], begin: float) -> Spread:
+    """Days from `begin` to the first step (D, T) where something is reached; of the draws that reach it."""
+    there = reached.any(axis=1)
+    return spread_of((time[np.argmax(reached, axis=1)][there] - begin) / 24.0 if there.mean() > 0.95 else ())

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pkpd.ground import text
-from reports import chained, conducted, curves, event_times, fitted, levels
+from reports import chained, conducted, curves, decided, event_times, fitted, levels
 from reports.figures.palette import looks
 from reports.study import (
     Arm,
@@ -57,7 +57,7 @@ def study(record: "RunRecord") -> Study:
         provenance=_provenance(record), command=record.manifest.command, fit=fit, median=_median(record),
         sensitivities=_sensitivities(record), failed_blocks=len(record.manifest.failed), status_advice=_advice(),
         decisions=_decisions(record), robustness=_robustness(record), truth=_truth(record, primary),
-        chain=chained.chained(record),
+        chain=chained.chained(record), decided=decided.decided(record),
         timed=event_times.timed(record), conduct=conducted.conducted(record), changed=conducted.changed(record),
     )  # fmt: skip
     listed = _published(model.name)

@@ -15,6 +15,7 @@ from pydantic import ConfigDict
 
 from reports.chained import Chain
 from reports.conducted import Changed, Conduct
+from reports.decided import Decided
 from reports.event_times import Timed
 from reports.figures.palette import Look
 from trials.operating import Estimate
@@ -244,6 +245,7 @@ class Study:
     changed: tuple[Changed, ...] = ()
     robustness: Robustness | None = None
     chain: Chain | None = None  # comedication and impairment
+    decided: Decided | None = None  # what the protocol's rules then ask
     published: tuple[Published, ...] = ()
     levels: Mapping[tuple[str, float], Level] = field(default_factory=dict)
     responses: Mapping[str, ResponseCurve] = field(default_factory=dict)  # by event key, and by output

@@ -2,8 +2,9 @@
 
 `bayes`: stop where P(risk > limit | count) is more than a certainty, with a Beta prior (Thall & Simon, Biometrics
 1994;50:337, without their comparison). `pocock`: a binomial test of risk <= limit at one nominal level at every look,
-the largest at which the probability of ever stopping at the limit is at most alpha (Ivanova, Qaqish & Schell, Biometrics
-2005;61:540; `toxbdry` of the R package clinfun). Counts are of subjects; each counts once it has been followed.
+the largest at which the probability of ever stopping at the limit is at most alpha (Ivanova, Qaqish & Schell,
+Biometrics 2005;61:540; `toxbdry` of the R package clinfun). Counts are of subjects; each counts once it has been
+followed.
 """
 
 from __future__ import annotations

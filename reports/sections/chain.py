@@ -1,9 +1,14 @@
 """Comedication and impairment: from exposure to risk, dose, and what the trial has to do."""
 
+import numpy as np
+
 from reports import captions, rounding
-from reports.chained import Chain, Group, Risk, Spread
+from reports.chained import Chain, Group, Path, Risk, Spread
+from reports.figures import onset
+from reports.sections import consequences
+from reports.sections.consequences import spread
 from reports.study import Study
-from reports.tables import Block, Heading, Section, Table, Text, columns
+from reports.tables import Block, Heading, Plots, Section, Table, Text, columns
 
 
 def chain(study: Study) -> Section:
@@ -16,12 +21,17 @@ def chain(study: Study) -> Section:
         "each with its own draw of the parameters and of the change. Exposure is that of the planned doses as taken, "
         "risk that of the whole course, with dosing rules and stops. Intervals are over replicates."
     )
-    blocks: list[Block] = [Text(text=intro), _sources(found), _exposure(study, found)]
+    blocks: list[Block] = [Text(text=intro), _sources(found)]
+    blocks += [_path(path, number) for number, path in enumerate(found.paths)]
+    blocks.append(_exposure(study, found))
     if any(group.risks for group in found.groups):
         blocks.append(_risks(study, found))
     blocks += [_doses(found), Heading(text="What it means for the trial"), _concerned(found)]
     if found.watches:
         blocks.append(_watches(found))
+    if study.decided is not None:
+        terms = {term.key: term.term for term in study.terms} | {"any": "Any of these"}
+        blocks += consequences.blocks(study.decided, terms)
     return Section(key="chain", title="Comedication and impairment", blocks=tuple(blocks))
 
 
@@ -152,16 +162,43 @@ def _watches(found: Chain) -> Table:
     rows, marks = [], []
     for watch in found.watches:
         for k, (day, with_, without) in enumerate(watch.days):
-            last = rounding.with_mcse(watch.day.value, watch.day.mcse) if k == 0 and watch.day.n else ""
+            last = k == len(watch.days) - 1
             rows.append((
-                watch.change, watch.arm, watch.limit, rounding.plain(day), _percent(with_.value),
-                _percent(without.value), last,
+                watch.change if k == 0 else "", watch.arm if k == 0 else "", watch.limit if k == 0 else "",
+                rounding.plain(day), spread(with_, 1, 100.0), spread(without, 1, 100.0),
+                spread(watch.day, 1) if last else "", spread(watch.before, 0, 100.0) if last else "",
             ))  # fmt: skip
             marks.append("group" if k == 0 else "")
     return Table(
         caption="What samples find: people with a value out of limits by each day after the beginning.",
         columns=columns("Change", "Arm", "Limit", "By day", "With|%", "Without: false alarm|%",
-                        "Day found|mean of found", text=3),
+                        "Day found|mean of found", "Found before an event|% of those with one", text=3),
         rows=tuple(rows), marks=tuple(marks),
-        notes=("Of those who take it, measured with the output's error, planned doses. " + captions.MCSE,),
+        notes=(
+            "Of those who take it, measured with the output's error, planned doses; mean (5 to 95 % of replicates). "
+            "The rest is not found by the last sample. Before an event: of those with a first adverse event after the "
+            "beginning.",
+        ),
     )  # fmt: skip
+
+
+def _path(path: Path, number: int) -> Plots:
+    parts = [_until(path.half, "half of the full effect after")]
+    if path.gone.n:
+        parts.append(_until(path.gone, "a tenth of it left"))
+        parts[-1] += " after the end"
+    said = "; ".join(part for part in parts if part)
+    caption = (
+        f"{path.change}: exposure ratio of the reference person by day, median and middle 90 % of draws, from the "
+        f"perpetrator's concentrations and the enzyme's turnover; bar: while it is taken{f'. {said}' if said else ''}."
+    )
+    arrays = tuple(np.array(x) for x in (path.middle, path.low, path.high))
+    given = path.begins, path.ends, path.last
+    return Plots(
+        caption=caption,
+        panels=(onset.course(np.array(path.day), arrays, given, name=f"onset{number}"),),  # type: ignore[arg-type]
+    )
+
+
+def _until(x: Spread, words: str) -> str:
+    return f"{words} {spread(x, 0)} days" if x.n else ""
