@@ -30,6 +30,7 @@ from reports.study import (
 
 if TYPE_CHECKING:
     from pkpd.model.spec import Model
+    from trials.assessed import Assessment
     from trials.protocol import Dropout, Protocol
     from trials.record import RunRecord
     from trials.robustness import Robustness
@@ -57,7 +58,7 @@ def study(record: "RunRecord") -> Study:
         provenance=_provenance(record), command=record.manifest.command, fit=fit, median=_median(record),
         sensitivities=_sensitivities(record), failed_blocks=len(record.manifest.failed), status_advice=_advice(),
         decisions=_decisions(record), robustness=_robustness(record), truth=_truth(record, primary),
-        chain=chained.chained(record), decided=decided.decided(record),
+        chain=chained.chained(record), benefit=_benefit(record), decided=decided.decided(record),
         timed=event_times.timed(record), conduct=conducted.conducted(record), changed=conducted.changed(record),
     )  # fmt: skip
     listed = _published(model.name)
@@ -417,6 +418,12 @@ def _decisions(record: "RunRecord") -> tuple[Decision, ...]:
         for name, rule in record.protocol.decide.items()
         if name in table.columns
     )
+
+
+def _benefit(record: "RunRecord") -> "Assessment | None":
+    from trials.assessed import assessed
+
+    return assessed(record)
 
 
 def _robustness(record: "RunRecord") -> "Robustness | None":

@@ -18,6 +18,7 @@ from reports.conducted import Changed, Conduct
 from reports.decided import Decided
 from reports.event_times import Timed
 from reports.figures.palette import Look
+from trials.assessed import Assessment
 from trials.operating import Estimate
 from trials.robustness import Robustness
 
@@ -245,6 +246,7 @@ class Study:
     changed: tuple[Changed, ...] = ()
     robustness: Robustness | None = None
     chain: Chain | None = None  # comedication and impairment
+    benefit: Assessment | None = None
     decided: Decided | None = None  # what the protocol's rules then ask
     published: tuple[Published, ...] = ()
     levels: Mapping[tuple[str, float], Level] = field(default_factory=dict)

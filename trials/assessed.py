@@ -315,12 +315,13 @@ def _effects(draws: Floats, frame: _Frame) -> dict[int, tuple[Effect, ...]]:
 
 
 def _needed(draws: Floats, frame: _Frame) -> dict[tuple[int, str], Needed]:
-    """Numbers needed of the criteria that are shares of people; none from a single draw."""
+    """Numbers needed of the criteria that are shares of people, less than one in a million is none; none from a single
+    draw."""
     if len(draws) < 2:
         return {}
     return {
         (a, c.name): needed_of_draws(
-            draws[:, a, k] - draws[:, frame.reference, k], harmful=c.best < c.worst, level=frame.plan.level
+            np.round(draws[:, a, k] - draws[:, frame.reference, k], 6), harmful=c.best < c.worst, level=frame.plan.level
         )
         for a in range(frame.arms)
         for k, c in enumerate(frame.criteria)

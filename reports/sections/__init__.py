@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from reports.sections import chain, conduct, effects, model, people, robust, time_to_event, trust
+from reports.sections import chain, conduct, effects, model, people, robust, time_to_event, trust, weighed
 from reports.study import Study
 from reports.tables import Section
 
@@ -21,6 +21,7 @@ ALL: tuple[tuple[Callable[[Study], Section], tuple[str, ...]], ...] = (
     (effects.exposure_response, ("primary", "terms", "average", "peak")),
     (chain.chain, ("chain",)),
     (trust.benefit_risk_plane, ("primary", "terms")),
+    (weighed.weighed, ("benefit",)),
     (trust.operating, ("primary",)),
     (trust.sensitivity, ("primary", "average", "terms")),
     (robust.decision, ("robustness",)),
