@@ -164,8 +164,12 @@ def check(
 @app.command()
 @guarded
 def plan(protocol: Protocol, *, block_size: BlockSize = None, machine: Machine = False) -> int:
-    """Show subjects, blocks, memory, time and every default of a protocol; nothing is run."""
-    from reports.desk import plan
+    """Show subjects, blocks, memory, time and every default of a protocol (or of a surveillance); nothing is run."""
+    from reports.desk import plan, surveillance
+    from reports.desk.compare_texts import kind_of
+
+    if kind_of(protocol) == "surveillance":
+        return surveillance.planned(protocol, machine=machine)
 
     return plan.plan(protocol, block_size=block_size, machine=machine)
 

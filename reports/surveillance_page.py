@@ -22,6 +22,7 @@ from trials.operating import Estimate
 __all__ = ["Shown", "breaches", "month", "page", "power", "sentences"]
 
 Z = 1.959963984540054
+FALSE = 0.1  # alarms without an effect that are called seldom
 FAR, NEAR = 1.25, 0.8  # share of the event in the users' reports over that of others, without an effect
 
 
@@ -74,13 +75,21 @@ def month(value: float, months: int) -> str:
 
 
 def sentences(shown: Shown) -> tuple[str, ...]:
-    """What was found, in words: of each event the plan with the fewest excess cases until it signals."""
+    """What was found, in words: of each event the plan with the fewest excess cases until it signals, among those that
+    seldom alarm without an effect; and the one that would be faster at the price of false alarms.
+    """
     out = []
     for event, label in shown.events.items():
-        best = min(
-            shown.plans, key=lambda p: (shown.found.of(event, p).until.value, -shown.found.of(event, p).power.value)
-        )
+        wrong = {p: shown.found.of(event, p, "null").power.value for p in shown.plans}
+        quiet = [p for p in shown.plans if wrong[p] <= max(FALSE, min(wrong.values()))]
+        harm = {p: shown.found.of(event, p).until.value for p in shown.plans}
+        best, first = min(quiet, key=harm.__getitem__), min(shown.plans, key=harm.__getitem__)
         out.append(_told(shown, label, shown.found.of(event, best)))
+        if harm[first] < harm[best]:
+            out[-1] += (
+                f" {shown.plans[first]} would leave {harm[first]:.3g}, but alarms without an effect with probability "
+                f"{power(shown.found.of(event, first, 'null').power)}."
+            )
     return tuple(out)
 
 
@@ -98,8 +107,8 @@ def _told(shown: Shown, label: str, d: Detected) -> str:
         f"{label} (ratio {np.median(ratio):.2g}{spread}): {shown.plans[d.plan]} signals within {shown.months} months "
         f"with probability {power(d.power)}{known}, {middle}. Until the signal or the end of the watch "
         f"{rounding.with_mcse(d.until.value, d.until.mcse)} cases beyond the background are expected among users, the "
-        f"fewest of {len(shown.plans)} plans; without an effect it alarms with probability "
-        f"{power(shown.found.of(d.event, d.plan, 'null').power)}."
+        f"fewest of the plans that seldom alarm without an effect (this one with probability "
+        f"{power(shown.found.of(d.event, d.plan, 'null').power)})."
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from reports.surveillance_page import Shown
     from trials.analysis.surveillance_text import Surveillance
 
-__all__ = ["Order", "surveillance"]
+__all__ = ["Order", "planned", "surveillance"]
 
 PAGE, NUMBERS, TABLE = "surveillance.html", "surveillance.json", "surveillance.csv"
 
@@ -59,6 +59,31 @@ def surveillance(order: Order) -> int:
     else:
         say.result(*_lines(shown))
         say.remark(f"page: {order.out / PAGE}", f"numbers: {order.out / NUMBERS}, by month: {order.out / TABLE}")
+    return guard.OK
+
+
+def planned(file: Path, *, machine: bool) -> int:
+    """Tell the plans, their critical values and all defaults; nothing is simulated. Errors: InputError."""
+    from pkpd.ground.text import read_text
+    from reports.surveillance_truths import card
+    from reports.tables import Table
+    from trials.analysis.surveillance_simulate import prepared
+    from trials.analysis.surveillance_text import Surveillance, defaults
+
+    source = read_text(file)
+    plan = Surveillance.parse(source, str(file))
+    made, left_out = prepared(plan, file.parent), defaults(source)
+    tables = [block for block in card(made).blocks if isinstance(block, Table)]
+    if machine:
+        rows = [dict(zip((c.title for c in t.columns), row, strict=True)) for t in tables for row in t.rows]
+        say.machine({"name": plan.name, "markets": made.rows, "draws": made.truths.draws, "plans": rows,
+                     "person_years": float(made.use.years.sum()), "defaults": left_out})  # fmt: skip
+        return guard.OK
+    say.result(f"{file}: {plan.name}", f"  {made.rows:,} markets under each truth, {made.truths.draws} draws of what "
+               f"is not known; {made.use.years.sum():,.0f} person-years in {plan.months} months")  # fmt: skip
+    for table in tables:
+        say.result("", *say.table([tuple(c.title for c in table.columns), *table.rows], indent=2))
+    say.result("", "left to defaults:", *(say.table(left_out.items(), indent=2) or ["  nothing"]))
     return guard.OK
 
 

@@ -3,9 +3,9 @@
 Prior: logarithms of the four gamma parameters normal (0, 2), p even; component 1 is the one of the larger mean.
 Posterior by adaptive importance sampling: a mixture of t laws (5 degrees of freedom) at every optimum of the fit,
 refitted to its own weighted draws a few times; then Pareto-smoothed weights of fresh draws (Vehtari et al., J Mach
-Learn Res 2024;25:72), whose shape k says whether the draws can stand for the posterior (up to 0.7). Cells that are equal are one
-with a weight. EBGM, EB05 and EB95 are those of the mean posterior of lambda over draws of the hyperparameters.
-Adaptive mixtures of importance samplers: Cappe et al., Stat Comput 2008;18:447.
+Learn Res 2024;25:72), whose shape k says whether the draws can stand for the posterior (up to 0.7). Cells that are
+equal are one with a weight. EBGM, EB05 and EB95 are those of the mean posterior of lambda over draws of the
+hyperparameters. Adaptive mixtures of importance sampling: Douc et al., Ann Stat 2007;35:420.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from pkpd.ground.streams import Purpose, slots, uniforms
 if TYPE_CHECKING:
     from trials.analysis.surveillance_rates import Law
     from trials.analysis.surveillance_text import Amount, Background, Event, Proportion, Surveillance, Uptake
+    from trials.record import RunRecord
 
 __all__ = ["Truths", "Use", "truths", "use"]
 
@@ -149,17 +150,13 @@ def _uncertain(plan: Surveillance) -> bool:
 def _laws(plan: Surveillance, folder: Path, given: dict[str, Path]) -> dict[str, Law]:
     """Laws of what is taken from runs, each run read once."""
     from trials.analysis.surveillance_rates import counted, rate_law, ratio_law
-    from trials.record import RunRecord
 
     unknown = [name for name in given if name not in plan.runs]
     if unknown:
         raise InputError(
             "is no run of the plan", field="--run", value=unknown[0], remedy=f"one of {', '.join(plan.runs)}"
         )
-    records = {n: RunRecord.read(given.get(n, (folder / place).resolve())) for n, place in plan.runs.items()}
-    for record in records.values():
-        if record.manifest.state != "finished":
-            raise InputError("is not finished", file=record.directory, remedy="finish it: vtrial run ... --resume")
+    records = {n: _record(n, given.get(n, (folder / place).resolve())) for n, place in plan.runs.items()}
     found: dict[str, Law] = {}
     for name, event in plan.events.items():
         back, ratio = event.background, event.ratio
@@ -170,6 +167,21 @@ def _laws(plan: Surveillance, folder: Path, given: dict[str, Path]) -> dict[str,
             control = None if ratio.against is None else counted(records[ratio.run], ratio.event or name, ratio.against)
             found[f"{name}.ratio"] = rate_law(treated) if control is None else ratio_law(treated, control)
     return found
+
+
+def _record(name: str, place: Path) -> RunRecord:
+    """A finished run."""
+    from trials.record import RunRecord
+
+    try:
+        record = RunRecord.read(place)
+    except InputError as error:
+        remedy = f"run its protocol first (vtrial run PROTOCOL --out DIR), or say where it is: --run {name}=DIR"
+        raise InputError(error.problem, field=f"runs.{name}", value=str(place), remedy=remedy) from None
+    if record.manifest.state != "finished":
+        remedy = "finish it: vtrial run PROTOCOL --resume"
+        raise InputError("is not finished", field=f"runs.{name}", value=str(place), remedy=remedy)
+    return record
 
 
 def _background(back: Background, law: Law | None, source: _Source, name: str) -> Floats:

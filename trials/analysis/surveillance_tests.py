@@ -3,7 +3,8 @@
 `grouped`: the Poisson test looked at a few times, its level exact for those looks. `binomial`: of n events of users and
 comparators, how many are users'; no rate need be known (Kulldorff et al., Sequential Analysis 2011;30:58).
 `conditional`: the background rate is c past events in V person-years, both counted in the likelihood (Li & Kulldorff,
-Stat Med 2010;29:284); its time is person-years of users over V. All levels are exact sums.
+Stat Med 2010;29:284; exact: Silva, Li & Kulldorff, Sequential Analysis 2019;38:115); its time is person-years of users
+over V. All levels are exact sums.
 """
 
 from __future__ import annotations

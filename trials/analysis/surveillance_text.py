@@ -16,7 +16,7 @@ possible truth. Every error is an `InputError` with file, line, field, value and
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -30,12 +30,13 @@ from trials.designs.text_parts import STRICT, Count, NotNegative, Positive, Real
 
 __all__ = [
     "SEQUENTIAL", "Amount", "Background", "Event", "Persistence", "Plan", "Proportion", "Ratio", "Reporting",
-    "Stimulus", "Surveillance", "Uptake", "json_schema",
+    "Stimulus", "Surveillance", "Uptake", "defaults", "json_schema",
 ]  # fmt: skip
 
 SEQUENTIAL = ("poisson", "binomial", "conditional")
 Test = Literal["poisson", "binomial", "conditional", "EB05", "IC025", "PRR", "ROR"]
 Inside = Annotated[Real, Field(gt=0, lt=1)]
+_LATER = {"coverage": "1", "alpha": "0.05", "minimum": "1", "from_": "after the lag", "reported": "reporting.share"}
 
 
 def _ordered(value: float | None, interval: tuple[float, float] | None) -> None:
@@ -320,6 +321,43 @@ class Surveillance:
         """Plain data, by the text's own names."""
         made: dict[str, Any] = TypeAdapter(Surveillance).dump_python(self, mode="json", by_alias=True)
         return made
+
+
+def defaults(source: str) -> dict[str, str]:
+    """What a text leaves out and what it then means: {field: default}."""
+    node = text.parse(source)
+    return dict(_defaults(Surveillance, node, ""))
+
+
+def _defaults(kind: Any, node: Any, prefix: str) -> list[tuple[str, str]]:
+    """Of a noun and of the nouns it holds by name; what was left out whole is not looked into."""
+    inside: dict[str, Any] = {"plans": Plan, "events": Event, "uptake": Uptake, "reporting": Reporting}
+    found: list[tuple[str, str]] = []
+    for item in fields(kind):
+        name = item.name.rstrip("_")
+        here: Any = node.get(name) if isinstance(node, text.Mapping) else None
+        value = item.default_factory() if item.default_factory is not MISSING else item.default
+        if here is None and value is not MISSING and item.name not in _idle(kind, node):
+            shown = (
+                _LATER.get(item.name, "none") if value in ((), {}, "", None) else str(getattr(value, "value", value))
+            )
+            found.append((f"{prefix}{name}", shown))
+        if here is not None and name in ("plans", "events"):
+            for one, what in here.items():
+                found += _defaults(inside[name], what, f"{prefix}{name}.{one}.")
+        elif here is not None and name in inside:
+            found += _defaults(inside[name], here, f"{prefix}{name}.")
+    return found
+
+
+def _idle(kind: Any, node: Any) -> tuple[str, ...]:
+    """Fields that have no meaning beside the others, or only for the reader."""
+    test = node.get("test") if kind is Plan else None
+    if test is None:
+        return ("label", "about")
+    if test not in SEQUENTIAL:
+        return ("label", "coverage", "alpha", "minimum", "comparators", "critical", "extent")
+    return ("label", "unmasked", "comparators", *(() if test == "poisson" else ("critical",)))
 
 
 def json_schema() -> dict[str, Any]:
