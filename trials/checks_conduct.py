@@ -42,6 +42,8 @@ def intercurrent(protocol: Protocol, fault: Fault) -> None:
 def _switch(protocol: Protocol, path: Path_, fault: Fault) -> None:
     rule = protocol.intercurrent[str(path[1])].switch
     assert rule is not None
+    if not rule.from_:
+        fault("names no arm: it would never happen", (*path, "from"), remedy="from: [control]")
     for arm in rule.from_:
         fault.known(arm, protocol.arms, "arm", (*path, "from"))
         _plain(protocol, arm, (*path, "from"), fault)
@@ -75,6 +77,8 @@ def _rescue(protocol: Protocol, path: Path_, fault: Fault) -> None:
 
 
 def _levels(protocol: Protocol, rule: Rescue | LackOfEffect, path: Path_, fault: Fault) -> None:
+    if not rule.at:
+        fault("names no visit: it would never happen", (*path, "at"), remedy="at: [week4]")
     for visit in rule.at:
         fault.known(visit, protocol.visit_names[1:], "visit after the first", (*path, "at"))
     if rule.below is None and rule.above is None:

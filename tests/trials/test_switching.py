@@ -204,6 +204,8 @@ WRONG = [
     ("visit", RESCUE.replace("at: day7", "at: day8").replace("more", "over"), "intercurrent.over.rescue.at", "unknown visit"),
     ("steady", RESCUE.replace("more", "over").replace("into: depot,", "into: depot, steady: yes,"),
      "intercurrent.over.rescue.regimen", "a steady state"),
+    ("nowhere", RESCUE.replace("more", "over").replace("at: day7", "at: []"), "intercurrent.over.rescue.at", "no visit"),
+    ("nobody", SWITCH.replace("[placebo, low]", "[]"), "intercurrent.over.switch.from", "no arm"),
     ("strategy", SWITCH, "estimands.safety.strategies", "is not for endpoints as incidence"),
     ("name", SWITCH.replace("over:", "sick:"), "intercurrent.sick", "column of the outcome table"),
 ]  # fmt: skip
