@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pkpd.ground import text
-from reports import chained, conducted, curves, decided, event_times, fitted, levels
+from reports import chained, conducted, curves, decided, event_course, event_times, fitted, levels
 from reports.figures.palette import looks
 from reports.study import (
     Arm,
@@ -59,6 +59,7 @@ def study(record: "RunRecord") -> Study:
         sensitivities=_sensitivities(record), failed_blocks=len(record.manifest.failed), status_advice=_advice(),
         decisions=_decisions(record), robustness=_robustness(record), truth=_truth(record, primary),
         chain=chained.chained(record), benefit=_benefit(record), decided=decided.decided(record),
+        courses=event_course.courses(record),
         timed=event_times.timed(record), conduct=conducted.conducted(record), changed=conducted.changed(record),
     )  # fmt: skip
     listed = _published(model.name)
@@ -135,7 +136,7 @@ def _terms(protocol: "Protocol", model: "Model") -> tuple[Term, ...]:
     """The events: the risk of one by hazard is over the whole trial."""
     return tuple(
         Term(
-            key=key, term=event.term or key, soc=event.soc, grades=max(event.at_least, default=1),
+            key=key, term=event.term or key, soc=event.soc, grades=event.highest,
             per=(event.per or protocol.horizon) / _HOURS,
         )
         for key, event in model.events.items()
@@ -369,6 +370,10 @@ def _outcomes(protocol: "Protocol", outcomes: pd.DataFrame) -> pd.DataFrame:
     for column in [c for c in kept.columns if c.endswith(".grade")]:
         after = kept[column.replace(".grade", ".day")] > kept["stopped.day"]
         kept.loc[after, column] = 0
+        name = column.removesuffix(".grade")
+        if (worse := [f"{name}.day{g}" for g in range(2, 6) if f"{name}.day{g}" in kept]) and f"{name}.day" in kept:
+            days = kept[[f"{name}.day", *worse]]
+            kept[column] = (days.notna() & ~days.gt(kept["stopped.day"], axis=0)).sum(axis=1).astype(np.int8)
     return kept
 
 

@@ -16,6 +16,7 @@ from pydantic import ConfigDict
 from reports.chained import Chain
 from reports.conducted import Changed, Conduct
 from reports.decided import Decided
+from reports.event_course import Course
 from reports.event_times import Timed
 from reports.figures.palette import Look
 from trials.assessed import Assessment
@@ -242,6 +243,7 @@ class Study:
     decisions: tuple[Decision, ...] = ()
     truth: pd.DataFrame | None = None  # potential outcomes: replicate x arm key, mean of the primary endpoint
     timed: Timed | None = None
+    courses: tuple[Course, ...] = ()  # events that come again or become worse, over time
     conduct: Conduct | None = None
     changed: tuple[Changed, ...] = ()
     robustness: Robustness | None = None

@@ -10,6 +10,7 @@ import numpy as np
 from pkpd.ground import digest
 from trials import toxicity
 from trials.benefit import measured
+from trials.event_course import event_course
 from trials.record import Block, BlockResult, parquet
 from trials.setting import Payload, Setting, opened
 from trials.trial import Trial, curves, outcome_columns, potential, simulate_trial
@@ -35,6 +36,7 @@ def simulate_block(payload: Payload, block: Block) -> BlockResult:
     tables = {
         "outcomes": outcomes, "analyses": trial.analyses, "curves": curves(setting, trial),
         "truth": potential(setting, told) if told else None, "looks": trial.looks,
+        "courses": event_course(setting, trial),
         "chain": chained(setting, told) if told else None, "benefit": _weighed(setting, trial),
         "samples": toxicity.samples_table(setting, trial, trial.samples),
         "laboratory": toxicity.potential(setting, told) if told else None,

@@ -39,7 +39,18 @@ __all__ = [
 ]  # fmt: skip
 
 FORMAT: Final = "vtrial run/1"
-TABLES: Final = ("outcomes", "analyses", "curves", "truth", "looks", "chain", "benefit", "samples", "laboratory")
+TABLES: Final = (
+    "outcomes",
+    "analyses",
+    "curves",
+    "truth",
+    "looks",
+    "courses",
+    "chain",
+    "benefit",
+    "samples",
+    "laboratory",
+)
 VERSIONED: Final = ("vtrial", "numpy", "numba", "pandas", "pyarrow", "scipy")
 
 
@@ -339,6 +350,11 @@ class RunRecord:
     def looks(self) -> pd.DataFrame:
         """Looks of a trial in calendar time: a row per replicate, look and contrast; empty without enrolment."""
         return self._frame("looks")
+
+    @cached_property
+    def courses(self) -> pd.DataFrame:
+        """Events that come again, over the days of the trial (`trials.event_course`); empty without such events."""
+        return self._frame("courses")
 
     @cached_property
     def chain(self) -> pd.DataFrame:

@@ -119,10 +119,11 @@ def occurring(
 ) -> Solution:
     """A solution in which no recurrent event has run out of thresholds: their number is doubled until it is enough.
 
-    draw(event, K) -> (n, K) thresholds; those of a longer draw begin with those of a shorter one.
+    draw(event, K) -> (n, K) thresholds; those of a longer draw begin with those of a shorter one. Moves between grades
+    (EVENT.FROM>TO) have many points, also those that are passed over: they begin with more.
     Errors: InputError for a hazard that gives more than 65,536 events in a subject.
     """
-    count = {name: 4 if kind == "recurrent" else 1 for name, kind in kinds.items()}
+    count = {name: (16 if ">" in name else 4) if kind == "recurrent" else 1 for name, kind in kinds.items()}
     while True:
         found = solve({name: draw(name, size) for name, size in count.items()})
         short = [n for n, k in kinds.items() if k == "recurrent" and np.isfinite(found.crossings[n][:, -1]).any()]

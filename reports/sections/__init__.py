@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from reports.sections import chain, conduct, effects, model, people, robust, time_to_event, trust, weighed
+from reports.sections import chain, conduct, effects, event_course, model, people, robust, time_to_event, trust, weighed
 from reports.study import Study
 from reports.tables import Section
 
@@ -18,6 +18,7 @@ ALL: tuple[tuple[Callable[[Study], Section], tuple[str, ...]], ...] = (
     (effects.efficacy, ("primary",)),
     (time_to_event.time_to_event, ("timed",)),
     (effects.adverse_events, ("terms",)),
+    (event_course.event_course, ("terms", "courses")),
     (effects.exposure_response, ("primary", "terms", "average", "peak")),
     (chain.chain, ("chain",)),
     (trust.benefit_risk_plane, ("primary", "terms")),

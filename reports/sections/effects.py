@@ -269,7 +269,7 @@ def adverse_events(study: Study) -> Section:
         Text(
             text="Incidence is the share of randomised subjects with at least one event while in the trial (risks "
             f"in the model text refer to {' or '.join(period)} days at constant exposure), by the grade of its first "
-            "occurrence (CTCAE v5), "
+            "occurrence, or its worst where it may become worse (CTCAE v5), "
             "whether or not treatment went on."
         ),
         Plots(

@@ -12,6 +12,7 @@ from scipy.integrate import solve_ivp
 from pkpd.ground.streams import Purpose, slots, uniforms
 from pkpd.model.grades import Path as GradePath
 from pkpd.model.grades import grade_at
+from trials.event_course import event_course
 from trials.run import prepare
 from trials.setting import Setting, opened
 from trials.trial import Trial, outcome_columns, potential, simulate_trial
@@ -219,3 +220,22 @@ def test_some_stop_for_one_event_alone(tmp_path: Path) -> None:
     u = uniforms(17, Purpose.SWITCHING, subject=trial.people.subject, replicate=trial.people.replicate,
                  slot=slots(["stopped"]))  # fmt: skip
     assert stopped.tolist() == (bad & (u < 0.6)).tolist()
+
+
+def test_the_course_of_events_is_that_of_the_outcome_table(study: Study) -> None:
+    """Everybody followed to the end: the mean number is the mean of the numbers, shares those of the visits."""
+    setting, trial, table = study
+    rows = pd.DataFrame(event_course(setting, trial))
+    for code in (0, 1):
+        for replicate in (0, 1):
+            own = table[(table["arm"] == code) & (table["replicate"] == replicate)]
+            here = rows[(rows["arm"] == code) & (rows["replicate"] == replicate)]
+            last = here[here["day"] == 10.0].set_index("event")
+            for event in ("rash", "bleed"):
+                assert last.loc[event, "mean"] == pytest.approx(own[f"{event}.number"].mean(), rel=1e-12)
+                spread = own[f"{event}.number"].std(ddof=0) / np.sqrt(len(own))
+                assert last.loc[event, "se"] == pytest.approx(spread, rel=1e-12)
+            day3 = here[(here["event"] == "rash") & np.isclose(here["day"], 3.0)]
+            assert day3["least2"].to_numpy() == pytest.approx((own["rash@day3"] >= 2).mean(), rel=1e-12)
+            assert last.loc["rash", "at_risk"] == len(own)
+            assert np.isnan(last.loc["bleed", "least1"])

@@ -1,0 +1,125 @@
+"""Events that come again or become worse: mean number, share and days by grade, worst grade by body system."""
+
+import numpy as np
+
+from reports import captions, results, rounding
+from reports.event_course import Course
+from reports.figures import event_course as drawing
+from reports.figures.survival import Steps
+from reports.study import Arm, Study
+from reports.tables import Block, Plots, Section, Table, Text, columns
+from trials.operating import Estimate, mean
+
+
+def event_course(study: Study) -> Section:
+    """What happens between the first occurrence of an event and the end of the trial."""
+    blocks: list[Block] = [_worst(study)]
+    for number, course in enumerate(study.courses):
+        blocks += [_numbers(study, course, number), *_shares(study, course, number)]
+    blocks.append(_table(study))
+    blocks.append(Text(tone="note", text=_NOTE))
+    return Section(key="courses", title="Adverse events over time", blocks=tuple(blocks))
+
+
+_NOTE = (
+    "Mean cumulative number: Nelson-Aalen estimate, with a terminal event as the end of all events (Ghosh and Lin); "
+    "its standard error is from the influences of the subjects: events of one subject may depend on each other. "
+    "Leaving the trial is taken to say nothing of events to come; where an event makes subjects leave, shares among "
+    "those still followed are too small. Days at a grade are counted while in the trial."
+)
+
+
+def _worst(study: Study) -> Table:
+    """Per cent of subjects by the worst grade of each term, and of each body system with several terms."""
+    rows, marks = list[tuple[str, ...]](), list[str]()
+    most = max(term.grades for term in study.terms)
+    for label, keys, top, group in _lines(study):
+        worst, by = results.grades(study.outcomes, keys), results.cells(study.outcomes, len(study.arms))
+        for arm in study.arms:
+            shares = [by.mean((worst == grade).astype(np.float64))[:, arm.index] for grade in range(top + 1)]
+            cells = [_percent(mean(share)) for share in shares] + ["–"] * (most - top)
+            rows.append((label, arm.label, *cells))
+            marks.append("group" if group and arm is study.arms[0] else "")
+    return Table(
+        caption="Subjects by worst grade while in the trial, per cent (MCSE).",
+        columns=columns("Body system, term", "Arm", "None", *(f"Grade {g}" for g in range(1, most + 1)), text=2),
+        rows=tuple(rows), marks=tuple(marks),
+        notes=("Grades are exclusive: every subject counts once in a row. A body system is as bad as its worst term. "
+               "An event that cannot become worse has the grade of its first occurrence.", captions.MCSE),
+    )  # fmt: skip
+
+
+def _lines(study: Study) -> list[tuple[str, tuple[str, ...], int, bool]]:
+    """(label, keys, highest grade, whether a body system) in the order of body systems."""
+    found: list[tuple[str, tuple[str, ...], int, bool]] = []
+    for soc in dict.fromkeys(term.soc for term in study.terms):
+        own = [term for term in study.terms if term.soc == soc]
+        if soc and len(own) > 1:
+            found.append((soc, tuple(term.key for term in own), max(term.grades for term in own), True))
+        found += [(term.term, (term.key,), term.grades, False) for term in own]
+    return found
+
+
+def _percent(share: Estimate) -> str:
+    value, error = rounding.value_and_mcse(100 * share.value, 100 * share.mcse)
+    return f"{value} ({error})"
+
+
+def _what(course: Course) -> str:
+    return "episodes" if course.moving else "events"
+
+
+def _numbers(study: Study, course: Course, number: int) -> Plots:
+    series = [
+        Steps(label=study.arms[c.arm].label, look=study.arms[c.arm].look, day=course.day, value=c.value, lower=c.lower,
+              upper=c.upper, at_risk=c.at_risk)
+        for c in course.arms
+    ]  # fmt: skip
+    panel = drawing.numbers(
+        series, course.day[course.ticks], y_label=f"Mean number of {_what(course)} per subject", name=f"number{number}"
+    )
+    begin = " An episode begins where the grade rises from 0." if course.moving else ""
+    return Plots(
+        caption=f"{course.term}: mean cumulative number of {_what(course)} per subject, mean over "
+        f"{captions.replicates(study)}; band: middle 95 % of single trials' curves.{begin}" + captions.dose_key(study),
+        panels=(panel,),
+    )
+
+
+def _shares(study: Study, course: Course, number: int) -> list[Block]:
+    if not course.moving:
+        return []
+    series = [
+        drawing.Shares(label=study.arms[c.arm].label, look=study.arms[c.arm].look, percent=100 * c.shares)
+        for c in course.arms
+    ]  # fmt: skip
+    caption = (
+        f"{course.term}: share of the subjects followed who are at each grade or worse on a day, mean over trials."
+    )
+    return [
+        Plots(caption=caption, panels=(drawing.shares(series, course.day, term=course.term, name=f"share{number}"),))
+    ]
+
+
+def _table(study: Study) -> Table:
+    most = max(len(c.days) for course in study.courses for c in course.arms)
+    rows = tuple(
+        (course.term, _arm(study, c.arm).label, rounding.with_mcse(c.number.value, c.number.mcse),
+         rounding.number(c.one, 2), *(rounding.with_mcse(d.value, d.mcse) for d in c.days),
+         *["–"] * (most - len(c.days)))
+        for course in study.courses for c in course.arms
+    )  # fmt: skip
+    ends = sorted({course.until for course in study.courses})
+    day = " or ".join(rounding.plain(end) for end in ends)
+    return Table(
+        caption=f"Mean number of events or episodes per subject by day {day}, and mean days at each grade or worse.",
+        columns=columns(
+            "Term", "Arm", "Number|mean (MCSE)", "Standard error|of one trial",
+            *(f"Grade {g}{' or worse' if g < most else ''}|days (MCSE)" for g in range(1, most + 1)), text=2,
+        ),
+        rows=rows, notes=(captions.MCSE,),
+    )  # fmt: skip
+
+
+def _arm(study: Study, index: int) -> Arm:
+    return study.arms[index]
