@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pkpd.ground import text
-from reports import chained, conducted, curves, decided, event_course, event_times, fitted, levels
+from reports import chained, conducted, curves, decided, event_course, event_times, fitted, graded, levels
 from reports.figures.palette import looks
 from reports.study import (
     Arm,
@@ -59,7 +59,7 @@ def study(record: "RunRecord") -> Study:
         sensitivities=_sensitivities(record), failed_blocks=len(record.manifest.failed), status_advice=_advice(),
         decisions=_decisions(record), robustness=_robustness(record), truth=_truth(record, primary),
         chain=chained.chained(record), benefit=_benefit(record), decided=decided.decided(record),
-        courses=event_course.courses(record),
+        toxicity=graded.toxicity(record), courses=event_course.courses(record),
         timed=event_times.timed(record), conduct=conducted.conducted(record), changed=conducted.changed(record),
     )  # fmt: skip
     listed = _published(model.name)

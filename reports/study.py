@@ -19,6 +19,7 @@ from reports.decided import Decided
 from reports.event_course import Course
 from reports.event_times import Timed
 from reports.figures.palette import Look
+from reports.toxicity import Toxicity
 from trials.assessed import Assessment
 from trials.operating import Estimate
 from trials.robustness import Robustness
@@ -250,6 +251,7 @@ class Study:
     chain: Chain | None = None  # comedication and impairment
     benefit: Assessment | None = None
     decided: Decided | None = None  # what the protocol's rules then ask
+    toxicity: Toxicity | None = None  # of the laboratory
     published: tuple[Published, ...] = ()
     levels: Mapping[tuple[str, float], Level] = field(default_factory=dict)
     responses: Mapping[str, ResponseCurve] = field(default_factory=dict)  # by event key, and by output

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pkpd.ground.errors import InputError
 from pkpd.model import equations
 from trials import laboratory
 from trials.analysis import grading
-from trials.faults import at
 
 if TYPE_CHECKING:
     from pkpd.model.rules import Rule
@@ -37,11 +39,21 @@ def inside(protocol: Protocol, fault: Fault) -> None:
 
 
 def _term(test: Laboratory, path: Path_, fault: Fault) -> None:
-    with at(fault, path):
+    with _of(fault, path):
         rows = grading.criteria(test.term, version=test.version, unit=test.unit)
     if not rows[0].grades[test.lasting - 1]:
         fault(f"no number gives grade {test.lasting} of {test.term}", (*path, "lasting"), value=test.lasting,
               remedy=f"lasting: grade {_numbered(test)[-1]}")  # fmt: skip
+
+
+@contextmanager
+def _of(fault: Fault, path: Path_) -> Iterator[None]:
+    """Errors of what is opened inside, at the field of the test that they name."""
+    try:
+        yield
+    except InputError as error:
+        field = (error.field,) if error.field else ()
+        fault(error.problem, (*path, *field), value=error.value, remedy=error.remedy)
 
 
 def _numbered(test: Laboratory) -> list[int]:
@@ -107,7 +119,7 @@ def against_model(protocol: Protocol, model: Model, fault: Fault) -> None:
             fault.known(test.true_, there, "output, summary, state or equation of the model", (*path, "true"))
             _levels_alone(model, test.true_, (*path, "true"), fault)
     for name in protocol.laboratory:
-        with at(fault, ("laboratory", name)):
+        with _of(fault, ("laboratory", name)):
             laboratory.opened_test(name, protocol, model)
 
 

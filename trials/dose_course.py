@@ -2,7 +2,8 @@
 
 Relative dose intensity: amount over time on treatment, given over planned (Hryniuk & Bush, J Clin Oncol 1984;2:1281).
 Time on treatment: from the first planned dose to the last dose given, and one interval more (that between the last two
-planned doses). Of several compartments amounts are added.
+planned doses), so that doses held at the very end lower the share of the planned amount, not the intensity. Of several
+compartments amounts are added. Treatment ended early where a dose was still to come.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def dose_course(setting: Setting, people: People, course: Course, until: Floats)
         if len(schedule):
             intensity[rows], share[rows] = _intensity(_given(setting, people, course, rows), schedule, until[rows])
     counts = {kind: np.zeros(n, np.int32) for kind in ("lowered", "delayed", "held")}
-    cause = np.where(np.isfinite(course.stop) & (course.stop <= until), BY_EVENT, ONGOING).astype(np.int8)
+    early = course.stop <= np.minimum(until, _last_planned(setting, people, course))
+    cause = np.where(early, BY_EVENT, ONGOING).astype(np.int8)
     last = np.minimum(until, course.stop)
     for plan in course.plans.values():
         for rows, time, rule, kind in plan.dosed.log:
@@ -62,9 +64,19 @@ def dose_course(setting: Setting, people: People, course: Course, until: Floats)
             if kind in counts:
                 np.add.at(counts[kind], mine[seen], 1)
             elif kind == "stopped":
-                cause[mine[seen]] = FIRST_RULE + rule
+                cause[mine[seen & early[mine]]] = FIRST_RULE + rule
     return DoseCourse(intensity=intensity, share=share, reductions=counts["lowered"], delays=counts["delayed"],
                       holds=counts["held"], cause=cause)  # fmt: skip
+
+
+def _last_planned(setting: Setting, people: People, course: Course) -> Floats:
+    """When the last dose would be given, had treatment not ended (n,) h; minus infinity without doses."""
+    last = np.full(people.arm.size, -np.inf)
+    for code, schedule in enumerate(setting.schedules):
+        last[people.arm == code] = schedule.time.max(initial=-np.inf)
+    for plan in course.plans.values():
+        np.maximum.at(last, plan.members[plan.dosed.owner], plan.dosed.time)
+    return last
 
 
 def _given(setting: Setting, people: People, course: Course, rows: Rows) -> Events:

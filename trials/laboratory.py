@@ -194,15 +194,17 @@ def of_liver(tests: Mapping[str, Opened]) -> dict[str, Opened]:
     return found if "bilirubin" in found and ("alt" in found or "ast" in found) else {}
 
 
-def described(test: Laboratory) -> str:
-    """The test in words."""
+def described(test: Laboratory, labels: Mapping[str, Mapping[int, str]] | None = None) -> str:
+    """The test in words; labels of the covariates' codes."""
     how = "measured" if test.measure is not None else "without error"
     when = "at every visit"
     if test.at is not None:
         times = ", ".join(test.at.visits or (f"day {t / 24:g}" for t in test.at.times))
         when = f"every {test.at.every / 24:g} d" if test.at.every else f"at {times}"
     normal = ", ".join(
-        f"{name.upper()} {_words(limit)}" for name, limit in (("lln", test.lln), ("uln", test.uln)) if limit is not None
+        f"{name.upper()} {_words(limit, labels or {})}"
+        for name, limit in (("lln", test.lln), ("uln", test.uln))
+        if limit is not None
     )
     unit = f" in {test.unit}" if test.unit else ""
     return (
@@ -210,8 +212,9 @@ def described(test: Laboratory) -> str:
     )
 
 
-def _words(limit: float | dict[str, dict[int, float]]) -> str:
+def _words(limit: float | dict[str, dict[int, float]], labels: Mapping[str, Mapping[int, str]]) -> str:
     if not isinstance(limit, dict):
         return f"{limit:g}"
     (covariate, values), *_ = limit.items()
-    return f"by {covariate}: " + ", ".join(f"{code} {value:g}" for code, value in values.items())
+    named = labels.get(covariate, {})
+    return ", ".join(f"{value:g} ({named.get(code, f'{covariate} {code}')})" for code, value in values.items())

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pkpd.engine.feedback import Dosed
     from pkpd.model.guidance import Guidance
     from pkpd.model.regimen import Events
-    from pkpd.model.rules import Rule
+    from pkpd.model.rules import Action, Rule
     from pkpd.model.spec import Model
     from trials.protocol import Arm
     from trials.sampling import Samples
@@ -208,11 +208,30 @@ def described(rule: Rule) -> str:
         f"if the {look} {rule.name} is {side} {level}" for side, level in (("below", rule.below), ("above", rule.above))
         if level is not None
     ]  # fmt: skip
-    if rule.grade is not None:
+    if rule.laboratory is not None:
+        seen = {"worst": "since the last decision", "last": "in the last sample"}[rule.seen]
+        longer = f" for more than {rule.lasting / 24:g} d" if rule.lasting is not None else ""
+        conditions.append(f"if {rule.laboratory} was of grade {rule.grade} or worse{longer} {seen}")
+    elif rule.grade is not None:
         conditions.append(f"after an adverse event of grade {rule.grade} or worse")
+    return f"{at}, {' or '.join(conditions)}: {_done(do)}" if conditions else f"{at}: {_done(do)}"
+
+
+def _done(do: Action) -> str:
+    """What a rule does, in words."""
     what = "no dose until the next decision" if do.hold else "no dose any more"
     if do.scale_dose is not None:
         what = f"later doses times {do.scale_dose:g}"
     if do.delay is not None:
         what = f"later doses {do.delay / 24:g} d later"
-    return f"{at}, {' or '.join(conditions)}: {what}" if conditions else f"{at}: {what}"
+    if do.resume is not None:
+        what += f", again until the last sample is of grade {do.resume} or better"
+    if do.longest is not None:
+        what += f", no dose any more where that has gone on for {do.longest / 24:g} d"
+    if do.levels:
+        same = f" from time {do.spare + 1} on," if do.spare else ""
+        steps = ", ".join(f"{level:g}" for level in do.levels[do.spare :])
+        end = "the end of treatment" if do.lowest == "stop" else "no change"
+        lower = f"{same} the next lower of {steps} times the planned dose, {end} below that"
+        what = f"{what}; when doses go on{lower}" if do.waits else lower.strip()
+    return what

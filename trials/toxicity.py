@@ -185,9 +185,9 @@ def samples_table(setting: Setting, trial: Trial, seen: Mapping[str, Samples]) -
 def potential(setting: Setting, trial: Trial) -> dict[str, Any] | None:
     """A row per replicate, arm and measure of the same people under every arm, nobody lost; None without tests.
 
-    measures, by test: `grade G` and `cycleK grade G` (share of those graded, of those whose cycle began), `extreme`
-    (median), `days` (mean); of doses: `intensity`, `reductions`, `delays`, `holds` (means), `cause C` (share). n:
-    subjects that count.
+    measures by test: `worst G` and `cycleK G`, the share with grade G or worse (of those graded; whose cycle began),
+    `days` (mean) at the told grade; test `liver`: `quadrant 3`, `hy` (shares of those judged); no test, of doses:
+    `intensity`, `share`, `reductions`, `delays`, `holds` (means), `cause C` (share). n: subjects that count.
     """
     if not setting.tests:
         return None
@@ -219,14 +219,19 @@ def _measures(
             mean = np.where(among, value.reshape(trial.shape), 0.0).sum(axis=1) / n
         found.append((test, measure, mean, n))
 
-    for name, samples in sampling.of_course(setting, people, course).items():
-        seen = samples.only(samples.time <= until[:, None])
-        made = _of_test(seen) | _by_cycle(setting, who, seen, until)
+    whole = sampling.of_course(setting, people, course)
+    kept = {name: samples.only(samples.time <= until[:, None]) for name, samples in whole.items()}
+    for name, samples in kept.items():
+        made = _of_test(samples) | _by_cycle(setting, who, samples, until)
         for key, value in made.items():
             if key == "worst" or key.startswith("cycle"):
                 for level in samples.test.levels:
                     add(name, f"{key} {level}", value >= level, value >= 0)
         add(name, "days", made["days"], np.isfinite(made["days"]))
+    injury = _liver(setting.tests, kept)
+    if injury:
+        add("liver", "quadrant 3", injury["quadrant"] == 3, injury["quadrant"] >= 0)
+        add("liver", "hy", injury["hy"] == 1, injury["hy"] >= 0)
     doses = _doses(setting, people, course, until)
     for key in ("intensity", "share", "reductions", "delays", "holds"):
         add("", key, doses[f"dose.{key}"], np.isfinite(doses[f"dose.{key}"]))

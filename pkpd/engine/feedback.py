@@ -67,8 +67,8 @@ class Dosed:
     decisions and acted (n, rules): how many were taken, how many times the rule acted; before (n, rules): time of the
     rule's last decision; unsaid (n,): decisions at which guidance could not say, and the dose stayed; since (n, rules):
     when the rule's present run of holds or delays began, NaN: none; stepped (n, rules): how often it came to a new dose
-    level; log: (rows, time, rule, what was done) of every action, `lowered`, `raised`, `same`, `held`, `delayed`,
-    `resumed`, `stopped`.
+    level; log: (rows, time, rule, what was done to doses) of every action: `lowered`, `raised`, `held`, `delayed`,
+    `resumed`, `stopped`, `same` (no dose was left to be changed).
     """
 
     rules: tuple[Rule | Guidance, ...]
@@ -202,10 +202,12 @@ class Dosed:
         if not rows.size:
             return np.zeros(0, np.bool_)
         self.acted[rows, rule] += 1
-        self.log.append((rows.copy(), now.copy(), rule, kind))
         changed = np.zeros(len(self.factor), np.bool_)
         changed[self.owner[doses]] = True
         found: Flags = changed[rows]
+        for what, mine in ((kind, found), ("same", ~found)):
+            if mine.any():
+                self.log.append((rows[mine], now[mine], rule, what))
         return found
 
 

@@ -2,7 +2,19 @@
 
 from collections.abc import Callable
 
-from reports.sections import chain, conduct, effects, event_course, model, people, robust, time_to_event, trust, weighed
+from reports.sections import (
+    chain,
+    conduct,
+    effects,
+    event_course,
+    model,
+    people,
+    robust,
+    time_to_event,
+    toxicity,
+    trust,
+    weighed,
+)
 from reports.study import Study
 from reports.tables import Section
 
@@ -19,6 +31,7 @@ ALL: tuple[tuple[Callable[[Study], Section], tuple[str, ...]], ...] = (
     (time_to_event.time_to_event, ("timed",)),
     (effects.adverse_events, ("terms",)),
     (event_course.event_course, ("terms", "courses")),
+    (toxicity.toxicity, ("toxicity",)),
     (effects.exposure_response, ("primary", "terms", "average", "peak")),
     (chain.chain, ("chain",)),
     (trust.benefit_risk_plane, ("primary", "terms")),
