@@ -54,6 +54,9 @@ class Design:
         if not 0 <= self.inferiority < self.superiority <= 1:
             value = [self.inferiority, self.superiority]
             raise InputError("needs 0 <= inferiority < superiority <= 1", field="superiority", value=value)
+        if self.inferiority * self.arms > 1:
+            remedy = f"at most 1/{self.arms}, one over the number of arms"
+            raise InputError("may drop every arm at once", field="inferiority", value=self.inferiority, remedy=remedy)
         room = self.arms - (self.fixed is not None)
         share = 1 - (self.fixed or 0.0)
         if not (0 <= self.least * room <= share + 1e-12 and self.most * room >= share - 1e-12):

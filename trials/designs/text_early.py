@@ -41,6 +41,8 @@ class Escalation:
             raise problem("rates must not fall with the dose", "order the doses upwards")
         if self.start > len(self.rates):
             raise problem("starts above the last dose", f"write start: 1 to {len(self.rates)}")
+        if self.rule == "blrm" and not 0.16 <= self.target <= 0.33:
+            raise problem("blrm aims at rates from 0.16 to 0.33, whatever the target", "write a target in there")
         needs = {"crm": ("skeleton",), "tite_crm": ("skeleton", "window", "every"), "blrm": ("amounts", "reference")}
         wanted = needs.get(self.rule, ())
         for name in ("skeleton", "amounts", "reference", "window", "every"):

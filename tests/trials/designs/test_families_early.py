@@ -92,6 +92,8 @@ WRONG = [
     ("adaptive_randomisation", "{low: 0.3, high: 0.3}", "{mid: 0.3}", "is no arm"),
     ("baskets", "{skin: 0.15, colon", "{skin: 1.5, colon", "must be a rate"),
     ("adaptive_randomisation", "looks: [60, 120, 180, 240]", "looks: [60, 60]", "must increase"),
+    ("adaptive_randomisation", "inferiority: 0.01", "inferiority: 0.51", "every arm at once"),
+    ("dose_escalation_blrm", "target: 0.25", "target: 0.4", "aims at rates from 0.16 to 0.33"),
 ]  # fmt: skip
 
 
