@@ -18,7 +18,7 @@ from trials.operating import Estimate
 if TYPE_CHECKING:
     import pandas as pd
 
-    from trials.comedication import Comedication
+    from trials.comedication import Comedication, Condition
     from trials.protocol import Protocol
     from trials.record import RunRecord
 
@@ -242,19 +242,24 @@ def _sources(record: "RunRecord") -> tuple[Source, ...]:
         ratio = 1.0 / (1.0 - (parts["fm"] * (1.0 - parts["left"])).sum(axis=1))
         what, status = _source(plan)
         found.append(Source(change=names[name], what=what + _when(plan), effect=spread_of(ratio), status=status))
-    for name, condition in protocol.conditions.items():
-        for kind in condition.classes:
-            factors = {p: f[kind] for p, f in condition.parameters.items() if kind in f}
-            if factors:
-                words = ", ".join(
-                    "{} × {:g} ({:g} to {:g})".format(p, value, *condition.intervals[p][kind])
-                    for p, value in factors.items()
-                )  # fmt: skip
-                cite = f"; {condition.cite}" if condition.cite else ""
-                found.append(
-                    Source(change=names[f"{name} {kind}"], what=words + cite, effect=None, status=condition.status)
-                )
+    for condition in protocol.conditions.values():
+        words = "; ".join(
+            f"{kind}: {_factors(condition, kind)}"
+            for kind in condition.classes
+            if any(kind in factors for factors in condition.parameters.values())
+        )
+        cite = f". {condition.cite}" if condition.cite else ""
+        scale = {"child_pugh": "Child-Pugh", "egfr": "Renal impairment", "food": "Food"}[condition.scale]
+        found.append(Source(change=condition.label or scale, what=words + cite, effect=None, status=condition.status))
     return tuple(found)
+
+
+def _factors(condition: "Condition", kind: str) -> str:
+    return ", ".join(
+        "{} × {:g} ({:g} to {:g})".format(name, factors[kind], *condition.intervals[name][kind])
+        for name, factors in condition.parameters.items()
+        if kind in factors
+    )
 
 
 def _source(plan: "Comedication") -> tuple[str, str]:

@@ -159,20 +159,18 @@ def _among(protocol: "Protocol", world: str, among: tuple[str, ...]) -> bool:
 
 
 def _limit(rule: "Consequence") -> str:
-    what = (
-        f"risk of {rule.risk} above {100 * rule.above:g} %"
-        if rule.risk
-        else f"{rule.exposure} ratio above {rule.above:g}"
-    )
-    return f"{what}, certainty {rule.certainty:g}"
+    side = "above" if rule.above is not None else "below"
+    risk, ratio = f"risk of {rule.risk} above {100 * rule.limit:g} %", f"{rule.exposure} ratio {side} {rule.limit:g}"
+    return f"{risk if rule.risk else ratio}, certainty {rule.certainty:g}"
 
 
 def _probabilities(part: "pd.DataFrame", rule: "Consequence") -> tuple[Probability | None, Probability | None]:
     if rule.exposure is not None:
         values = part[part["measure"] == f"ratio {rule.exposure}"]["value"].to_numpy(np.float64)
-        return (_share(int((values > rule.above).sum()), values.size), None) if values.size else (None, None)
+        beyond = (values > rule.limit) == (rule.above is not None)
+        return (_share(int(beyond.sum()), values.size), None) if values.size else (None, None)
     laws = [_law(part, f"{side} {rule.risk}") for side in ("with", "without")]
-    with_, without = (law.above(rule.above) if law is not None else None for law in laws)
+    with_, without = (law.above(rule.limit) if law is not None else None for law in laws)
     return with_, without
 
 

@@ -59,8 +59,10 @@ def _asked(protocol: Protocol, fault: Fault) -> None:
         if (rule.risk is None) == (rule.exposure is None):
             fault("needs a risk or an exposure, one of them", path, value=rule.risk or "neither",
                   remedy="risk: EVENT, or exposure: NAME")  # fmt: skip
-        if rule.risk is not None and rule.above >= 1.0:
-            fault("a risk is below 1", (*path, "above"), remedy="above: 0.05")
+        if (rule.above is None) == (rule.below is None):
+            fault("needs a limit: above or below, one of them", path, remedy="above: 2")
+        if rule.risk is not None and not 0.0 < (rule.above or 0.0) < 1.0:
+            fault("a risk has a limit above, that is below 1", (*path, "above"), remedy="above: 0.05")
         if (rule.then == "adjust") != (rule.dose is not None):
             fault("goes with then: adjust, which needs it", (*path, "dose"), value=rule.dose or "none",
                   remedy="then: adjust with dose: 0.5, a share of the planned dose")  # fmt: skip

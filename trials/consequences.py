@@ -21,8 +21,9 @@ ANY = "any"  # the composite of all adverse events
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consequence:
-    """Acts where the risk of an adverse event (of `any`), or an exposure ratio, is above a limit with a certainty over
-    draws: excludes those people, or gives them the `dose` as a share of the planned one (`then: adjust`).
+    """Acts where the risk of an adverse event (of `any`), or an exposure ratio, is above a limit (a ratio: or below)
+    with a certainty over draws: excludes those people, or gives them the `dose` as a share of the planned one (`then:
+    adjust`).
 
     among: comedications and impairments it looks at; default all.
     """
@@ -30,11 +31,17 @@ class Consequence:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     risk: str | None = None
     exposure: str | None = None
-    above: Annotated[Real, Field(gt=0, le=1000)]
+    above: Annotated[Real, Field(gt=0, le=1000)] | None = None
+    below: Annotated[Real, Field(gt=0, le=1000)] | None = None
     certainty: Share = 0.8
     then: Literal["exclude", "adjust"] = "exclude"
     dose: Annotated[Real, Field(gt=0, le=10)] | None = None
     among: Names = ()
+
+    @property
+    def limit(self) -> float:
+        """The limit, whichever side."""
+        return float(self.above if self.above is not None else self.below or 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

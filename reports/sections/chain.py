@@ -40,15 +40,24 @@ def _spread(x: Spread | None, places: int = 2) -> str:
         return "–"
     if not x.n and x.value == x.value:
         return f"{rounding.fixed(x.value, places)} (no interval)"
-    if x.high - x.low < 1e-9 * abs(x.value):
+    if max(abs(x.high - x.value), abs(x.low - x.value)) < 1e-9 * abs(x.value):
         return f"{rounding.fixed(x.value, places)} (fixed)"
     if x.low != x.low:
         return rounding.fixed(x.value, places)
     return rounding.with_interval(x.value, (x.low, x.high), places)
 
 
-def _where(group: Group) -> tuple[str, str, str]:
-    return group.change, group.arm, group.group
+def _several(found: Chain) -> bool:
+    """Whether there is more than one arm to tell apart."""
+    return len({group.arm for group in found.groups}) > 1
+
+
+def _where(group: Group, found: Chain) -> tuple[str, ...]:
+    return (group.change, group.arm, group.group) if _several(found) else (group.change, group.group)
+
+
+def _heads(found: Chain) -> tuple[str, ...]:
+    return ("Change", "Arm", "People") if _several(found) else ("Change", "People")
 
 
 def _marks(found: Chain) -> tuple[str, ...]:
@@ -61,8 +70,8 @@ def _sources(found: Chain) -> Table:
         columns=columns("Change", "What it is", "Exposure ratio|median (90 %)", "Status", text=2, words=("Status",)),
         rows=tuple((x.change, x.what, _spread(x.effect), x.status) for x in found.sources),
         notes=(
-            "Reference person: pathway activity 1. A person whose pathway has activity g loses fm g (1 - left) of its "
-            "1 - fm (1 - g): nothing where g is 0.",
+            "Reference person: pathway activity 1. A person whose pathway has activity g loses fm g (1 − left) of its "
+            "1 − fm (1 − g): nothing where g is 0. Factors with their 95 % intervals.",
         ),
     )
 
@@ -72,7 +81,7 @@ def _exposure(study: Study, found: Chain) -> Table:
     first = found.exposures[0]
     rows = tuple(
         (
-            *_where(group), rounding.fixed(group.people, 0),
+            *_where(group, found), rounding.fixed(group.people, 0),
             *(_spread(group.ratios.get(name)) for name in found.exposures),
             rounding.interval(*group.persons[first], 2) if first in group.persons else "–",
         )
@@ -80,7 +89,8 @@ def _exposure(study: Study, found: Chain) -> Table:
     )  # fmt: skip
     return Table(
         caption="Exposure with against without: geometric mean ratio, by group of people.",
-        columns=columns("Change", "Arm", "People", "Number|mean", *titles, f"{first} of persons|5 to 95 %", text=3),
+        columns=columns(*_heads(found), "Number|mean", *titles, f"{first} of persons|5 to 95 %",
+                        text=len(_heads(found))),
         rows=rows, marks=_marks(found),
         notes=(
             "Ratio: median and middle 90 % over replicates of the geometric mean over people; at the last visit while "
@@ -102,16 +112,15 @@ def _risks(study: Study, found: Chain) -> Table:
     for group in found.groups:
         for risk in _shown(group, found):
             rows.append((
-                *_where(group), terms.get(risk.event, risk.event), _percent(risk.without.value),
+                *_where(group, found), terms.get(risk.event, risk.event), _percent(risk.without.value),
                 _percent(risk.with_.value), _points(risk.difference), risk.needed.text() if risk.needed else "–",
             ))  # fmt: skip
             marks.append("group" if group.group == "all" else "")
     return Table(
         caption="Risk of adverse events over the trial, without and with, and the number needed to harm.",
         columns=columns(
-            "Change", "Arm", "People", "Event", "Without|%", "With|%", "Difference|points, mean (90 %)",
-            "Needed to harm|95 %",
-            text=4,
+            *_heads(found), "Event", "Without|%", "With|%", "Difference|points, mean (90 %)", "Needed to harm|95 %",
+            text=len(_heads(found)) + 1,
         ),
         rows=tuple(rows), marks=tuple(marks),
         notes=(
@@ -133,14 +142,14 @@ def _points(x: Spread) -> str:
 
 def _doses(found: Chain) -> Table:
     rows = tuple(
-        (*_where(group), _spread(group.dose), _percent(group.inside[0]), _percent(group.inside[1]))
+        (*_where(group, found), _spread(group.dose), _percent(group.inside[0]), _percent(group.inside[1]))
         for group in found.groups
         if group.dose is not None
     )
     return Table(
         caption=f"Dose that restores the exposure ({found.exposures[0]}) without, as a share of the planned dose.",
-        columns=columns("Change", "Arm", "People", "Dose ratio|median (90 %)", "In the band as planned|%",
-                        "In the band with that dose|%", text=3),
+        columns=columns(*_heads(found), "Dose ratio|median (90 %)", "In the band as planned|%",
+                        "In the band with that dose|%", text=len(_heads(found))),
         rows=rows, marks=tuple("group" if g.group == "all" else "" for g in found.groups if g.dose is not None),
         notes=(
             "Found by solving the model again at scaled doses until the geometric mean ratio is 1. Band: 0.80 to 1.25 "

@@ -9,19 +9,32 @@ from reports.tables import Block, Heading, Table, Text, columns
 def blocks(found: Decided, terms: dict[str, str]) -> list[Block]:
     """Tables of what there is."""
     made: list[Block] = []
+    several = len({line.arm for line in found.ruled} | {stop.arm for stop in found.stops}) > 1
     if found.ruled:
-        made += [Heading(text="Whom the rules exclude or dose otherwise"), _ruled(found)]
+        made += [Heading(text="Whom the rules exclude or dose otherwise"), Text(text=HOW)]
+        made += [_ruled(found, rule, several=several) for rule in dict.fromkeys(line.rule for line in found.ruled)]
         if found.costs:
-            made.append(_costs(found, terms))
+            made.append(_costs(found, terms, several=several))
         if found.adjusted:
-            made.append(_adjusted(found, terms))
+            made.append(_adjusted(found, terms, several=several))
         if not found.costs and not found.adjusted:
-            made.append(
-                Text(text="No rule asks for anything: no limit is exceeded with the certainty it needs.", tone="note")
-            )
+            made.append(Text(text="No rule asks for anything: no limit is exceeded with the certainty it needs."))
     if found.stops:
-        made += [Heading(text="Stopping for adverse events"), *(_stop(stop) for stop in found.stops)]
+        made.append(Heading(text="Stopping for adverse events"))
+        made += [_stop(stop, several=several) for stop in found.stops]
     return made
+
+
+HOW = (
+    "Rules are the protocol's. One asks where the probability over draws that its limit is exceeded reaches its "
+    "certainty; where it does for all, groups that are surely below (probability at most 1 − certainty) are spared. "
+    "Where a risk is exceeded without the change too, leaving out the change is no remedy: a group is then excluded "
+    "whatever it takes."
+)
+
+
+def _name(rule: str) -> str:
+    return rule.replace("_", " ").capitalize()
 
 
 def spread(x: Spread, places: int, scale: float = 1.0) -> str:
@@ -39,36 +52,34 @@ def _probability(p: Probability | None) -> str:
     return rounding.with_interval(p[0], (p[1], p[2]), 2)
 
 
-def _ruled(found: Decided) -> Table:
-    rows, marks, last = [], [], None
-    for line in found.ruled:
-        rows.append((
-            f"{line.rule.replace('_', ' ')}: {line.limit}" if line.rule != last else "", line.change, line.arm,
-            line.group, _probability(line.above), _probability(line.without), line.decision,
-        ))  # fmt: skip
+def _ruled(found: Decided, rule: str, *, several: bool) -> Table:
+    lines = [line for line in found.ruled if line.rule == rule]
+    risk = any(line.without is not None for line in lines)
+    rows, marks = [], []
+    for line in lines:
+        where = (line.change, *((line.arm,) if several else ()), line.group)
+        without = (_probability(line.without),) if risk else ()
+        rows.append((*where, _probability(line.above), *without, line.decision))
         acts = line.decision.startswith(("exclude", "dose"))
         marks.append("flagged" if acts else "group" if line.group == "all" else "")
-        last = line.rule
+    heads = ("Change", *(("Arm",) if several else ()), "People")
+    sides = ("With|probability (90 %)", *(("Without|probability (90 %)",) if risk else ()))
+    note = (
+        "Of a risk: the law of the group's risk over draws of parameters, interaction and people, with the chance of "
+        "finite numbers taken out (beta-binomial); interval: what the simulated counts leave open."
+        if risk
+        else "Share of replicates whose geometric mean ratio is above the limit, Jeffreys' interval."
+    )
     return Table(
-        caption="Probability over draws that a limit of the protocol is exceeded, and what its rule then asks.",
-        columns=columns("Rule", "Change", "Arm", "People", "With|probability (90 %)", "Without|probability (90 %)",
-                        "Asked", text=4, words=("Asked",)),
-        rows=tuple(rows), marks=tuple(marks),
-        notes=(
-            "Of a risk: the law of the group's risk over draws of parameters, interaction and people, with the chance "
-            "of finite numbers taken out (beta-binomial); interval: what the simulated counts leave open. Of an "
-            "exposure: share of replicates whose geometric mean ratio is above the limit, Jeffreys' interval.",
-            "A rule asks where the probability reaches its certainty; where it does for all, groups that are surely "
-            "below (probability at most 1 − certainty) are spared. Where the limit is exceeded without the change too, "
-            "leaving out the change is no remedy: a group is then excluded whatever it takes.",
-        ),
+        caption=f"{_name(rule)}: {lines[0].limit}.", columns=columns(*heads, *sides, "Asked", text=len(heads),
+        words=("Asked",)), rows=tuple(rows), marks=tuple(marks), notes=(note,),
     )  # fmt: skip
 
 
-def _costs(found: Decided, terms: dict[str, str]) -> Table:
+def _costs(found: Decided, terms: dict[str, str], *, several: bool) -> Table:
     rows = tuple(
         (
-            x.rule.replace("_", " "), x.arm, spread(x.excluded, 1, 100.0), spread(x.recruitment, 3),
+            _name(x.rule), *((x.arm,) if several else ()), spread(x.excluded, 1, 100.0), spread(x.recruitment, 3),
             terms.get(x.event, x.event), spread(x.before, 1, 100.0), spread(x.after, 1, 100.0),
             spread(x.difference, 2, 100.0),
         )
@@ -76,29 +87,31 @@ def _costs(found: Decided, terms: dict[str, str]) -> Table:
     )  # fmt: skip
     return Table(
         caption="What the exclusions cost and what they do to the trial's risk.",
-        columns=columns("Rule", "Arm", "Excluded|% of subjects", "Recruitment|screened for one in", "Event",
-                        "Risk before|%", "Risk after|%", "Difference|points", text=2, words=("Event",)),
+        columns=columns("Rule", *(("Arm",) if several else ()), "Excluded|% of subjects",
+                        "Recruitment|screened for one in", "Event", "Risk before|%", "Risk after|%",
+                        "Difference|points", text=2 if several else 1, words=("Event",)),
         rows=rows,
         notes=("Counted in the simulated trials as they are, with who takes what; mean (5 to 95 % of replicates).",),
     )  # fmt: skip
 
 
-def _adjusted(found: Decided, terms: dict[str, str]) -> Table:
+def _adjusted(found: Decided, terms: dict[str, str], *, several: bool) -> Table:
     def row(x: Adjusted) -> tuple[str, ...]:
         risks = (spread(risk, 1, 100.0) for risk in x.risks)
-        return (x.rule.replace("_", " "), x.change, x.arm, x.group, rounding.plain(x.dose), terms.get(x.event, x.event),
-                *risks, spread(x.ratio, 2))  # fmt: skip
+        where = (x.change, *((x.arm,) if several else ()), x.group)
+        return (*where, rounding.plain(x.dose), *risks, spread(x.ratio, 2))
 
+    events = dict.fromkeys(terms.get(x.event, x.event) for x in found.adjusted)
     return Table(
-        caption="What the doses do that the rules give instead.",
-        columns=columns("Rule", "Change", "Arm", "People", "Dose|× planned", "Event", "Without|%", "With|%",
-                        "With, that dose|%", "Exposure ratio then|median (90 %)", text=4, words=("Event",)),
+        caption=f"What the doses do that the rules give instead: {', '.join(events).lower()}, and exposure.",
+        columns=columns("Change", *(("Arm",) if several else ()), "People", "Dose|× planned", "Without|%", "With|%",
+                        "With, that dose|%", "Exposure ratio|then, median (90 %)", text=3 if several else 2),
         rows=tuple(row(x) for x in found.adjusted),
         notes=("The same people followed again at that dose from the beginning; mean (5 to 95 % of replicates).",),
     )  # fmt: skip
 
 
-def _stop(stop: Stopped) -> Table:
+def _stop(stop: Stopped, *, several: bool) -> Table:
     rows = [
         (rounding.count(n), "never" if least > n else rounding.count(least), _probability(with_), _probability(without))
         for n, least, with_, without in stop.looks
@@ -113,7 +126,7 @@ def _stop(stop: Stopped) -> Table:
         "false alarm.",
     )
     return Table(
-        caption=f"{stop.rule.replace('_', ' ').capitalize()}, {stop.change}, {stop.arm}. {stop.words}.",
+        caption=f"{_name(stop.rule)}: {stop.change}{f', {stop.arm}' if several else ''}. {stop.words}.",
         columns=columns("After|subjects", "Stop from|events", "Stopped with|probability",
                         "Stopped without|probability"),
         rows=tuple(rows), marks=("",) * len(stop.looks) + ("group",), notes=notes,
