@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from trials.designs.text_scenarios import Costs
     from trials.dispatch import Mode
-    from trials.protocol import Protocol
+    from trials.protocol import Intercurrent, Protocol
     from trials.record import RunRecord
     from trials.run import Progress
 
@@ -36,7 +36,9 @@ DAYS_PER_WEEK: Final = 7.0
 
 
 def without_effect(protocol: Protocol) -> Protocol:
-    """The protocol with the doses (and rules) of the first estimand's control in every arm: nothing to be found."""
+    """The protocol with the doses (and rules) of the first estimand's control in every arm, and its switching and
+    rescue: nothing to be found.
+    """
     from trials.methods.dose_response import doses_of
 
     first = next(iter(protocol.estimands.values()))
@@ -49,7 +51,19 @@ def without_effect(protocol: Protocol) -> Protocol:
         name: dataclasses.replace(a, doses=doses_of(protocol, protocol.estimands[name], a)) if a.shapes else a
         for name, a in protocol.analyses.items()
     }
-    return dataclasses.replace(protocol, arms=arms, analyses=analyses)
+    changes = {name: _alike(event, tuple(arms), first.against) for name, event in protocol.intercurrent.items()}
+    return dataclasses.replace(protocol, arms=arms, analyses=analyses, intercurrent=changes)
+
+
+def _alike(event: Intercurrent, arms: tuple[str, ...], control: str) -> Intercurrent:
+    """A switch or rescue that all arms have, if the control has it, else none."""
+    if event.switch is not None:
+        from_ = arms if control in event.switch.from_ else ()
+        return dataclasses.replace(event, switch=dataclasses.replace(event.switch, from_=from_))
+    if event.rescue is not None and event.rescue.arms:
+        at = event.rescue.at if control in event.rescue.arms else ()
+        return dataclasses.replace(event, rescue=dataclasses.replace(event.rescue, arms=(), at=at))
+    return event
 
 
 def compared(

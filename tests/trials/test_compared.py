@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from trials.design import imbalance
 from trials.designs.text_scenarios import Costs
 from trials.dispatch import Mode
 from trials.operating import difference
-from trials.protocol import Protocol
+from trials.planned import Rescue, Switch
+from trials.protocol import Intercurrent, Protocol
 from trials.record import RunRecord
 from trials.run import run
 
@@ -73,6 +75,24 @@ def test_scenarios_without_an_effect_have_none(made: tuple[Comparison, Path], fi
     run_ = RunRecord.read(out / "whole" / "null")
     assert (run_.outcomes["CP.true@day14"] == 0).all()
     assert RunRecord.read(out / "whole").outcomes["CP.true@day14"].max() > 1
+
+
+@pytest.mark.parametrize("control", [True, False])
+def test_without_an_effect_all_arms_switch_and_are_rescued_alike(files: dict[str, Path], control: bool) -> None:
+    """Rescue of one arm alone, or an active regimen begun anew in one arm, would be a difference to find."""
+    protocol = Protocol.read(files["whole"])
+    against = next(iter(protocol.estimands.values())).against
+    one = against if control else next(arm for arm in protocol.arms if arm != against)
+    events = {
+        "over": Intercurrent(switch=Switch(after="ache", from_=(one,), to="high")),
+        "more": Intercurrent(rescue=Rescue(measure="FEV1", at=("day7",), regimen=(), arms=(one,))),
+    }
+    found = without_effect(dataclasses.replace(protocol, intercurrent=events)).intercurrent
+    switch, rescue = found["over"].switch, found["more"].rescue
+    assert switch is not None
+    assert rescue is not None
+    assert switch.from_ == (tuple(protocol.arms) if control else ())
+    assert (rescue.arms, rescue.at) == ((), ("day7",) if control else ())
 
 
 def test_costs_and_bias(made: tuple[Comparison, Path]) -> None:
