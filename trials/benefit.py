@@ -54,6 +54,8 @@ def measured(setting: Setting, trial: Trial) -> dict[str, Any] | None:
             for column, value in zip(rows, made, strict=True):
                 rows[column].append(value)
     kinds = {"replicate": np.uint32, "level": np.int32, "n": np.int32}
+    order = np.argsort(rows["replicate"], kind="stable").tolist()  # whatever the block, replicate by replicate
+    rows = {name: [x[k] for k in order] for name, x in rows.items()}
     return {name: np.array(x, kinds[name]) if name in kinds else x for name, x in rows.items()}
 
 

@@ -47,7 +47,7 @@ def of_table(frame: pd.DataFrame, by: Sequence[str] = ("replicate", "subject")) 
     """SHA-256 of a table: rows sorted by `by` (which must identify a row), columns by name, raw little-endian values.
 
     Independent of row order, column order and index. Column names and types are part of the digest. A NaN counts as NaN
-    whatever its bits. Errors: ValueError when two rows share their `by` values.
+    whatever its bits; a column of lists counts as float64. Errors: ValueError when two rows share their `by` values.
     """
     if frame.duplicated(list(by)).any():
         raise ValueError(f"rows are not identified by {list(by)}")
@@ -62,6 +62,10 @@ def of_table(frame: pd.DataFrame, by: Sequence[str] = ("replicate", "subject")) 
 
 def _column(column: pd.Series[Any]) -> tuple[str, bytes]:
     """(type, bytes) of a column."""
+    if len(column) and all(isinstance(value, (np.ndarray, list)) for value in column):
+        parts = [np.asarray(value, np.float64).reshape(-1) for value in column]
+        sizes, numbers = np.array([part.size for part in parts], "<i8"), np.concatenate(parts)
+        return "lists", sizes.tobytes() + np.where(np.isnan(numbers), np.nan, numbers).astype("<f8").tobytes()
     if column.dtype.kind not in "biuf" or not isinstance(column.dtype, np.dtype):
         texts = [None if missing else str(v) for v, missing in zip(column, column.isna(), strict=True)]
         return "text", canonical_json(texts).encode()

@@ -47,4 +47,16 @@ def test_any_change_of_content_shows(table: pd.DataFrame, change) -> None:
 
 def test_rows_that_cannot_be_told_apart_are_refused(table: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match="not identified"):
-        digest.of_table(table, by=("replicate",))
+        digest.digest.of_table(table, by=("replicate",))
+
+
+def test_lists_in_a_column_count_to_the_last_bit() -> None:
+    """Long ones too, of which text shows a part only; as lists or arrays; where one ends and the next begins."""
+    numbers = np.arange(3000, dtype=np.float64)
+    frame = pd.DataFrame({"row": [0, 1], "x": [numbers, np.array([np.nan])]})
+    told = digest.of_table(frame, by=("row",))
+    assert told == digest.of_table(frame.assign(x=[numbers.tolist(), [np.nan]]), by=("row",))
+    changed = numbers.copy()
+    changed[1500] = np.nextafter(1500.0, 2000.0)
+    assert told != digest.of_table(frame.assign(x=[changed, np.array([np.nan])]), by=("row",))
+    assert told != digest.of_table(frame.assign(x=[numbers[:-1], np.array([2999.0, np.nan])]), by=("row",))
