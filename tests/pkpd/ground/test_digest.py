@@ -47,7 +47,7 @@ def test_any_change_of_content_shows(table: pd.DataFrame, change) -> None:
 
 def test_rows_that_cannot_be_told_apart_are_refused(table: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match="not identified"):
-        digest.digest.of_table(table, by=("replicate",))
+        digest.of_table(table, by=("replicate",))
 
 
 def test_lists_in_a_column_count_to_the_last_bit() -> None:
