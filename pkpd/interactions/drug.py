@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from pkpd.ground import text
 from pkpd.ground.errors import InputError
@@ -49,7 +49,8 @@ Share = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A value with where it comes from. cv: its uncertainty (of the logarithm; of the logit for shares)."""
+    """A value with where it comes from. cv: its uncertainty (of the logarithm; of the logit for shares); note: how it
+    follows from the source, or what was looked for in vain."""
 
     __pydantic_config__ = STRICT
 
@@ -57,6 +58,29 @@ class Known:
     cite: str
     status: Status
     cv: Real = 0.0
+    note: str = ""
+
+
+def _bare(value: object) -> object:
+    return {"value": value, "cite": "", "status": "assumed"} if isinstance(value, int | float | str) else value
+
+
+def _share(known: Known) -> Known:
+    if not 0.0 <= known.value <= 1.0:
+        raise ValueError("must lie between 0 and 1")
+    return known
+
+
+def _above(known: Known) -> Known:
+    if not known.value > 0.0:
+        raise ValueError("must be more than 0")
+    return known
+
+
+Cited = Annotated[Known, BeforeValidator(_bare), AfterValidator(_above)]
+"""A value above 0 with its source; a bare number is assumed."""
+CitedShare = Annotated[Known, BeforeValidator(_bare), AfterValidator(_share)]
+ONE = Known(value=1.0, cite="", status="assumed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +105,7 @@ class Act:
     ir: Share | None = None
     ic: Positive | None = None
     cv: Positive = 0.8
+    note: str = ""
 
     @property
     def mechanism(self) -> str:
@@ -125,10 +150,10 @@ class Perpetrator:
     clearance: Known
     reference_dose: Positive
     entities: list[Entity]
-    exponent: Real = 1.0
-    fa: Share = 1.0
-    bioavailability: Share = 1.0
-    blood_plasma: Positive = 1.0
+    exponent: Cited = ONE
+    fa: CitedShare = ONE
+    bioavailability: CitedShare = ONE
+    blood_plasma: Cited = ONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +217,7 @@ def average(who: Perpetrator, entity: Entity) -> float:
 def read(path: Path) -> Drug:
     """A drug file. Errors: InputError with file, line and field; a `cite` that `sources` does not explain."""
     drug = text.validated(Drug, text.read(path), str(path))
-    unknown = sorted({cite for cite in _cites(drug) if cite not in drug.sources})
+    unknown = sorted({cite for cite in _cites(drug) if cite and cite not in drug.sources})
     if unknown:
         raise InputError("is not among the sources", file=str(path), field="cite", value=unknown[0])
     return drug
@@ -243,18 +268,18 @@ def concentrations(
     for entity in who.entities:
         ka, ke = entity.ka.value, math.log(2) / (entity.half_life.value * longer)
         ka = ka if abs(ka - ke) > 1e-3 * ke else 1.001 * ke
-        scaled = who.reference_dose * (doses[1] / who.reference_dose) ** who.exponent
+        scaled = who.reference_dose * (doses[1] / who.reference_dose) ** who.exponent.value
         area = 1000.0 * scaled / (who.clearance.value * who.entities[0].molar_mass)
         parent = entity is who.entities[0]
-        area *= (1.0 / who.bioavailability if intravenous else 1.0) * (
+        area *= (1.0 / who.bioavailability.value if intravenous else 1.0) * (
             entity.auc_ratio.value if entity.auc_ratio else 1
         )
         bolus = intravenous and parent
         shape = ke * np.exp(-ke * since) if bolus else (
             ka * ke / (ka - ke) * (np.exp(-ke * since) - np.exp(-ka * since)))  # fmt: skip
         free = entity.fu.value * (np.where(given, shape, 0.0) * area[:, None]).sum(axis=0)
-        molar = 1000.0 * doses[1] / entity.molar_mass * who.fa * (parent and not intravenous)
+        molar = 1000.0 * doses[1] / entity.molar_mass * who.fa.value * (parent and not intravenous)
         flux = (np.where(given, ka * np.exp(-ka * since), 0.0) * molar[:, None]).sum(axis=0)
-        inlet.append(free + entity.fu.value * flux / (FLOW_LIVER * who.blood_plasma))
+        inlet.append(free + entity.fu.value * flux / (FLOW_LIVER * who.blood_plasma.value))
         gut.append(np.maximum(flux / FLOW_ENTEROCYTE, free))
     return np.array(inlet), np.array(gut)

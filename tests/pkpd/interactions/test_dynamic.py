@@ -114,7 +114,10 @@ def reference(asked: Course) -> float:
     assert drug.perpetrator is not None
     acts = [(k, a) for k, e in enumerate(drug.perpetrator.entities) for a in e.acts if a.enzyme == "CYP3A4"]
     doses = np.array(given.times), np.array(given.amounts)
-    kdeg, x, y, rate, ka = (0.0193, 0.03), 0.32 / 0.68, 0.43 / 0.57, math.log(2) / 2.8, 3.0
+    victim = LIBRARY["midazolam"].victim
+    assert victim is not None
+    e, fg, fm, ka = (k.value for k in (victim.extraction, victim.fg, victim.pathways[0].fm, victim.ka))
+    kdeg, x, y, rate = (0.0193, 0.03), e / (1 - e), (1 - fg) / fg, math.log(2) / victim.half_life.value
 
     def right(t: float, s: np.ndarray) -> list[float]:
         seen = concentrations(drug, np.array([t]), doses)
@@ -125,7 +128,7 @@ def reference(asked: Course) -> float:
             loss = sum(a.kinact * i / (a.ki_inactivation + i) for i, (_, a) in zip(free, acts))
             change.append(kdeg[which] * make - (kdeg[which] + loss) * s[which])
             activity.append(s[which] / (1 + sum(i / a.ki for i, (_, a) in zip(free, acts))))
-        r = 1 + 0.96 * (activity[0] - 1)
+        r = 1 + fm * (activity[0] - 1)
         k = rate * (x * r / (1 + x * r)) / (x / (1 + x))
         enter = ka * s[2] / (1 + y * activity[1]) / (1 + x * r)
         return [*change, -ka * s[2], enter - k * s[3], s[3]]
@@ -136,13 +139,13 @@ def reference(asked: Course) -> float:
         if begin == asked.doses[0]:
             state[2 if asked.oral else 3] = 1.0
         state = solve_ivp(right, (begin, end), state, method="LSODA", rtol=1e-8, atol=1e-10).y[:, -1]
-    alone = (0.57 * 0.68 if asked.oral else 1.0) / rate
+    alone = (fg * (1 - e) if asked.oral else 1.0) / rate
     return float(state[4] / alone)
 
 
 @pytest.mark.parametrize("oral", [True, False])
 def test_what_the_kidney_clears_has_no_genotype(oral: bool) -> None:
-    """Mexiletine (E 0.2, fm 0.371 CYP2D6 and 0.286 CYP1A2, a tenth renal) in poor metabolisers, CYP1A2 wholly
+    """Mexiletine (E 0.2, fm 0.371 CYP2D6 and 0.286 CYP1A2, a part renal) in poor metabolisers, CYP1A2 wholly
     inhibited: AUC ~ (1 - E)/(renal + liver), by hand.
     """
     inhibitor = LIBRARY["fluvoxamine"]
@@ -154,10 +157,15 @@ def test_what_the_kidney_clears_has_no_genotype(oral: bool) -> None:
     )
     library = LIBRARY | {"fluvoxamine": total}
 
+    victim = LIBRARY["mexiletine"].victim
+    assert victim is not None
+    assert victim.renal is not None
+    renal = victim.renal.value
+
     def area(left: float) -> float:
         x = 0.25 * left
         e = x / (1.0 + x)
-        return (1.0 - e if oral else 1.0) / (0.1 + 0.9 * e / 0.2)
+        return (1.0 - e if oral else 1.0) / (renal + (1.0 - renal) * e / 0.2)
 
     assembly = assemble([course("fluvoxamine", "mexiletine", oral=oral, enzymes={"CYP2D6": 0.0})], library, LAYOUT)
     found = predict(assembly, MEAN).auc[0, 0]
