@@ -429,8 +429,7 @@ def _rule_names(model: Model, rule: Rule, path: Path_, fault: Fault) -> None:
                 "a rule cannot look at counts and categories yet", (*path, "measure"), value=rule.measure, remedy=remedy
             )
     if rule.true_ is not None:
-        there = (*model.outputs, *model.summaries, *model.states, *model.integrated, *model.response)
-        fault.known(rule.true_, there, "output, summary, state or equation of the model", (*path, "true"))
+        checks_laboratory.truly(model, rule.true_, (*path, "true"), fault)
         _seen_by_rules(model, rule.true_, (*path, "true"), fault)
     with at(fault, path):
         in_units((rule,), model)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trials.laboratory import Laboratory
     from trials.protocol import Protocol
 
-__all__ = ["against_law", "against_model", "inside"]
+__all__ = ["against_law", "against_model", "inside", "truly"]
 
 MOST_CYCLES = 60
 
@@ -115,12 +115,24 @@ def against_model(protocol: Protocol, model: Model, fault: Fault) -> None:
             if not model.outputs[test.measure].continuous:
                 fault("is a count or a category", (*path, "measure"), value=test.measure, remedy="name a level")
         if test.true_ is not None:
-            there = (*model.outputs, *model.summaries, *model.states, *model.integrated, *model.response)
-            fault.known(test.true_, there, "output, summary, state or equation of the model", (*path, "true"))
+            truly(model, test.true_, (*path, "true"), fault)
             _levels_alone(model, test.true_, (*path, "true"), fault)
     for name in protocol.laboratory:
         with _of(fault, ("laboratory", name)):
             laboratory.opened_test(name, protocol, model)
+
+
+def truly(model: Model, name: str, path: Path_, fault: Fault) -> None:
+    """A name that is known at any time of a trial: an output, a summary, what they are of, the response layer."""
+    from pkpd.engine.dynamics import dynamics_of
+
+    there = (*model.outputs, *model.summaries, *model.states, *model.integrated, *model.response)
+    fault.known(name, there, "output, summary, state or equation of the model", path)
+    reached, solved = equations.reach(model.equations), dynamics_of(model).outputs
+    moves = name in model.states or bool(reached.get(name, frozenset()) & set(model.states))
+    if moves and name not in (*solved, *model.outputs, *model.summaries, *model.response):
+        fault("is integrated but no output is of it", path, value=name,
+              remedy=f"add an output to the model: {{is: {name}}}")  # fmt: skip
 
 
 def _levels_alone(model: Model, name: str, path: Path_, fault: Fault) -> None:

@@ -260,6 +260,7 @@ def test_bounds_begin_the_grades_of_every_term():
         ("term: ALT, uln: {SEX", "term: ALTT, uln: {SEX", r"laboratory.*term: has no numeric criteria"),
         ("measure: CP", "measure: CQ", r"laboratory.hot.measure: unknown output of the model"),
         ("true: C,", "true: D,", r"laboratory.bare.true: unknown output"),
+        ("true: C,", "true: central,", r"laboratory.bare.true: is integrated but no output is of it"),
         ("uln: 4}", "version: '5.0'}", r"laboratory.bare.uln: is missing"),
         ("{0: 1.5, 1: 2}", "{0: 1.5}", r"laboratory.hot.uln.SEX: has no limit for a category"),
         ("uln: {SEX", "uln: {SEY", r"unknown categorical covariate"),
