@@ -44,6 +44,7 @@ def _number(value: object) -> object:
 
 Real = Annotated[float, BeforeValidator(_number)]
 Positive = Annotated[float, BeforeValidator(_number), Field(gt=0)]
+NotNegative = Annotated[float, BeforeValidator(_number), Field(ge=0)]
 Share = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)]
 
 
@@ -98,11 +99,11 @@ class Act:
     cite: str
     status: Status
     ki: Positive = math.inf
-    kinact: Real = 0.0
+    kinact: NotNegative = 0.0
     ki_inactivation: Positive = math.inf
-    emax: Real = 0.0
+    emax: NotNegative = 0.0
     ec50: Positive = math.inf
-    ir: Share | None = None
+    ir: Annotated[Share, Field(gt=0, lt=1)] | None = None
     ic: Positive | None = None
     cv: Positive = 0.8
     note: str = ""
@@ -215,12 +216,36 @@ def average(who: Perpetrator, entity: Entity) -> float:
 
 
 def read(path: Path) -> Drug:
-    """A drug file. Errors: InputError with file, line and field; a `cite` that `sources` does not explain."""
+    """A drug file. Errors: InputError with file, line and field; a `cite` that `sources` does not explain; a value that
+    cannot be: shares outside 0 to 1, times and clearances that are not above 0.
+    """
     drug = text.validated(Drug, text.read(path), str(path))
     unknown = sorted({cite for cite in _cites(drug) if cite and cite not in drug.sources})
     if unknown:
         raise InputError("is not among the sources", file=str(path), field="cite", value=unknown[0])
+    for name, known, (low, high) in _limits(drug):
+        if known is not None and not (low < known.value < high and known.cv >= 0):
+            problem = f"must lie between {low:.3g} and {high:.3g}, its cv not below 0"
+            raise InputError(problem, file=str(path), field=name, value=known.value, remedy="change the value")
     return drug
+
+
+def _limits(drug: Drug) -> list[tuple[str, Known | None, tuple[float, float]]]:
+    """(field, value, what it lies between) of every value."""
+    some, share, whole = (0.0, math.inf), (0.0, 1.0), (0.0, 1.0 + 1e-12)
+    found: list[tuple[str, Known | None, tuple[float, float]]] = []
+    if (who := drug.victim) is not None:
+        found += [(f"victim.pathways[{k}].fm", p.fm, share) for k, p in enumerate(who.pathways)]
+        found += [("victim.fg", who.fg, whole), ("victim.extraction", who.extraction, share)]
+        found += [(f"victim.{name}", getattr(who, name), some) for name in ("half_life", "ka")]
+        found.append(("victim.renal", who.renal, (-1e-12, 1.0)))
+    if (by := drug.perpetrator) is not None:
+        found.append(("perpetrator.clearance", by.clearance, some))
+        for k, entity in enumerate(by.entities):
+            at = f"perpetrator.entities[{k}]"
+            found.append((f"{at}.fu", entity.fu, whole))
+            found += [(f"{at}.{name}", getattr(entity, name), some) for name in ("half_life", "ka", "auc_ratio")]
+    return found
 
 
 def _cites(drug: Drug) -> list[str]:

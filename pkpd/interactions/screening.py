@@ -55,7 +55,7 @@ class Genotype:
     __pydantic_config__ = STRICT
 
     name: str
-    activity: Annotated[dict[str, float], BeforeValidator(_reals)]
+    activity: Annotated[dict[str, Annotated[float, Field(ge=0, le=100)]], BeforeValidator(_reals)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,8 +167,9 @@ def _asked(question: Question, library: Mapping[str, Drug]) -> list[tuple[str, s
     """(regimen, genotype, course) of every cell; a drug is not asked against itself."""
     victims = question.victims or [name for name, drug in library.items() if drug.victim]
     perpetrators = question.perpetrators or [name for name, drug in library.items() if drug.perpetrator]
-    for name, part in ((v, "victim") for v in victims):
-        _check(name, part, library)
+    for name in victims:
+        _check(name, "victim", library)
+    _enzymes(question, library)
     found = []
     for one in perpetrators:
         asked = one if isinstance(one, Asked) else Asked(drug=one)
@@ -182,7 +183,19 @@ def _asked(question: Question, library: Mapping[str, Drug]) -> list[tuple[str, s
 
 def _check(name: str, part: str, library: Mapping[str, Drug]) -> None:
     if name not in library or getattr(library[name], part) is None:
-        raise InputError(f"is not in the library as {part}", value=name, remedy=nearest(name, library))
+        remedy = nearest(name, [other for other, drug in library.items() if getattr(drug, part) is not None])
+        raise InputError(f"is not in the library as {part}", field=f"{part}s", value=name, remedy=remedy)
+
+
+def _enzymes(question: Question, library: Mapping[str, Drug]) -> None:
+    """InputError for a genotype of an enzyme that no drug of the library has: it would be left out without a word."""
+    known = {p.enzyme for drug in library.values() if drug.victim for p in drug.victim.pathways}
+    for number, genotype in enumerate(question.genotypes):
+        for enzyme in genotype.activity:
+            if enzyme not in known:
+                remedy = nearest(enzyme, sorted(known)) or f"one of {', '.join(sorted(known))}"
+                raise InputError("is no enzyme of a victim of the library", value=enzyme, remedy=remedy,
+                                 field=f"genotypes[{number}].activity")  # fmt: skip
 
 
 def _courses(

@@ -145,33 +145,28 @@ def reference(asked: Course) -> float:
 
 @pytest.mark.parametrize("oral", [True, False])
 def test_what_the_kidney_clears_has_no_genotype(oral: bool) -> None:
-    """Mexiletine (E 0.2, fm 0.371 CYP2D6 and 0.286 CYP1A2, a part renal) in poor metabolisers, CYP1A2 wholly
-    inhibited: AUC ~ (1 - E)/(renal + liver), by hand.
-    """
-    inhibitor = LIBRARY["fluvoxamine"]
+    """Mexiletine in poor metabolisers of CYP2D6, CYP1A2 wholly inhibited, by hand: AUC ~ (1 - E)/(renal + liver)."""
+    inhibitor, who = LIBRARY["fluvoxamine"], LIBRARY["mexiletine"].victim
     assert inhibitor.perpetrator is not None
+    assert who is not None
+    assert who.renal is not None
     acts = [Act(enzyme="CYP1A2", cite="", status="assumed", ki=1e-14)]
     first, *others = (replace(e, acts=[]) for e in inhibitor.perpetrator.entities)
-    total = replace(
-        inhibitor, perpetrator=replace(inhibitor.perpetrator, entities=[replace(first, acts=acts), *others])
-    )
-    library = LIBRARY | {"fluvoxamine": total}
+    entities = [replace(first, acts=acts), *others]
+    total = replace(inhibitor, perpetrator=replace(inhibitor.perpetrator, entities=entities))
+    fm, usual, renal = {p.enzyme: p.fm.value for p in who.pathways}, who.extraction.value, who.renal.value
 
-    victim = LIBRARY["mexiletine"].victim
-    assert victim is not None
-    assert victim.renal is not None
-    renal = victim.renal.value
-
-    def area(left: float) -> float:
-        x = 0.25 * left
+    def area(*without: str) -> float:
+        x = usual / (1.0 - usual) * (1.0 - sum(fm[e] for e in without))
         e = x / (1.0 + x)
-        return (1.0 - e if oral else 1.0) / (renal + (1.0 - renal) * e / 0.2)
+        return (1.0 - e if oral else 1.0) / (renal + (1.0 - renal) * e / usual)
 
-    assembly = assemble([course("fluvoxamine", "mexiletine", oral=oral, enzymes={"CYP2D6": 0.0})], library, LAYOUT)
+    asked = course("fluvoxamine", "mexiletine", oral=oral, enzymes={"CYP2D6": 0.0})
+    assembly = assemble([asked], LIBRARY | {"fluvoxamine": total}, LAYOUT)
     found = predict(assembly, MEAN).auc[0, 0]
-    assert found == pytest.approx(area(1 - 0.371 - 0.286) / area(1 - 0.371), rel=2e-3)
-    alone = (0.8 if oral else 1.0) / 1.0
-    assert _alone(assembly, LAYOUT.mean)[0] == pytest.approx(area(1 - 0.371) / alone, rel=1e-9)
+    assert renal > 0
+    assert found == pytest.approx(area("CYP2D6", "CYP1A2") / area("CYP2D6"), rel=2e-3)
+    assert _alone(assembly, LAYOUT.mean)[0] == pytest.approx(area("CYP2D6") / area(), rel=1e-9)
 
 
 def test_several_perpetrators_act_together() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from pkpd.ground.errors import InputError
+from pkpd.interactions.drug import read
 from pkpd.interactions.screening import Question, read_question, screen
 
 TEXT = """vtrial: ddi/1
@@ -68,6 +70,39 @@ def test_what_is_not_in_the_library_is_named(tmp_path: Path) -> None:
     path.write_text(TEXT.replace("draws: 200", "draw: 200"))
     with pytest.raises(InputError, match="draw"):
         read_question(path)
+
+
+@pytest.mark.parametrize(("old", "new", "field"), [
+    ("CYP2D6: 0", "CYP2D6: -3", "genotypes[0].activity.CYP2D6"), ("CYP2D6: 0", "CYP2D7: 0", "genotypes[0].activity"),
+    ("desipramine]", "desipramin]", "victims"), ("- itraconazole", "- itraconazol", "perpetrators"),
+])  # fmt: skip
+def test_a_question_that_means_nothing_is_refused_with_its_field(
+    tmp_path: Path, old: str, new: str, field: str
+) -> None:
+    """A negative activity gave ratios without a number, an unknown enzyme the normal genotype's."""
+    path = tmp_path / "q.yaml"
+    path.write_text(TEXT.replace(old, new))
+    with pytest.raises(InputError) as error:
+        screen(read_question(path))
+    assert error.value.field == field
+    assert error.value.remedy
+
+
+@pytest.mark.parametrize(("name", "value", "field"), [
+    ("fm", "1.3", "victim.pathways[0].fm"), ("extraction", "1", "victim.extraction"),
+    ("renal", "1", "victim.renal"), ("fu", "5", "perpetrator.entities[0].fu"),
+    ("half_life", "-10", "perpetrator.entities[0].half_life"), ("clearance", "0", "perpetrator.clearance"),
+])  # fmt: skip
+def test_a_drug_that_cannot_be_is_refused_with_its_field(tmp_path: Path, name: str, value: str, field: str) -> None:
+    """The first value of that name in a file of the library, changed."""
+    text = (Path(__file__).resolve().parents[3] / "pkpd/interactions/library/mexiletine.yaml").read_text()
+    changed, count = re.subn(rf"({name}: {{value: )[0-9.]+", rf"\g<1>{value}", text, count=1)
+    assert count == 1
+    path = tmp_path / "drug.yaml"
+    path.write_text(changed)
+    with pytest.raises(InputError) as error:
+        read(path)
+    assert error.value.field == field
 
 
 def test_a_drug_of_ones_own(tmp_path: Path) -> None:
