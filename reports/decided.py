@@ -120,7 +120,9 @@ def decided(record: "RunRecord") -> Decided | None:
         if rule.then == "exclude" and acted:
             costs += _costs(record, (name, rule), (acted, spared, always))
         if rule.then == "adjust":
-            adjusted += [line for world, key in acted for line in _dosed(table, protocol, (name, rule), (world, key))]
+            part = {(world, key[0]) for world, key in spared}  # where not all are dosed otherwise
+            given = [(w, key) for w, key in acted if key[1] != "all" or (w, key[0]) not in part]
+            adjusted += [line for where in given for line in _dosed(table, protocol, (name, rule), where)]
     stops = [line for name, stop in protocol.safety_stop.items() for line in _stops(record, (name, stop))]
     return Decided(ruled=tuple(ruled), costs=tuple(costs), adjusted=tuple(adjusted), stops=tuple(stops))
 

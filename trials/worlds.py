@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from pkpd.kernels.elementary import exp_array, log_array
 from trials import conduct, latent, modifiers
-from trials.modifiers import World
 from trials.checks_chain import exposure_names
 from trials.consequences import ANY
+from trials.modifiers import World
 from trials.protocol import HOURS_PER_DAY
 from trials.subject import Course, People, dosing, follow
 from trials.trial import people_of
@@ -184,7 +184,7 @@ def _begins(protocol: Protocol, compared: Compared) -> float:
 
 def _before(course: Course, day: Floats, begin: float) -> Floats:
     """Of those with a first adverse event after the beginning: 1 where a sample was out of limits before it."""
-    first = np.min([onset for onset in course.onset.values()], axis=0, initial=np.inf)
+    first = np.min(list(course.onset.values()), axis=0, initial=np.inf)
     with np.errstate(invalid="ignore"):
         found = (begin + day * HOURS_PER_DAY < first).astype(np.float64)
     return np.where(np.isfinite(first) & (first > begin), found, np.nan)
@@ -221,10 +221,11 @@ def _visit(protocol: Protocol, compared: Compared) -> int:
     if not compared.comedication:
         return len(days) - 1
     plan = protocol.comedication[compared.comedication]
-    if plan.until is not None and plan.until <= days[0]:
-        return 1  # over before the trial begins: the first that may see its tail
-    inside = [k for k, t in enumerate(days) if t > plan.from_ and (plan.until is None or t <= plan.until)]
-    return inside[-1] if inside else len(days) - 1
+    later = [k for k, t in enumerate(days) if t > max(plan.from_, 0.0)]
+    inside = [k for k in later if plan.until is None or days[k] <= plan.until]
+    if inside:
+        return inside[-1]
+    return later[0] if plan.until is not None else len(days) - 1  # between two visits: the first that sees its tail
 
 
 def _doses(setting: Setting, people: People, rows: Rows) -> Events:
@@ -295,7 +296,7 @@ def _dose(
     for turn in range(ROUNDS):
         with np.errstate(divide="ignore", invalid="ignore"):
             now = log_array(_exposure(setting, people, _scaled(mine, _factor(log_factor)), at=at, rows=rows)[name])
-        off = now - goal
+            off = now - goal
         known = inside & np.isfinite(off)
         if not known.any():
             return

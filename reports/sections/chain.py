@@ -197,6 +197,7 @@ def _path(path: Path, number: int) -> Plots:
         parts.append(_until(path.gone, "a tenth of it left"))
         parts[-1] += " after the end"
     said = "; ".join(part for part in parts if part)
+    said = said[:1].upper() + said[1:]
     caption = (
         f"{path.change}: exposure ratio of the reference person by day, median and middle 90 % of draws, from the "
         f"perpetrator's concentrations and the enzyme's turnover; bar: while it is taken{f'. {said}' if said else ''}."

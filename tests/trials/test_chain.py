@@ -13,17 +13,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pkpd.ground import digest
 from pkpd.ground.errors import InputError
 from pkpd.ground.validation import adapter
 from pkpd.model.timeline import Timeline
 from trials import record
 from trials.block import simulate_block
 from trials.comedication import Comedication
+from trials.dispatch import Mode
 from trials.modifiers import lost, profile, refined
 from trials.pairs import pair
 from trials.protocol import Protocol
-from trials.run import prepare
+from trials.run import prepare, run
 from trials.setting import Payload
+from trials.verify import verify
 
 MODEL = """\
 vtrial: model/1
@@ -291,3 +294,118 @@ def test_the_report_says_what_the_table_holds(payload: Payload, chain: pd.DataFr
     (watch,) = many.watches
     assert [day for day, _, _ in watch.days] == [2.0, 5.0]
     assert watch.days[1][1].value >= watch.days[0][1].value
+
+
+KINETICS = """\
+comedication:
+  inducer: {drug: rifampicin, victim: midazolam, course: kinetics, parameters: {CL: clearance, V: 0}, arms: [drug],
+            from: -2 d, until: 4 d}
+  halving: {clearance: 0.5, interval: [0.5, 0.5], parameters: {CL: -1}, arms: {drug: {share: 1}, other: {share: 0}}}
+endpoints:"""
+
+
+def test_an_arm_has_its_own_comedication(tmp_path: Path) -> None:
+    """Identities: in the arm without, parameters and outcomes are those of a protocol without the comedication, to the
+    bit, whatever the other arm takes; potential outcomes follow the arm; the world is asked only where it may be."""
+    text = (
+        PROTOCOL.replace(
+            "  drug: {regimen",
+            "  other: {regimen: [{amount: 100 mg, into: central, every: 12 h, for: 20 d}]}\n  drug: {regimen",
+        )
+        .replace("size: 4", "size: 6")
+        .replace("replicates: 4", "replicates: 2")
+        .replace("compare: [drug], against: none", "compare: [drug], against: other")
+    )
+    head, rest = text.split("comedication:")
+    tail = rest.split("endpoints:", 1)[1].replace("endpoints:", "")
+    (tmp_path / "model.yaml").write_text(MODEL)
+    (tmp_path / "with.yaml").write_text(head + KINETICS + tail)
+    (tmp_path / "bare.yaml").write_text(head + "endpoints:" + tail)
+    both, bare = (
+        tables(prepare(tmp_path / f"{name}.yaml").variants["main"].payload, 0, 2) for name in ("with", "bare")
+    )
+    here, there = both["outcomes"], bare["outcomes"]
+    other, drug = here["arm"] == 1, here["arm"] == 2
+    columns = [c for c in map(str, there) if c.startswith(("CP", "CAV"))]
+    pd.testing.assert_frame_equal(here[other][columns], there[other][columns], check_exact=True)
+    assert (here.loc[drug, "comedication.inducer"] == 1).all()
+    assert (here.loc[~drug, ["comedication.inducer", "comedication.halving"]] == 0).all().all()
+    assert (here.loc[drug, "CAV@week1"] < 1.8 * there.loc[drug, "CAV@week1"]).all()  # induced besides
+    truth = both["truth"].groupby("arm")["mean"].mean()
+    assert truth["other"] == pytest.approx(bare["truth"].groupby("arm")["mean"].mean()["other"], abs=1e-12)
+    assert truth["drug"] > 1.5 * truth["other"]  # half the clearance; the inducer is long gone
+    assert set(both["chain"]["arm"]) == {1, 2}
+    assert set(both["chain"][both["chain"]["world"] == "inducer"]["arm"]) == {2}
+
+
+def test_rules_are_worked_out(tmp_path: Path) -> None:
+    """By hand from the tables: who has liver B (ratio exactly 2) is excluded, the recruitment factor is 1/(1 - share),
+    the risk after it that of the others; half the dose undoes half the clearance; poor metabolisers are spared of the
+    inhibitor; verify sees a changed chain."""
+    path = read(tmp_path, ("replicates: 4", "replicates: 6"), ("draws: 20", "draws: 1"), ("endpoints:", """consequences:
+  high: {exposure: CAV, above: 1.9, certainty: 0.9, among: [liver]}
+  halve: {exposure: CAV, above: 1.9, certainty: 0.9, then: adjust, dose: 0.5, among: [halving]}
+  two: {exposure: CAV, above: 1.2, certainty: 0.9, among: [inhibitor]}
+safety_stop:
+  many: {event: sick, among: halving, above: 0.3, rule: pocock, alpha: 0.1, looks: [10, 20]}
+endpoints:"""))  # fmt: skip
+    made = run(path, tmp_path / "out", mode=Mode(kind="serial"))
+    from reports.decided import decided
+
+    found = decided(made)
+    assert found is not None
+    people = made.outcomes
+    ill = people["CHILD_PUGH"] == 2
+    (cost,) = (c for c in found.costs if c.rule == "high")
+    share = ill.groupby(people["replicate"]).mean()
+    assert cost.excluded.value == pytest.approx(share.mean())
+    assert cost.recruitment.value == pytest.approx((1 / (1 - share)).mean())
+    mine = people[(people["arm"] == 1) & ~ill]
+    assert cost.after.value == pytest.approx(mine["sick.day"].notna().groupby(mine["replicate"]).mean().mean())
+    whole = [line for line in found.adjusted if line.group == "all"]
+    assert [line.ratio.value for line in whole] == pytest.approx([1.0], rel=6e-3)
+    assert whole[0].risks[2].value == pytest.approx(whole[0].risks[0].value, abs=0.02)
+    poor = next(line for line in found.ruled if line.rule == "two" and line.group.endswith("Poor Metabolizer"))
+    assert (poor.above[0], poor.decision) == (0.0, "not these")
+    (stop,) = found.stops
+    assert stop.looks[-1][2][0] > stop.looks[-1][3][0]
+    spoil(tmp_path / "out" / "blocks" / "00000")
+    verdict = verify(tmp_path / "out", mode=Mode(kind="serial"))
+    assert (verdict.same, verdict.different, verdict.tables, verdict.damaged) == (False, (0,), ("chain",), ())
+
+
+def spoil(stem: Path) -> None:
+    """Halve a risk in the chain of a block, and write the hash of the changed file beside it."""
+    file = stem.with_name(f"{stem.name}.chain.parquet")
+    table = pd.read_parquet(file)
+    table.loc[table["measure"] == "with sick", "value"] *= 0.5
+    file.write_bytes(record.parquet({str(name): table[name].to_numpy() for name in table}))
+    told = json.loads(stem.with_suffix(".json").read_text())
+    told["files"]["chain"] = digest.of_bytes(file.read_bytes())
+    stem.with_suffix(".json").write_text(json.dumps(told))
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ("clearance: 0.5, interval", "course: kinetics, clearance: 0.5, interval", "needs a drug of the library"),
+    ("clearance: 0.5, interval: [0.5, 0.5]", "drug: paroxetine, victim: metoprolol, course: kinetics, half_life: 9 h",
+     "follows from the kinetics"),
+    ("clearance: 0.5, interval: [0.5, 0.5], parameters: {CL: -1}",
+     "drug: paroxetine, victim: metoprolol, parameters: {CL: clearance}", "course: kinetics only"),
+    ("interval: [0.5, 0.5], parameters", "interval: [0.5, 0.5], apart: 2 h, parameters", "goes with drug"),
+    ("share: 0.5", "share: 0.5, arms: [drugs]", "unknown arm"),
+    ("share: 0.5", "share: 0.5, arms: {drug: {who: HIGHT > 1}}", "unknown covariate"),
+    ("endpoints:", "consequences: {a: {risk: sick, exposure: CAV, above: 0.1}}\nendpoints:", "one of them"),
+    ("endpoints:", "consequences: {a: {risk: sick, above: 2}}\nendpoints:", "below 1"),
+    ("endpoints:", "consequences: {a: {risk: sik, above: 0.2}}\nendpoints:", "unknown event"),
+    ("endpoints:", "consequences: {a: {exposure: CAV, above: 2, then: adjust}}\nendpoints:", "then: adjust"),
+    ("endpoints:", "safety_stop: {a: {event: sick, among: halving, above: 0.1, looks: [9, 5]}}\nendpoints:", "ascend"),
+    ("endpoints:", "safety_stop: {a: {event: sick, among: halving, above: 0.9, looks: [1]}}\nendpoints:",
+     "never stops"),
+    ("truth: {replicates: 4}", "consequences: {a: {exposure: CAV, above: 2}}\ntruth: {replicates: 1}", "followed"),
+])  # fmt: skip
+def test_what_is_wrong_with_arms_kinetics_and_rules_is_said(tmp_path: Path, old: str, new: str, said: str) -> None:
+    path = read(tmp_path, ("truth: {replicates: 4}", "truth: {replicates: 9}"), (old, new)) if "truth" not in old else (
+        read(tmp_path, (old, new)))  # fmt: skip
+    with pytest.raises(InputError, match=said) as error:
+        Protocol.read(path)
+    assert error.value.line is not None
