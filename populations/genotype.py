@@ -165,8 +165,8 @@ GENES: Mapping[str, Gene] = {
         phenotypes=("Poor Function", "Decreased Function", "Normal Function", "Increased Function"),
         activity={"no": 0.31, "increased": 1.0},
         about="Uptake: mean of 1 and 0.31 (no function) of the two alleles: simvastatin acid's AUC in c.521CC is 3.2 "
-        "times that in TT (Pasanen et al., Pharmacogenet Genomics 2006;16:873; from memory); increased function "
-        "counts as normal (assumed).",
+        "times that in TT (Pasanen et al., Pharmacogenet Genomics 2006;16:873; from memory; Mykkänen et al. 2022, "
+        "PubMed 35652242: 3.7, 90 % interval 2.4 to 5.9); increased function counts as normal (assumed).",
     ),
     "VKORC1": Gene(
         reference="G", core=("G", "A"), rule=_vkorc1, phenotypes=("-1639 GG", "-1639 AG", "-1639 AA"),
