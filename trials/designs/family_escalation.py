@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trials.designs.text_early import Escalation
     from trials.designs.text_scenarios import Truth
 
-__all__ = ["FAMILY", "rule_of", "wanted"]
+__all__ = ["FAMILY", "cohort_of", "rule_of", "wanted"]
 
 Floats = NDArray[np.float64]
 ENUMERATED = ("three_plus_three", "three_plus_three_expanded", "boin", "mtpi", "mtpi2")
@@ -60,6 +60,11 @@ def rule_of(design: Design) -> Rule:
 
         return blrm(Model(doses=e.amounts, reference=float(e.reference or 0.0), grid=(141, 71)), **sizes)
     raise InputError("is no rule of cohorts", field="escalation.rule", value=e.rule)
+
+
+def cohort_of(e: Escalation) -> int:
+    """Subjects of a cohort."""
+    return 3 if e.rule.startswith("three") else e.cohort
 
 
 def wanted(rates: Floats, target: float) -> int:

@@ -20,6 +20,7 @@ from trials.comparison import Comparison, Sample, Scenario, estimated, scenario
 from trials.designs import text_checks
 from trials.designs.exact import exact
 from trials.designs.families import family_of, share
+from trials.designs.family_escalation import cohort_of
 from trials.designs.selection import Chosen
 from trials.designs.simulate import Seen, Simulated
 from trials.designs.simulated import drawn, rates_of
@@ -132,11 +133,14 @@ def samples(design: Design, truth: Truth, *, seed: int, replicates: NDArray[np.i
 def _entering(
     design: Design, truth: Truth, out: Mapping[str, Sample], chance: tuple[int, NDArray[np.int64]]
 ) -> dict[str, Sample]:  # fmt: skip
-    """Durations, where the design says how fast subjects enter."""
+    """Durations, where the design says how fast subjects enter. A cohort of an escalation is followed up before the
+    next one enters: who comes meanwhile is not taken.
+    """
     if design.enrolment is None:
         return {}
-    rate = design.enrolment.rate if truth.rate is None else truth.rate
-    return _times(_entered(out["subjects"].values, rate, chance) + design.enrolment.follow_up)
+    rate, subjects = design.enrolment.rate if truth.rate is None else truth.rate, out["subjects"].values
+    waits = 1.0 if design.endpoint.escalation is None else np.ceil(subjects / cohort_of(design.endpoint.escalation))
+    return _times(_entered(subjects, rate, chance) + waits * design.enrolment.follow_up)
 
 
 def _plain(design: Design, truth: Truth, found: Simulated) -> dict[str, Sample]:

@@ -184,12 +184,16 @@ def _extras(design: Design) -> None:
     if design.enrolment is not None and (design.endpoint.survival is not None or design.enrich is not None):
         remedy = "the endpoint has accrual" if design.endpoint.survival is not None else "remove it"
         raise InputError("is not heard here", field="enrolment", remedy=remedy)
+    timed = design.endpoint.escalation is not None and design.endpoint.escalation.rule == "tite_crm"
+    if design.enrolment is not None and timed:
+        remedy = "remove it: window and every of the escalation say when subjects come and how long they are followed"
+        raise InputError("is not heard here", field="enrolment", remedy=remedy)
     profile, s = design.profile, design.endpoint.survival
     if profile is not None and (chooses or design.reestimate is not None):
         raise InputError("needs a plain estimate of one effect", field="profile", remedy="remove it")
     if profile is not None and s is not None and min(profile.wanted, profile.least or s.null) <= 0:
         raise InputError("must be hazard ratios > 0", field="profile.wanted", value=profile.wanted, remedy="write 0.8")
-    if design.costs is not None and design.costs.time > 0 and s is None and design.enrolment is None:
+    if design.costs is not None and design.costs.time > 0 and s is None and design.enrolment is None and not timed:
         remedy = "write enrolment: {rate: 20, follow_up: 3}"
         raise InputError("needs to know how long the trial takes", field="costs.time", remedy=remedy)
 

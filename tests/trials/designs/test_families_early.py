@@ -82,7 +82,20 @@ def test_false_successes_of_baskets_are_those_of_the_ones_without_effect() -> No
     assert found["subjects"].values.max() <= 80
 
 
+def test_a_cohort_is_followed_up_before_the_next_one() -> None:
+    """BOIN, ten cohorts of 3, two subjects a month, a month to know: 15 months of entries and 10 of waiting on average."""
+    text = (EXAMPLES / "dose_escalation_boin.yaml").read_text() + "enrolment: {rate: 2, follow_up: 1}\n"
+    design = Design.parse(text)
+    truth = design.simulate.truths["flat"]  # type: ignore[union-attr]
+    found = samples(design, truth, seed=2, replicates=np.arange(400))
+    whole = found["subjects"].values == 30
+    assert whole.mean() > 0.95
+    assert found["duration"].values[whole].mean() == pytest.approx(25.0, abs=4 * np.sqrt(30) / 2 / 20)
+    assert found["duration"].values.min() > found["subjects"].values.min() / 3
+
+
 WRONG = [
+    ("dose_escalation_tite", "simulate:", "enrolment: {rate: 2}\nsimulate:", "is not heard here"),
     ("dose_escalation_boin", "[0.04, 0.15, 0.30, 0.48, 0.68]", "[0.04, 0.15, 0.10]", "must not fall"),
     ("dose_escalation_boin", "cohort: 3", "cohort: 3\n    skeleton: [0.1, 0.2, 0.3, 0.4, 0.5]", "does not use skeleton"),
     ("dose_escalation_crm", "    skeleton: [0.084, 0.157, 0.25, 0.355, 0.46]", "    start: 1", "needs skeleton"),
