@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reports import ae_again
+from reports.ae_again import Kind
 from reports.figures import adverse_events as drawing
 from reports.figures import survival
 from reports.figures.palette import Look, looks
@@ -15,7 +17,8 @@ from reports.page import Page
 from reports.tables import Block, Plots, Section, Table, Text, columns
 from trials.analysis.ae_hierarchy import Posterior
 from trials.analysis.ae_records import AdverseEvents
-from trials.analysis.ae_tables import AeTable, ae_table, by_grade, first_curves
+from trials.analysis.ae_recurrent import AeRecurrent
+from trials.analysis.ae_tables import AeTable, ae_table, first_curves
 from trials.analysis.nnt import needed
 
 __all__ = ["CAUTION", "Found", "found_in", "incidence", "page", "ranked", "sentences"]
@@ -30,25 +33,29 @@ PER = 100.0  # person-years
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """Everything the page shows. models: one posterior per treated arm, or none; only, least_grade: which events."""
+    """Everything the page shows. again: rates of all events (any, by system, by term); models: one posterior per
+    treated arm, or none; only, least_grade: which events.
+    """
 
     data: AdverseEvents
     whole: AeTable
     socs: AeTable
     terms: AeTable
     lines: tuple[tuple[str, AeTable], ...]
+    again: tuple[AeRecurrent, AeRecurrent, AeRecurrent]
     models: tuple[Posterior, ...]
-    only: str
+    only: Kind
     least_grade: int
 
 
-def found_in(data: AdverseEvents, *, only: str, least_grade: int, models: tuple[Posterior, ...] = ()) -> Found:
+def found_in(data: AdverseEvents, *, only: Kind, least_grade: int, models: tuple[Posterior, ...] = ()) -> Found:
     """All tables of one choice of events."""
     kinds = (("Any", "all", 1), ("Serious", "serious", 1), ("Related", "related", 1), ("Grade 3 or more", "all", 3))
-    tables = [ae_table(data, rows, only=only, least_grade=least_grade) for rows in ("any", "soc", "term")]  # type: ignore[arg-type]
+    tables = [ae_table(data, rows, only=only, least_grade=least_grade) for rows in ("any", "soc", "term")]
     lines = tuple((name, ae_table(data, "any", only=kind, least_grade=least)) for name, kind, least in kinds)  # type: ignore[arg-type]
     return Found(data=data, whole=tables[0], socs=tables[1], terms=tables[2], lines=lines, models=models, only=only,
-                 least_grade=least_grade)  # fmt: skip
+                 least_grade=least_grade,
+                 again=ae_again.recurrent_of(data, only=only, least_grade=least_grade))  # fmt: skip
 
 
 def ranked(found: Found) -> NDArray[np.int64]:
@@ -61,8 +68,10 @@ def ranked(found: Found) -> NDArray[np.int64]:
 def page(found: Found, name: str, *, top: int) -> Page:
     """The page. name: of the file of events; top: terms in the tables."""
     style = looks([k == 0 for k in range(len(found.data.arms))], [False] * len(found.data.arms))
-    sections = [_overview(found), _pictures(found, style), _terms(found, top), _systems(found), _grades(found, top)]
-    sections.append(_times(found, style))
+    sections = [_overview(found), _pictures(found, style), _terms(found, top), _systems(found)]
+    sections += [ae_again.grades(found.data, only=found.only, top=top), _times(found, style)]
+    chosen = {"only": found.only, "least_grade": found.least_grade}
+    sections.append(ae_again.again(found.data, found.again, style, **chosen))  # type: ignore[arg-type]
     if found.models:
         sections.insert(3, _shrunk(found, top))
     return Page(
@@ -275,21 +284,6 @@ def _systems(found: Found) -> Section:
                                             *(f"{a}|difference, points (95 %)" for a in arms[1:])),
     )  # fmt: skip
     return Section(key="systems", title="By body system", blocks=(table,))
-
-
-def _grades(found: Found, top: int) -> Section:
-    arms = found.data.arms
-    counts, whole = by_grade(found.data, only=found.only), by_grade(found.data, "any", only=found.only)  # type: ignore[arg-type]
-    order = np.argsort(-counts[:, :, 3:].sum(axis=(1, 2)), kind="stable")[: min(top, 20)].tolist()
-    kept = [j for j in order if counts[j, :, 3:].sum() > 0]
-    lines = [("Any adverse event", whole[0]), *((found.terms.label[j], counts[j]) for j in kept)]
-    rows = [(label, arm, *(str(int(v)) for v in grid[a])) for label, grid in lines for a, arm in enumerate(arms)]
-    table = Table(
-        caption="Subjects by the worst grade of their events; terms with grade 3 or more, the most frequent first.",
-        columns=columns("Term", "Arm", "Unknown", *(f"Grade {g}" for g in range(1, 6)), text=2), rows=tuple(rows),
-        notes=("MILD, MODERATE and SEVERE of AESEV are read as grades 1, 2 and 3.",),
-    )  # fmt: skip
-    return Section(key="grades", title="Worst grade", blocks=(table,))
 
 
 def _times(found: Found, style: tuple[Look, ...]) -> Section:

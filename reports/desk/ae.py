@@ -23,11 +23,13 @@ __all__ = ["Order", "ae", "named"]
 TABLE, PAGE = "ae.csv", "ae.html"
 SHOWN = 10  # lines on the screen
 INTERVALS = ("difference", "newcombe", "ratio", "odds", "rate_difference", "rate_difference_exact", "rate_ratio")
+AGAIN = ("lwyy", "negative_binomial")
 COLUMNS = (
     "level", "soc", "term", "arm", "n", "subjects", "events", "risk", "risk_lower", "risk_upper", "person_years",
     "incidence_100py", "incidence_lower", "incidence_upper", "rate_100py", "rate_lower", "rate_upper", "undated",
     *(f"{name}{end}" for name in INTERVALS for end in ("", "_lower", "_upper")), "p", "fdr", "posterior_or",
-    "posterior_or_lower", "posterior_or_upper", "p_or_above_1", "p_or_is_1",
+    "posterior_or_lower", "posterior_or_upper", "p_or_above_1", "p_or_is_1", "with_several", "mean_undated",
+    *(f"{name}{end}" for name in AGAIN for end in ("", "_lower", "_upper", "_p")),
 )  # fmt: skip
 
 
@@ -127,8 +129,18 @@ def _cells(found: Found, table: AeTable, at: tuple[int, int], level: str) -> lis
         level, inert(table.soc[row]), inert(term), inert(table.arms[arm]), int(table.n[arm]), int(table.x[at]),
         int(table.events[at]), *(_plain(v[at]) for v in (table.risk.estimate, table.risk.lower, table.risk.upper)),
         _plain(table.years[at]), *map(_plain, rates), int(table.undated[row]), *_against(table, row, arm - 1),
-        *_posterior(found, row, arm - 1, level),
+        *_posterior(found, row, arm - 1, level), *_again(found, row, arm, level),
     ]  # fmt: skip
+
+
+def _again(found: Found, row: int, arm: int, level: str) -> list[str]:
+    """Rates of all events; ratios empty for the control."""
+    table = found.again[("any", "soc", "term").index(level)]
+    out = [str(int(table.again[row, arm])), str(int(table.undated[row, arm]))]
+    for name in AGAIN:
+        i = getattr(table, name)
+        out += [_plain(v[row, arm - 1]) if arm else "" for v in (i.estimate, i.lower, i.upper, i.p)]
+    return out
 
 
 def _against(table: AeTable, row: int, k: int) -> list[str]:

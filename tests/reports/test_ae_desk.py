@@ -52,6 +52,13 @@ def test_table_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     whole = binary.miettinen_nurminen(8, 20, 1, 20)  # of any event: (8 - 1)/20
     limits = f"{1 / float(whole.upper):.1f} to {1 / float(whole.lower):.0f}"
     assert f"NNTH 2.9 (NNTH {limits})" in text
+    assert (itch["with_several"], itch["mean_undated"], itch["lwyy"]) == ("0", "0", "")  # no event on placebo
+    both = found["any", "", "drug"]  # 8 events to 1 with equal exposure
+    assert float(both["lwyy"]) == pytest.approx(8.0, rel=0.3)
+    assert float(both["lwyy_lower"]) < 8.0 < float(both["lwyy_upper"])
+    assert float(both["negative_binomial"]) == pytest.approx(8.0, rel=1e-6)
+    assert "Events that come again" in text
+    assert "Subjects with an event of a grade or worse" in text
 
 
 def test_choices_and_model(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
