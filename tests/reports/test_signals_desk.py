@@ -113,3 +113,26 @@ def test_two_products_together(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert float(first["expected"]) == pytest.approx(12 * (1 - 1 / (1 / 9 + 1)))
     assert float(first["omega"]) == pytest.approx(np.log2(9.5 / (1.2 + 0.5)))
     assert "Two products together" in (tmp_path / "out" / desk.PAGE).read_text()
+
+
+def test_full_bayes_beside_the_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """40 products by 30 events: scores over the posterior in the table, its sound k on the page; a given theta has none."""
+    rng = np.random.default_rng(1)
+    lines = ["case,drug,reaction"]
+    lines += [f"{k},d{int(40 * rng.random() ** 2)},e{int(30 * rng.random() ** 2)}" for k in range(1200)]
+    lines += [f"{k},d39,e29" for k in range(1200, 1215)]
+    path = tmp_path / "r.csv"
+    path.write_text("\n".join(lines) + "\n")
+    names = ["signals", str(path), "--report", "case", "--product", "drug", "--event", "reaction", "--full-bayes"]
+    assert main([*names, "--out", str(tmp_path / "out"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["full_bayes"]
+    assert told["sound"]
+    assert told["pareto_k"] <= 0.7
+    assert told["eb05"] >= 1
+    with (tmp_path / "out" / desk.TABLE).open() as file:
+        first = next(csv.DictReader(file))
+    assert (first["product"], first["event"]) == ("d39", "e29")
+    assert 2.0 < float(first["eb05_full"]) < float(first["ebgm_full"]) < float(first["eb95_full"])
+    assert "Posterior of the hyperparameters" in (tmp_path / "out" / desk.PAGE).read_text()
+    assert main([*names, "--theta", THETA, "--out", str(tmp_path / "out")]) == 2
+    assert "there is no posterior" in capsys.readouterr().err

@@ -38,14 +38,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NAMES", "PRIOR_SD", "FullBayes", "Hyperposterior", "full_bayes", "hyperposterior", "log_prior", "shrunk_over",
+    "swapped",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
 NAMES: Final = ("alpha1", "beta1", "alpha2", "beta2", "p")
 PRIOR_SD: Final = 2.0
 WORST_K: Final = 0.7
-_ROUNDS: Final = (2000, 3000, 3000, 3000, 4000)
-_DRAWS, _KEPT, _DF, _MORE = 10_000, 400, 5.0, 6
+_ROUNDS: Final = (3000, 3000, 3000, 4000, 4000, 5000)
+_DRAWS, _KEPT, _DF, _MORE, _TRIES = 10_000, 400, 5.0, 6, 4
 Parts = list[tuple[float, Floats, Floats]]  # weight, centre (5,), scale (5, 5) of a t law
 
 
@@ -117,14 +118,17 @@ def full_bayes(found: Signals, *, seed: int, truncation: Truncation = "component
     return FullBayes(posterior=post, shrunk=over, meets=int(meets.sum()), changed=changed)
 
 
-def log_prior(x: Floats) -> float:
-    """Log density of (log alpha1, log beta1, log alpha2, log beta2, logit p); -inf where component 1 has the smaller
-    mean.
+def log_prior(x: Floats) -> Floats:
+    """Log density (S,) at rows (S, 5) of (log alpha1, log beta1, log alpha2, log beta2, logit p), where component 1 has
+    the larger mean. Components may change places, so it is twice that of five independent quantities.
     """
-    if x[0] - x[1] < x[2] - x[3]:
-        return -np.inf
-    sizes = -0.5 * float(x[:4] @ x[:4]) / PRIOR_SD**2 - 4.0 * np.log(PRIOR_SD) - 2.0 * np.log(2.0 * np.pi)
-    return float(sizes - np.logaddexp(0.0, x[4]) - np.logaddexp(0.0, -x[4]) + np.log(2.0))
+    sizes = -0.5 * (x[:, :4] ** 2).sum(axis=1) / PRIOR_SD**2 - 4.0 * np.log(PRIOR_SD) - 2.0 * np.log(2.0 * np.pi)
+    return np.asarray(sizes - np.logaddexp(0.0, x[:, 4]) - np.logaddexp(0.0, -x[:, 4]) + np.log(2.0))
+
+
+def swapped(x: Floats) -> Floats:
+    """The components in each other's place, rows (S, 5)."""
+    return np.column_stack([x[:, 2], x[:, 3], x[:, 0], x[:, 1], -x[:, 4]])
 
 
 def hyperposterior(
@@ -136,35 +140,48 @@ def hyperposterior(
     A fit at no optimum is a start as good as others: the posterior is proper whatever the likelihood.
     """
     cells = cells_of(n, expected, weight, truncation)
-    parts, evaluations = _parts(_starts(fit), cells), 0
-    for number, size in enumerate((*_ROUNDS, _DRAWS)):
-        x = _drawn(parts, seed, number, size)
-        target = np.array([_target(row, cells) for row in x])
+    parts = _parts(_starts(fit), cells)
+    made, evaluations = None, 0
+    for number, size in enumerate((*_ROUNDS, *([_DRAWS] * _TRIES))):
+        x = _ordered(_drawn(parts, seed, number, size))
         evaluations += size
-        log_weights = target - _log_density(x, parts)
-        if number < len(_ROUNDS):
-            weight = _normal(log_weights)
-            parts = [*parts, *_spread(x, weight)] if number == 0 else parts
-            for _ in range(4):
-                parts = _refitted(x, weight, parts)
-    return _summary(x, log_weights, evaluations, seed)
+        log_weights = _target(x, cells) - np.logaddexp(_log_density(x, parts), _log_density(swapped(x), parts))
+        if number >= len(_ROUNDS):
+            made = _summary(x, log_weights, evaluations, seed)
+            if made.sound:
+                break
+        weight = _normal(log_weights)
+        parts = [*parts, *_spread(x, weight, _MORE if number == 0 else 2)]
+        for _ in range(4):
+            parts = _refitted(x, weight, parts)
+    assert made is not None
+    return made
 
 
-def _target(x: Floats, cells: Cells) -> float:
-    prior = log_prior(x)
-    if not np.isfinite(prior) or np.abs(x).max() > 40.0:
-        return -np.inf
-    return prior + log_likelihood(x, cells)
+def _ordered(x: Floats) -> Floats:
+    """Component 1 the one of the larger mean."""
+    return np.where((x[:, 0] - x[:, 1] >= x[:, 2] - x[:, 3])[:, None], x, swapped(x))
+
+
+def _target(x: Floats, cells: Cells) -> Floats:
+    """Log posterior density but for a constant, of either order of the components; far out there is nothing."""
+    inside = np.abs(x).max(axis=1) < 40.0
+    out = np.full(len(x), -np.inf)
+    out[inside] = log_prior(x[inside]) + log_likelihood(x[inside], cells)
+    return np.where(np.isfinite(out), out, -np.inf)
 
 
 def _starts(fit: Fit) -> list[Floats]:
-    found = [] if fit.status is not SignalStatus.OK else [coordinates(fit.theta)]
-    found += [coordinates(theta) for _, theta in fit.others if fit.status is SignalStatus.OK]
-    return found or [np.array([0.7, -0.7, 0.7, 0.7, -2.0])]
+    """Where modes are looked for: optima of the fit, or a bulk about 1 with a minority of larger mean."""
+    if fit.status is not SignalStatus.OK:
+        return [np.array([0.7, -0.7, 0.7, 0.7, -2.0])]
+    return [coordinates(fit.theta), *(coordinates(theta) for _, theta in fit.others)]
 
 
 def _parts(starts: list[Floats], cells: Cells) -> Parts:
-    """A t law at the posterior mode near each start, weights by Laplace's evidence; modes that agree are one."""
+    """Two parts that stay: the prior's width, and the best mode's bulk with a minority as wide as the prior, which may
+    have the smaller mean too. Then a t law at the posterior mode near each start, weights by Laplace's evidence.
+    """
     from scipy.optimize import minimize
 
     found: list[tuple[float, Floats, Floats]] = []
@@ -181,11 +198,17 @@ def _parts(starts: list[Floats], cells: Cells) -> Parts:
         found.append((-float(best.fun) + 0.5 * float(np.linalg.slogdet(scale)[1]), centre, scale))
     evidence = _normal(np.array([e for e, _, _ in found]))
     mixed = np.maximum(evidence, 0.1)
-    return [(float(w), c, 1.5 * s) for w, (_, c, s) in zip(mixed / mixed.sum(), found, strict=True)]
+    modes = [(float(w), c, 1.5 * s) for w, (_, c, s) in zip(0.8 * mixed / mixed.sum(), found, strict=True)]
+    _, centre, scale = max(found, key=lambda part: part[0])
+    bulk = [2, 3] if centre[4] < 0 else [0, 1]
+    loose = PRIOR_SD**2 * np.eye(5)
+    loose[2:4, 2:4] = 1.5 * scale[np.ix_(bulk, bulk)]
+    minority = np.array([0.0, 0.0, *centre[bulk], -abs(centre[4])])
+    return [(0.1, np.zeros(5), PRIOR_SD**2 * np.eye(5)), (0.1, minority, loose), *modes]
 
 
 def _bounded(x: Floats, cells: Cells) -> float:
-    value = _target(x, cells)
+    value = float(_target(x[None, :], cells)[0])
     return value if np.isfinite(value) else -1e12
 
 
@@ -247,21 +270,25 @@ def _log_density(x: Floats, parts: Parts) -> Floats:
     return np.asarray(logsumexp([np.log(w) + _log_t(x, c, s) for w, c, s in parts], axis=0))
 
 
-def _spread(x: Floats, weight: Floats) -> Parts:
-    """More parts about weighted draws far from one another: posteriors are ridges, with one bend or several."""
+def _spread(x: Floats, weight: Floats, more: int) -> Parts:
+    """More parts: about the draw of the largest weight, where one was lacking, and about weighted draws far from it and
+    from one another; posteriors are ridges, with one bend or several.
+    """
     flat = weight**0.5 / (weight**0.5).sum()
     middle = flat @ x
     wide = ((x - middle) * flat[:, None]).T @ (x - middle) + 1e-6 * np.eye(5)
     z = np.linalg.solve(np.linalg.cholesky(wide), (x - middle).T).T
     chosen = [int(flat.argmax())]
-    while len(chosen) < _MORE:
+    while len(chosen) < more:
         nearest = np.min([((z - z[k]) ** 2).sum(axis=1) for k in chosen], axis=0)
         chosen.append(int((nearest * flat).argmax()))
-    return [(0.5 / _MORE, x[k], 0.5 * wide) for k in chosen]
+    return [(0.06, x[k], 0.5 * wide) for k in chosen]
 
 
 def _refitted(x: Floats, weight: Floats, parts: Parts) -> Parts:
-    """One step of EM for a mixture of t laws on weighted draws; a part that nothing comes from is left as it is."""
+    """One step of EM for a mixture of t laws on weighted draws; the first two parts, and those that nothing comes from,
+    are left as they are.
+    """
     logs = np.stack([np.log(w) + _log_t(x, c, s) for w, c, s in parts])
     share = np.exp(logs - logs.max(axis=0))
     share /= share.sum(axis=0)
@@ -269,6 +296,9 @@ def _refitted(x: Floats, weight: Floats, parts: Parts) -> Parts:
     for (_, centre, scale), mine in zip(parts, share, strict=True):
         own = weight * mine
         total, effective = float(own.sum()), float(own.sum() ** 2 / max(float((own**2).sum()), 1e-300))
+        if len(out) < 2:
+            out.append((max(total, 0.1), centre, scale))
+            continue
         if effective < 30.0:
             out.append((max(total, 0.03), centre, scale))
             continue
@@ -295,7 +325,7 @@ def _summary(x: Floats, log_weights: Floats, evaluations: int, seed: int) -> Hyp
         np.array([values[order[:, j], j][np.searchsorted(total[:, j], q).clip(max=len(w) - 1)] for j in range(5)])
         for q in (0.025, 0.5, 0.975)
     ]
-    shift = uniforms(seed, Purpose.SIGNAL_PRIOR, subject=0, replicate=0, index=len(_ROUNDS) + 1)
+    shift = uniforms(seed, Purpose.SIGNAL_PRIOR, subject=0, replicate=0, index=len(_ROUNDS) + _TRIES)
     places = np.searchsorted(np.cumsum(w), (np.arange(_KEPT) + float(shift)) / _KEPT).clip(max=len(w) - 1)
     return Hyperposterior(
         mean=mean, sd=np.sqrt(w @ (values - mean) ** 2), low=quantiles[0], median=quantiles[1], high=quantiles[2],

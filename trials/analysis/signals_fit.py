@@ -428,24 +428,30 @@ def logs_and_share(n: Floats, expected: Floats, theta: Theta) -> tuple[Floats, F
     return np.asarray(q * first + (1.0 - q) * (digamma(theta.alpha2 + n) - np.log(theta.beta2 + expected))), q
 
 
-def log_likelihood(x: Floats, cells: Cells) -> float:
-    """Log likelihood at (log alpha1, log beta1, log alpha2, log beta2, logit p), without the constants log n!."""
+def log_likelihood(x: Floats, cells: Cells) -> Floats:
+    """Log likelihoods (S,) at rows (S, 5) of log alpha1, log beta1, log alpha2, log beta2, logit p, without log n!."""
+    step = max(1, 200_000 // max(1, cells[0].size))
+    parts = [_log_likelihood(x[k : k + step], cells) for k in range(0, len(x), step)]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _log_likelihood(x: Floats, cells: Cells) -> Floats:
     from scipy.special import gammaln
 
     n, expected, weight, truncation = cells
     levels, back = np.unique(n, return_inverse=True)
     masses, zeros = [], []
     for k in (0, 2):
-        a, b = np.exp(x[k : k + 2])
+        a, b = np.exp(x[:, k, None]), np.exp(x[:, k + 1, None])
         zero = -a * np.log1p(expected / b)
-        mass = (gammaln(a + levels) - gammaln(a))[back] + zero + n * np.log(expected / (b + expected))
+        mass = (gammaln(a + levels) - gammaln(a))[:, back] + zero + n * np.log(expected / (b + expected))
         masses.append(mass - np.log(-np.expm1(zero)) if truncation == "component" else mass)
         zeros.append(zero)
-    log_p, log_q = -np.logaddexp(0.0, -x[4]), -np.logaddexp(0.0, x[4])
+    log_p, log_q = -np.logaddexp(0.0, -x[:, 4, None]), -np.logaddexp(0.0, x[:, 4, None])
     total = np.logaddexp(log_p + masses[0], log_q + masses[1])
     if truncation == "joint":
         total = total - np.log(np.exp(log_p) * -np.expm1(zeros[0]) + np.exp(log_q) * -np.expm1(zeros[1]))
-    return float(weight @ total)
+    return np.asarray(total @ weight)
 
 
 def below(limit: float | Floats, n: Floats, expected: Floats, theta: Theta) -> Floats:

@@ -19,7 +19,15 @@ from pkpd.ground.streams import Purpose, slots, uniforms
 
 if TYPE_CHECKING:
     from trials.analysis.surveillance_rates import Law
-    from trials.analysis.surveillance_text import Amount, Background, Event, Proportion, Surveillance, Uptake
+    from trials.analysis.surveillance_text import (
+        Amount,
+        Background,
+        Event,
+        Persistence,
+        Proportion,
+        Surveillance,
+        Uptake,
+    )
     from trials.record import RunRecord
 
 __all__ = ["Truths", "Use", "truths", "use"]
@@ -58,7 +66,7 @@ class Truths:
 
 
 def use(uptake: Uptake, months: int) -> Use:
-    """Persons and person-years. Patients enter evenly over their month; persistence is a straight line within a month.
+    """Persons and person-years. Patients enter evenly over a month; a stated persistence is straight within a month.
 
     >>> from trials.analysis.surveillance_text import Persistence, Uptake
     >>> made = use(Uptake(starting=(12, 0), persistence=Persistence(still=(1, 1, 0))), 4)
@@ -67,15 +75,20 @@ def use(uptake: Uptake, months: int) -> Use:
     """
     given = np.asarray(uptake.starting, np.float64)
     starting = np.concatenate([given[:months], np.full(max(0, months - len(given)), given[-1])])
-    persistence = uptake.persistence
-    if persistence.mean is not None:
-        still = np.exp(-np.arange(months + 1) / persistence.mean)
-    else:
-        still = np.concatenate([persistence.still, np.zeros(months + 1)])[: months + 1]
-    stay = np.empty(months)  # months on the product in the k-th month after that of entry
-    stay[0] = still[0] / 3.0 + still[1] / 6.0
-    stay[1:] = (still[: months - 1] + 4.0 * still[1:months] + still[2 : months + 1]) / 6.0
+    stay = _stay(uptake.persistence, months)
     return Use(started=np.cumsum(starting), years=np.convolve(starting, stay)[:months] / MONTHS)
+
+
+def _stay(persistence: Persistence, months: int) -> Floats:
+    """Months on the product in the k-th month after that of entry (months,), of somebody who enters evenly over it."""
+    if persistence.mean is not None:
+        m, half = persistence.mean, 0.5 / persistence.mean
+        first = m + m * m * np.expm1(-1.0 / m) if m < 1e4 else 0.5 - 1.0 / (6.0 * m)
+        later = np.exp(-np.arange(1, months) / m) * (np.sinh(half) / half) ** 2
+        return np.append(first, later)
+    still = np.concatenate([persistence.still, np.zeros(months + 1)])[: months + 1]
+    first = still[0] / 3.0 + still[1] / 6.0
+    return np.append(first, (still[: months - 1] + 4.0 * still[1:months] + still[2 : months + 1]) / 6.0)
 
 
 def truths(plan: Surveillance, folder: Path, runs: Mapping[str, Path] | None = None) -> Truths:

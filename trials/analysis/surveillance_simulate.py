@@ -21,7 +21,14 @@ from pkpd.ground.streams import Purpose, slots, uniforms
 from trials.analysis.spontaneous import Cells, meets, poisson_quantile
 from trials.analysis.surveillance import Watch, watch
 from trials.analysis.surveillance_market import Truths, Use, truths, use
-from trials.analysis.surveillance_tests import Compared, Conditional, binomial, conditional, grouped
+from trials.analysis.surveillance_tests import (
+    Compared,
+    Conditional,
+    binomial,
+    conditional,
+    conditional_grouped,
+    grouped,
+)
 
 if TYPE_CHECKING:
     from trials.analysis.surveillance_text import Event, Plan, Reporting, Surveillance
@@ -76,6 +83,8 @@ def _test(plan: Surveillance, name: str, event: str, monthly: Floats) -> Test:
             return binomial(way.comparators, int(np.ceil(both + 2.0 * np.sqrt(both))), alpha=alpha, minimum=minimum)
         if way.test == "conditional":
             past = plan.events[event].background.events or 1
+            if way.critical == "grouped":
+                return conditional_grouped(past, expected / past, alpha=alpha, minimum=minimum)
             return conditional(past, most / past, alpha=alpha, minimum=minimum)
         if way.critical == "grouped":
             return grouped(expected, alpha=alpha, minimum=minimum)

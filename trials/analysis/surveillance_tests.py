@@ -18,8 +18,8 @@ from pkpd.ground.errors import InputError
 from trials.analysis.surveillance import Watch, log_ratio, passed
 
 __all__ = [
-    "Compared", "Conditional", "binomial", "binomial_ratio", "compared", "conditional", "conditional_power",
-    "conditional_ratio", "grouped", "grouped_power",
+    "Compared", "Conditional", "binomial", "binomial_ratio", "compared", "conditional", "conditional_grouped",
+    "conditional_grouped_power", "conditional_power", "conditional_ratio", "grouped", "grouped_power",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -234,22 +234,55 @@ def conditional_power(plan: Conditional, ratio: float) -> float:
     The past's person-years over their rate are a gamma variable of shape `past`; given it the events are a Poisson
     process, so the recursion of a known rate is made once at a rate near the mean and its paths are weighted anew.
     """
+    _, alive = passed(_within(plan), plan.minimum, ratio * plan.past)
+    return float(1.0 - _anew(alive, plan.horizon, plan.past, ratio).sum())
+
+
+def _anew(paths: Floats, time: float, past: int, ratio: float) -> Floats:
+    """Probabilities of counts at a time, made at the rate ratio x past, if the rate is ratio x Gamma(past) instead."""
     from scipy.special import gammaln
 
-    rate = ratio * plan.past
-    end = plan.horizon
-    _, alive = passed(_within(plan, rate * end), plan.minimum, rate)
-    k = np.arange(len(alive))
+    rate, k = ratio * past, np.arange(len(paths))
     log_weight = (
-        rate * end - k * np.log(rate) + k * np.log(ratio) + gammaln(plan.past + k) - gammaln(plan.past)
-        - (plan.past + k) * np.log1p(ratio * end)
+        rate * time - k * np.log(rate) + k * np.log(ratio) + gammaln(past + k) - gammaln(past)
+        - (past + k) * np.log1p(ratio * time)
     )  # fmt: skip
     with np.errstate(divide="ignore"):
-        quiet = np.exp(np.log(alive) + log_weight)
-    return float(1.0 - quiet.sum())
+        return np.asarray(np.exp(np.log(paths) + log_weight))
 
 
-def _within(plan: Conditional, mean: float) -> Floats:
+def conditional_grouped_power(plan: Conditional, looks: ArrayLike, ratio: float = 1.0) -> Floats:
+    """Probability of a signal by each look (T,), looks in person-years of users over those of the past, rising."""
+    from scipy.stats import poisson
+
+    t, rate = np.asarray(looks, np.float64), ratio * plan.past
+    alive, before, out, lost = np.ones(1), 0.0, np.zeros(len(t)), 0.0
+    for j, time in enumerate(t.tolist()):
+        mean = rate * time  # its spread is that of past and present together
+        size = max(len(alive), int(mean + 12.0 * np.sqrt(mean * (1.0 + ratio * time))) + 30)
+        alive = np.convolve(alive, poisson.pmf(np.arange(size), rate * (time - before)))[:size]
+        signal = plan.signals(np.arange(size), time)
+        lost += float(_anew(np.where(signal, alive, 0.0), time, plan.past, ratio).sum())
+        alive, before, out[j] = np.where(signal, 0.0, alive), time, lost
+    return out
+
+
+def conditional_grouped(past: int, looks: ArrayLike, *, alpha: float = 0.05, minimum: int = 1) -> Conditional:
+    """The test against past events at stated looks: the least critical value whose level does not exceed alpha."""
+    t = np.asarray(looks, np.float64)
+    _asked(alpha, minimum)
+    top = int(past * t[-1] + 20.0 * np.sqrt(past * t[-1] * (1.0 + t[-1]))) + 60
+    levels = np.unique(conditional_ratio(np.arange(minimum, top)[:, None], t[None, :], past).round(12))
+
+    def level(critical: float) -> float:
+        made = Conditional(critical=critical, past=past, horizon=float(t[-1]), minimum=minimum, alpha=np.nan)
+        return float(conditional_grouped_power(made, t)[-1])
+
+    critical, reached = _least(levels[levels > 0.0], level, alpha)
+    return Conditional(critical=critical - 1e-11, past=past, horizon=float(t[-1]), minimum=minimum, alpha=reached)
+
+
+def _within(plan: Conditional) -> Floats:
     """Until when a k-th event signals, k from the least number on; the last is the end of the watch."""
     most = plan.minimum
     while conditional_ratio(most, plan.horizon, plan.past) < plan.critical:

@@ -243,9 +243,9 @@ class Plan:
 
     Of a cohort: coverage, share of users in it; alpha, of each event; minimum events of a signal; comparators,
     person-years of others to one of users (binomial); critical: `continuous` holds whatever the looks, `grouped` is
-    exact for the planned looks (poisson); extent: length of the watch over the planned one. Of reports: unmasked, the
-    masking product's reports are left out. lag: months that the data are late; from_: month of the first look, else the
-    first with data; every: months between looks.
+    exact for the planned looks (poisson, conditional); extent: length of the watch over the planned one. Of reports:
+    unmasked, the masking product's reports are left out. lag: months that the data are late; from_: month of the first
+    look, else the first with data; every: months between looks.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -278,8 +278,8 @@ class Plan:
             raise problem("unmasked belongs to a criterion on reports", "leave it out")
         if (self.comparators is None) == (self.test == "binomial"):
             raise problem("comparators and test: binomial belong together", "write {test: binomial, comparators: 1}")
-        if self.critical == "grouped" and self.test != "poisson":
-            raise problem("grouped looks are for test: poisson", "leave critical out")
+        if self.critical == "grouped" and self.test not in ("poisson", "conditional"):
+            raise problem("grouped looks are for test: poisson or conditional", "leave critical out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,7 +357,7 @@ def _idle(kind: Any, node: Any) -> tuple[str, ...]:
         return ("label", "about")
     if test not in SEQUENTIAL:
         return ("label", "coverage", "alpha", "minimum", "comparators", "critical", "extent")
-    return ("label", "unmasked", "comparators", *(() if test == "poisson" else ("critical",)))
+    return ("label", "unmasked", "comparators", *(("critical",) if test == "binomial" else ()))
 
 
 def json_schema() -> dict[str, Any]:
