@@ -183,7 +183,8 @@ def samples_table(setting: Setting, trial: Trial, seen: Mapping[str, Samples]) -
 
 
 def potential(setting: Setting, trial: Trial) -> dict[str, Any] | None:
-    """A row per replicate, arm and measure of the same people under every arm, nobody lost; None without tests.
+    """A row per replicate, arm and measure of the same people under every arm, nobody lost (visits are missed as they
+    were); None without tests.
 
     measures by test: `worst G` and `cycleK G`, the share with grade G or worse (of those graded; whose cycle began),
     `days` (mean) at the told grade; test `liver`: `quadrant 3`, `hy` (shares of those judged); no test, of doses:
@@ -220,7 +221,7 @@ def _measures(
         found.append((test, measure, mean, n))
 
     whole = sampling.of_course(setting, people, course)
-    kept = {name: samples.only(samples.time <= until[:, None]) for name, samples in whole.items()}
+    kept = {name: sampling.seen(setting, people, samples, until) for name, samples in whole.items()}
     for name, samples in kept.items():
         made = _of_test(samples) | _by_cycle(setting, who, samples, until)
         for key, value in made.items():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from reports import captions, credibility, results, rounding
 from reports.results import Effect, Risk
 from reports.sections.people import marks
+from reports.sections.toxicity import by_grade, told
 from reports.study import Study
 from reports.tables import Table, columns, sentence
 
@@ -35,7 +36,7 @@ def headline(study: Study) -> Headline:
 
 def _answer(study: Study, found: tuple[Effect, ...], harms: tuple[Risk, ...]) -> tuple[str, ...]:
     if not found:
-        return (*_further(study), *_harm_only(study, harms), *_rules(study))
+        return (*_further(study), *_harm_only(study, harms), *told(study), *_rules(study))
     best = max(found, key=lambda e: e.expected.value)
     sentences = [f"Largest expected effect: {_benefit(study, best)}{_harm(harms, best)}."]
     allowed = [e for e in found if _expected_risk(harms, e) <= (study.most_risk or 1.0) and not e.arm.flag]
@@ -50,7 +51,7 @@ def _answer(study: Study, found: tuple[Effect, ...], harms: tuple[Risk, ...]) ->
             f"that includes no effect "
             f"for {sentence(weak)}."
         )
-    return (*sentences, *_rules(study))
+    return (*sentences, *told(study), *_rules(study))
 
 
 def _rules(study: Study) -> list[str]:
@@ -78,7 +79,7 @@ def _harm_only(study: Study, harms: tuple[Risk, ...]) -> tuple[str, ...]:
     """The answer of a protocol that compares no output."""
     worst = max(harms, key=lambda r: r.difference.value if r.difference else 0.0, default=None)
     if worst is None or worst.difference is None:
-        if study.timed is not None:
+        if study.timed is not None or study.toxicity is not None:
             return ()
         return ("The protocol compares neither an output nor an adverse event.",)
     value = rounding.with_mcse(100 * worst.difference.value, 100 * worst.difference.mcse)
@@ -135,6 +136,8 @@ def _trust(study: Study) -> tuple[str, ...]:
 
 
 def _table(study: Study, found: tuple[Effect, ...], harms: tuple[Risk, ...]) -> Table:
+    if study.toxicity is not None and not (study.primary or harms):
+        return by_grade(study)
     gains = rounding.together([(e.expected.value, e.expected.mcse) for e in found])
     shown = {e.arm.index: _gain(e, gain) for e, gain in zip(found, gains, strict=True)}
     by_arm = {r.arm.index: r for r in harms}

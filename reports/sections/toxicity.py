@@ -35,6 +35,65 @@ def toxicity(study: Study) -> Section:
     return Section(key="laboratory", title="Laboratory toxicity", blocks=tuple(blocks))
 
 
+def told(study: Study) -> list[str]:
+    """Sentences for the answer: the told grade of each test that somebody had, by arm, and potential Hy's law."""
+    found = study.toxicity
+    if found is None:
+        return []
+    shares = [(f"{test.label}, {_told(test)}", test.worst[test.told]) for test in found.tests]
+    if found.liver is not None:
+        shares.append(("Potential Hy's law cases", found.liver.hy))
+    seen = [
+        f"{what}: " + "; ".join(f"{arm.label} {_in_words(by_arm[arm.index])}" for arm in study.arms) + "."
+        for what, by_arm in shares
+        if any(share.count for share in by_arm)
+    ]
+    return seen + [_last_cycle(study, found, test) for test in found.tests if found.cycles_alike.get(test.name)]
+
+
+def _last_cycle(study: Study, found: Toxicity, test: Test) -> str:
+    """The told grade in the last cycle, in the same people."""
+    last = found.cycles_alike[test.name][-1]
+    by_arm = (
+        f"{arm.label} {rounding.with_mcse(100 * last[arm.index].value, 100 * last[arm.index].mcse, '%')}"
+        for arm in study.arms
+        if last[arm.index].n
+    )
+    number = len(found.cycles_alike[test.name])
+    return f"{_told(test).capitalize()} in cycle {number}, the same people under every arm: {'; '.join(by_arm)}."
+
+
+def _told(test: Test) -> str:
+    return f"grade {test.told}" if test.told == test.levels[-1] else f"grade {test.told} or worse"
+
+
+def _in_words(share: Share) -> str:
+    """Expected, and what one trial would report."""
+    low, high = share.one
+    words = _percent(share)
+    unit = "" if " of " in words else " % of subjects"
+    return f"{words.replace(' (', f'{unit} (MCSE ') if unit else words}, one trial's interval " + (
+        f"{rounding.interval(100 * low, 100 * high, 1)} %"
+    )
+
+
+def by_grade(study: Study) -> Table:
+    """The head's table of a trial that is about its laboratory: one row an arm."""
+    found = study.toxicity
+    assert found is not None
+    tests = [test for test in found.tests if any(share.count for share in test.worst[test.told])] or found.tests[:1]
+    rows = []
+    for arm in study.arms:
+        doses = found.doses[arm.index]
+        given = _NONE if doses is None else _mean_percent(doses.intensity)
+        rows.append((arm.label, *(_share(test.worst[test.told][arm.index]) for test in tests), given))
+    return Table(
+        caption="Worst laboratory grades, per cent of subjects (MCSE) [one trial's 95 % interval], and doses given.",
+        columns=columns("Arm", *(f"{test.label}|{_told(test)}" for test in tests), "Relative dose intensity|%"),
+        rows=tuple(rows),
+    )  # fmt: skip
+
+
 def _intro(found: Toxicity) -> Text:
     tests = ". ".join(f"{test.label}: {test.words}" for test in found.tests)
     return Text(
@@ -171,7 +230,7 @@ def _cycles(study: Study, test: Test) -> Table:
         for k, cycle in enumerate(test.cycles)
     )
     return Table(
-        caption=f"{test.label}: grade {test.told}{'' if test.told == test.levels[-1] else ' or worse'} by cycle, per "
+        caption=f"{test.label}: {_told(test)} by cycle, per "
         "cent of those with a sample in the cycle (MCSE), and their mean number in a trial.",
         columns=columns("Cycle", *(arm.label for arm in study.arms)), rows=rows,
         notes=(
@@ -277,8 +336,7 @@ def _lines(study: Study, found: Toxicity, test: Test, k: int) -> Markup:
             label=arm.label, look=arm.look, value=100 * np.array([x.value for x in values]),
             lower=100 * limits[:, 0], upper=100 * limits[:, 1],
         ))  # fmt: skip
-    worst = "" if test.told == test.levels[-1] else " or worse"
-    return drawing.cycles(test.label, lines, y_label=f"Grade {test.told}{worst} (%)", name=f"cycles{k}")
+    return drawing.cycles(test.label, lines, y_label=f"{_told(test).capitalize()} (%)", name=f"cycles{k}")
 
 
 def _liver(study: Study, found: Liver) -> list[Block]:
