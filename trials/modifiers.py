@@ -147,7 +147,7 @@ def lost(fm: Floats, left: Floats, activity: Floats) -> Floats:
     """
     taken = fm * activity * (1.0 - left)
     rest = 1.0 - (fm * (1.0 - activity)).sum(axis=-1)
-    return np.asarray(taken.sum(axis=-1) / rest)
+    return np.asarray(taken.sum(axis=-1) / np.where(rest > 1e-12, rest, 1.0))  # who has no pathway loses nothing
 
 
 def profile(plan: Comedication) -> tuple[Floats, Floats]:

@@ -121,6 +121,7 @@ def test_shares_lost_are_those_of_the_formula() -> None:
     fm, left = np.array([0.8]), np.array([0.25])
     assert lost(fm, left, np.array([0.5])) == pytest.approx(0.5, abs=1e-15)
     assert lost(fm, left, np.array([0.0])) == 0.0
+    assert lost(np.array([1.0]), left, np.array([0.0])) == 0.0  # the only pathway, in a poor metaboliser
     assert lost(fm, np.array([1.0]), np.array([1.3])) == 0.0
     assert lost(np.array([0.5, 0.3]), np.array([0.0, 0.5]), np.ones(2)) == pytest.approx(0.65, abs=1e-15)
     assert lost(np.array([0.7]), np.array([0.5]), np.array([1.83])) == pytest.approx(0.6405 / 1.581, rel=1e-12)
