@@ -195,13 +195,8 @@ def _by_solver(
         family = adjoint_family(found, records, measured, wrt, output=output, base=rows, pieces=pieces)
         if family is not None:
             return family, None
-    if pieces.several:
-        why = "no steady states" if (records.doses.steady > 0).any() else "a model that is not stiff"
-        problem = f"parameters that change within a subject need linear compartments or {why}, yet"
-        remedy = "leave iov out and take covariates at the first dose; write doses at steady state out"
-        raise InputError(problem, field="parameters", value=model.name, remedy=remedy)
-    ode = ode_design(found, records, [str(out.is_) for out in model.outputs.values()], wrt, base=rows)
-    return ode_family(ode), ode
+    ode = ode_design(found, records, [str(out.is_) for out in model.outputs.values()], wrt, base=rows, pieces=pieces)
+    return ode_family(ode), None if pieces.several else ode
 
 
 def _input(name: str, pieces: Pieces) -> Floats:

@@ -40,16 +40,18 @@ def ode_family(ode: Any) -> Family:
     """The family of an `OdeDesign`: its solver's text stands in the same module."""
     from pkpd.model.equations import Name
 
-    names = tuple(f"ode_{n}" for n in ODE)
-    call = ", ".join(names)
+    several = len(ode.arrays) > len(ODE)
+    names = tuple(f"ode_{n}" for n in (*ODE, *(PIECES if several else ())))
+    call, observe = ", ".join(names), "observe_pieces" if several else "observe"
+    rows = "gf[ode_entry_row], ode_entry_piece" if several else "gf, ode_subject"
     return Family(
         name="ode",
         columns=tuple(Name(n) for n in ode.wrt),
         arrays=dict(zip(names, ode.arrays, strict=True)),
         parts=(ode.source.replace("from __future__ import annotations", ""),),
-        predict=f"f, slope = observe(X, {call})",
-        pull="gX = pulled_back_rows(slope, gf, ode_subject, X)",
-        about={"solver": "generated, with forward sensitivities"},
+        predict=f"f, slope = {observe}(X, {call})",
+        pull=f"gX = pulled_back_rows(slope, {rows}, X)",
+        about={"solver": "generated, with forward sensitivities"} | ({"pieces": len(ode.arrays[0])} if several else {}),
     )
 
 
@@ -57,6 +59,7 @@ ODE = (
     "base", "place", "offsets", "time", "given", "state", "length", "rate", "times", "subject", "column", "output",
     "slopes", "where", "settings",
 )  # fmt: skip
+PIECES = ("first", "owner", "border", "inside", "entry_row", "entry_piece", "row_piece")
 CLOSED = ("offsets", "time", "kind", "target", "amount", "steady", "times", "subject", "column", "after")
 
 

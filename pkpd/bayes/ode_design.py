@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pkpd.bayes.pieces import first_of, holding
+from pkpd.engine.actions import Table
 from pkpd.engine.augment import augmented
 from pkpd.engine.build import Compiled
 from pkpd.engine.observe_source import observe_functions
@@ -16,6 +18,7 @@ from pkpd.ground.errors import InputError
 from pkpd.model.regimen import Events
 
 if TYPE_CHECKING:
+    from pkpd.bayes.pieces import Pieces
     from pkpd.model.records import Records
 
 __all__ = ["OdeDesign", "ode_design"]
@@ -34,13 +37,14 @@ class OdeDesign:
 
 
 def ode_design(
-    compiled: Compiled, records: Records, outputs: Sequence[str], wrt: Sequence[str], *, base: F64, rtol: float = 1e-6,
-    atol: float = 1e-8,
+    compiled: Compiled, records: Records, outputs: Sequence[str], wrt: Sequence[str], *, base: F64,
+    pieces: Pieces | None = None, rtol: float = 1e-6, atol: float = 1e-8,
 ) -> OdeDesign:  # fmt: skip
     """The data of a fit for the generated solver.
 
     outputs: the equation that each output of the data measures, by their number in `records.output`; wrt: parameters
-    that carry a gradient; base (subjects, parameters and inputs): values of the others.
+    that carry a gradient; base (pieces, parameters and inputs): values of the others; pieces: where parameters change
+    within a subject, the rows of X.
     Errors: InputError for records the likelihood does not take yet, an unknown parameter, or no derivative.
     """
     records.require_doses("fitted")
@@ -59,21 +63,39 @@ def ode_design(
     output = np.asarray([model.outputs.index(name) for name in outputs], np.int64)[records.output]
     columns = np.asarray([dynamics.parameters.index(name) for name in model.wrt], np.int64)
     design = (times, subject, column, output, model.where, where, np.array([rtol, atol, MAX_STEPS]))
-    source = model.compiled.source + observe_functions(dynamics)
-    return OdeDesign(source=source, wrt=model.wrt, arrays=(np.array(base, np.float64), columns, *doses, *design))
+    several = pieces is not None and pieces.several
+    solver = model.compiled.text(compiled.chosen.method)  # the bigger model has no pilot of its own
+    source = solver + observe_functions(dynamics, several=several)
+    more = _by_piece(pieces, doses, subject) if pieces is not None and several else ()
+    return OdeDesign(source=source, wrt=model.wrt, arrays=(np.array(base, np.float64), columns, *doses, *design, *more))
+
+
+def _by_piece(
+    pieces: Pieces, doses: tuple[NDArray[Any], ...], subject: NDArray[np.int64]
+) -> tuple[NDArray[Any], ...]:  # fmt: skip
+    """first (subjects + 1,), owner, begin (pieces,), piece of each dose; row and piece of every slope there is, and the
+    piece of each row.
+    """
+    first = first_of(pieces)
+    given = np.repeat(np.arange(len(first) - 1), np.diff(doses[0]))
+    before = pieces.row - first[subject] + 1
+    row = np.repeat(np.arange(len(subject)), before)
+    nth = np.arange(len(row)) - np.repeat(np.cumsum(before) - before, before)
+    inside = holding(pieces, given, doses[1])
+    return first, pieces.subject, pieces.start, inside, row, first[subject][row] + nth, pieces.row
 
 
 def _written_out(events: Events) -> tuple[NDArray[Any], ...]:
-    """offsets, time, amount, target, duration, rate of plain doses."""
-    if (events.steady > 0).any() or events.more.any():
+    """offsets, time, amount, target, duration, rate of plain doses, additional ones written out."""
+    if (events.steady > 0).any():
         remedy = "write the doses out"
-        raise InputError(
-            "steady states and additional doses cannot be fitted by the ODE path yet", field="SS", remedy=remedy
-        )
-    rate = np.where(events.rate > 0.0, events.rate, 0.0)
-    length = np.where(rate > 0.0, 0.0, events.duration)
-    target = np.asarray(events.target, np.int64)
-    return np.asarray(events.offsets, np.int64), events.time.copy(), events.amount.copy(), target, length, rate
+        raise InputError("steady states cannot be fitted by the ODE path yet", field="SS", remedy=remedy)
+    table = Table.of(events)
+    rate = np.where(table.rate > 0.0, table.rate, 0.0)
+    length = np.where(rate > 0.0, 0.0, table.duration)
+    count = np.bincount(table.subject, minlength=len(events))
+    offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+    return offsets, table.time.copy(), table.amount.copy(), np.asarray(table.target, np.int64), length, rate
 
 
 def _grid(records: Records) -> tuple[F64, NDArray[np.int64], NDArray[np.int64]]:

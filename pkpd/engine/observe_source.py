@@ -13,7 +13,7 @@ from pkpd.engine.graph import Graph
 from pkpd.engine.printer import statements
 from pkpd.model.equations import Expr
 
-__all__ = ["OBSERVE", "observe_functions"]
+__all__ = ["OBSERVE", "OBSERVE_PIECES", "observe_functions"]
 
 _KINDS = ("bioavailability", "lag", "scale")
 
@@ -115,10 +115,74 @@ def observe(X, base, columns, offsets, time, given, state, length, rate, times, 
                 gradient[r, k] = np.nan
     return prediction, gradient
 '''
+OBSERVE_PIECES = """
+
+@njit(**options, cache=True)
+def observe_pieces(X, base, columns, offsets, time, given, state, length, rate, times, subject, column, output, slopes,
+                   where, settings, first, owner, border, inside, entry_row, entry_piece, row_piece):
+    n, K, rows, most = X.shape[0], X.shape[1], subject.size, 0
+    P = base.copy()
+    for k in range(K):
+        P[:, columns[k]] = X[:, k]
+    begin, when_ = P.copy(), np.empty((n, times.shape[1]))
+    for v in range(n):
+        i = owner[v]
+        begin[v], when_[v] = P[first[i]], times[i]
+        most += (offsets[i + 1] - offsets[i]) * (2 + 4 * K) + first[i + 1] - first[i] + where.size
+    when, kind = np.empty(most), np.zeros(most, np.int8)
+    target, amount = np.zeros(most, np.int32), np.empty(most)
+    act, start = np.zeros(n + 1, np.int64), np.zeros(n)
+    G, late, slope = np.zeros((3, where.shape[0], K + 1)), np.zeros(K), np.zeros(K)
+    for v in range(n):
+        i, lo, count = owner[v], act[v], 0
+        for w in range(first[i] + 1, first[i + 1]):
+            start[v] = min(start[v], border[w])
+            count = put(count, border[w], 6, 0, 1.0 * w, when[lo:], kind[lo:], target[lo:], amount[lo:])
+            if w == v:
+                for s in range(where.shape[0]):
+                    for k in range(K):
+                        if where[s, k] >= 0:
+                            count = put(count, border[w], 4, where[s, k], 0.0, when[lo:], kind[lo:], target[lo:],
+                                        amount[lo:])
+        for row in range(offsets[i], offsets[i + 1]):
+            start[v] = min(start[v], time[row])
+            dosing(P[inside[row]], G)
+            if inside[row] < v:
+                G[:, :, 1:] = 0.0
+            count = dose(count, time[row], given[row], state[row], length[row], rate[row], G, where,
+                         when[lo:], kind[lo:], target[lo:], amount[lo:], late, slope)
+        act[v + 1] = lo + count
+    values = np.full((n, NO, times.shape[1]), np.nan)
+    status, none = np.zeros(n, np.int8), np.empty((n, 0, 0))
+    total, m = act[n], PLACE.shape[1]
+    run(begin, act, when[:total].copy(), kind[:total].copy(), target[:total].copy(), amount[:total].copy(),
+        np.empty((0, 4)), np.empty(0, np.int32), P, start, when_, False,
+        np.empty(0, np.int64), none, none, np.empty(0), settings[0], settings[1], np.int64(settings[2]), none, none,
+        values, np.empty((n, 0, 7, 0)), status, np.ones(ROWS * LANES), np.zeros(9 * LANES, np.int64), np.empty(NO),
+        np.empty(9), np.empty(5), np.zeros((LANES, 5, NS)), np.zeros((LANES, 8), np.int64), np.ones((LANES, 8)),
+        np.ones((LANES, NS), np.bool_), np.zeros((LANES, m, m)), np.zeros((2, m, m)),
+        np.zeros((2, PLACE.shape[0] + 1, m)), np.zeros(NS))
+    prediction, gradient = np.empty(rows), np.zeros((entry_row.size, K))
+    for r in range(rows):
+        prediction[r] = values[first[subject[r]], output[r], column[r]]
+    for e in range(entry_row.size):
+        r, v = entry_row[e], entry_piece[e]
+        j, o, later = column[r], output[r], entry_piece[e] < row_piece[r]
+        for k in range(K):
+            if slopes[o, k] >= 0:
+                gradient[e, k] = values[v, slopes[o, k], j] - (values[v + 1, slopes[o, k], j] if later else 0.0)
+            if status[v] != 0 or (later and status[v + 1] != 0):
+                gradient[e, k] = np.nan
+    return prediction, gradient
+"""
+"""Parameters that change within a subject: every piece of it is solved as a subject of its own whose sensitivities are
+set to 0 where the piece begins. They then are those by a move of the parameters from there on, in this piece and all
+after it; what one piece does is the difference to the next one's.
+"""
 
 
-def observe_functions(dynamics: Dynamics) -> str:
-    """Text to append to the solver of a model with sensitivities."""
+def observe_functions(dynamics: Dynamics, *, several: bool = False) -> str:
+    """Text to append to the solver of a model with sensitivities; several: parameters change within a subject."""
     tangent = dynamics.tangent
     if tangent is None:
         raise TypeError("a model without sensitivities")
@@ -132,7 +196,7 @@ def observe_functions(dynamics: Dynamics) -> str:
                 slope = tangent.dosing[name].get((state, direction))
                 if slope is not None:
                     cells.append((f"G[{kind}, {s}, {k + 1}]", slope))
-    return _dosing(dynamics, cells) + OBSERVE
+    return _dosing(dynamics, cells) + (OBSERVE[: OBSERVE.index("@njit")] + OBSERVE_PIECES if several else OBSERVE)
 
 
 def _dosing(dynamics: Dynamics, cells: Sequence[tuple[str, Expr]]) -> str:

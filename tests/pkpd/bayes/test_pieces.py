@@ -234,7 +234,7 @@ def test_what_cannot_be_fitted_is_named():
         built(text=linear)
     with pytest.raises(InputError, match="all but 1 subjects"):
         built(DATA.replace("165", ".").replace("172", "."))
-    with pytest.raises(InputError, match="no steady states"):
+    with pytest.raises(InputError, match="steady states cannot be fitted"):
         built(_with_steady_effect())
 
 
