@@ -25,6 +25,7 @@ def blocks(found: Decided, terms: dict[str, str]) -> list[Block]:
     return made
 
 
+LEAST = 0.05  # probability from which a group is shown that is not concerned
 HOW = (
     "Rules are the protocol's. One asks where the probability over draws that its limit is exceeded reaches its "
     "certainty; where it does for all, groups that are surely below (probability at most 1 − certainty) are spared. "
@@ -53,7 +54,8 @@ def _probability(p: Probability | None) -> str:
 
 
 def _ruled(found: Decided, rule: str, *, several: bool) -> Table:
-    lines = [line for line in found.ruled if line.rule == rule]
+    every = [line for line in found.ruled if line.rule == rule]
+    lines = [line for line in every if line.group == "all" or line.decision != "–" or line.above[0] >= LEAST]
     risk = any(line.without is not None for line in lines)
     rows, marks = [], []
     for line in lines:
@@ -70,9 +72,11 @@ def _ruled(found: Decided, rule: str, *, several: bool) -> Table:
         if risk
         else "Share of replicates whose geometric mean ratio is above the limit, Jeffreys' interval."
     )
+    left = len(every) - len(lines)
+    notes = (note, *((f"Not shown: {left} groups with a probability below {LEAST:g}.",) if left else ()))
     return Table(
         caption=f"{_name(rule)}: {lines[0].limit}.", columns=columns(*heads, *sides, "Asked", text=len(heads),
-        words=("Asked",)), rows=tuple(rows), marks=tuple(marks), notes=(note,),
+        words=("Asked",)), rows=tuple(rows), marks=tuple(marks), notes=notes,
     )  # fmt: skip
 
 
