@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from pkpd.bayes.density import density
+from pkpd.bayes.design import design
+from pkpd.bayes.plan import plan
 from pkpd.ground.errors import InputError
 from pkpd.model.records import Records
 from pkpd.model.spec import Model
 from pkpd.model.variability import point
+from pkpd.twin.case import case_of
 from pkpd.twin.forecasting import forecast
+from pkpd.twin.likelihood import likelihood
 from pkpd.twin.sequential import from_prior, updated
 from pkpd.twin.twin import Settings, twins
 
@@ -171,3 +178,43 @@ def test_real_theophylline_subjects_by_two_algorithms():
         sd = np.sqrt(found.weight[patient] @ (found.x[patient] - mean) ** 2)
         np.testing.assert_array_less(np.abs(hot.mean(axis=0) - mean) / sd, 0.12)
         np.testing.assert_allclose(hot.std(axis=0), sd, rtol=0.12)
+
+
+SATURABLE = """
+vtrial: model/1
+name: saturable
+states: {central: mg}
+occasion: {column: OCC}
+parameters:
+  VM: {typical: 10 mg/h, iiv: {typical: 0.3, prior: 0.5}, iov: {typical: 0.25, prior: 0.5}, prior: {median: 10, sd: 1},
+       status: assumed}
+  V:  {typical: 30 L, iiv: {typical: 0.2, prior: 0.5}, prior: {median: 30, sd: 1}, status: assumed}
+  KM: {typical: 2 mg/L, prior: {median: 2, sd: 1}, status: assumed}
+equations: |
+  C = central/V
+  d/dt(central) = -VM*C/(KM + C)
+outputs: {CP: {is: C, error: {proportional: {typical: 0.1, prior: 0.5}}}}
+"""
+
+
+@pytest.mark.slow
+def test_a_twin_has_the_likelihood_of_a_fit():
+    """Occasions of a model that needs a solver: the engine's likelihood of the twin and the density of a fit, which
+    has a solver, a history in pieces and individual parameters of its own.
+    """
+    model = Model.parse(SATURABLE)
+    lines = ["ID,TIME,AMT,DV,EVID,OCC"]
+    for i in (1, 2, 3):
+        for k in range(3):
+            lines.append(f"{i},{48 * k},{200 * i},.,1,{k + 1}")
+            lines += [f"{i},{48 * k + t},.,{y * i},0,{k + 1}" for t, y in ((1, 6), (8, 5), (20, 2.5), (40, 0.7))]
+    records = Records.parse("\n".join(lines) + "\n", model=model)
+    made = design(model, records)
+    tight = {**made.family.arrays, "ode_settings": np.array([1e-11, 1e-13, 20_000])}
+    law = density(plan(model, ["CP"]), replace(made, family=replace(made.family, arrays=tight)))
+    case = replace(case_of(model, records, point(model)), rtol=1e-11, atol=1e-13)
+    z, x, at = np.random.default_rng(1).normal(size=(3, 5)), np.zeros(law.layout.size), law.layout.population
+    x[:at] = np.log([10, 30, 2, 0.3, 0.2, 0.1, 0.25])
+    x[at:] = np.concatenate([z[:, 0], z[:, 1], z[:, 2:].ravel()])
+    found = likelihood(case, np.arange(3), np.zeros(3, np.int64), z)
+    np.testing.assert_allclose(found, np.bincount(records.subject, law.by_row(x)), rtol=1e-8)
