@@ -270,7 +270,7 @@ def test_rules_decide_nothing_after_the_end_and_see_what_changed(study: Callable
     early = (table["arm"] == 1) & (table["death.day"] < 2.0)
     assert early.any()
     assert table["adjusted.day"][early].isna().all()
-    for rows, time, _ in trial.course.plans[1].dosed.log:
+    for rows, time, *_ in trial.course.plans[1].dosed.log:
         assert (time < trial.course.ended[trial.course.plans[1].members[rows]]).all()
     truth = potential(setting, trial)
     assert np.isfinite(truth["mean"]).all()
