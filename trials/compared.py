@@ -21,6 +21,7 @@ from trials.comparison import Comparison, Sample, Scenario, scenario
 if TYPE_CHECKING:
     import pandas as pd
 
+    from trials.comedication import Comedication
     from trials.designs.text_scenarios import Costs
     from trials.dispatch import Mode
     from trials.protocol import Intercurrent, Protocol
@@ -36,8 +37,8 @@ DAYS_PER_WEEK: Final = 7.0
 
 
 def without_effect(protocol: Protocol) -> Protocol:
-    """The protocol with the doses (and rules) of the first estimand's control in every arm, and its switching and
-    rescue: nothing to be found.
+    """The protocol with the doses (and rules) of the first estimand's control in every arm, its switching, rescue and
+    comedication: nothing to be found.
     """
     from trials.methods.dose_response import doses_of
 
@@ -52,7 +53,19 @@ def without_effect(protocol: Protocol) -> Protocol:
         for name, a in protocol.analyses.items()
     }
     changes = {name: _alike(event, tuple(arms), first.against) for name, event in protocol.intercurrent.items()}
-    return dataclasses.replace(protocol, arms=arms, analyses=analyses, intercurrent=changes)
+    beside = {name: _taken_alike(plan, first.against) for name, plan in protocol.comedication.items()}
+    return dataclasses.replace(protocol, arms=arms, analyses=analyses, intercurrent=changes, comedication=beside)
+
+
+def _taken_alike(plan: Comedication, control: str) -> Comedication:
+    """A comedication that all arms take as the control does, or nobody."""
+    if not plan.arms:
+        return plan
+    own = plan.arms.get(control)
+    if own is None:
+        return dataclasses.replace(plan, arms={}, share=0.0)
+    share, who = plan.share if own.share is None else own.share, plan.who if own.who is None else own.who
+    return dataclasses.replace(plan, arms={}, share=share, who=who)
 
 
 def _alike(event: Intercurrent, arms: tuple[str, ...], control: str) -> Intercurrent:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pkpd.ground.errors import InputError
+from trials.comedication import Comedication, Taken
 from trials.compared import compared, same_people, without_effect
 from trials.comparison import Comparison
 from trials.design import imbalance
@@ -78,8 +79,8 @@ def test_scenarios_without_an_effect_have_none(made: tuple[Comparison, Path], fi
 
 
 @pytest.mark.parametrize("control", [True, False])
-def test_without_an_effect_all_arms_switch_and_are_rescued_alike(files: dict[str, Path], control: bool) -> None:
-    """Rescue of one arm alone, or an active regimen begun anew in one arm, would be a difference to find."""
+def test_without_an_effect_all_arms_have_what_the_control_has(files: dict[str, Path], control: bool) -> None:
+    """Rescue or an inhibitor in one arm alone, or a regimen begun anew in one arm, would be a difference to find."""
     protocol = Protocol.read(files["whole"])
     against = next(iter(protocol.estimands.values())).against
     one = against if control else next(arm for arm in protocol.arms if arm != against)
@@ -87,8 +88,11 @@ def test_without_an_effect_all_arms_switch_and_are_rescued_alike(files: dict[str
         "over": Intercurrent(switch=Switch(after="ache", from_=(one,), to="high")),
         "more": Intercurrent(rescue=Rescue(measure="FEV1", at=("day7",), regimen=(), arms=(one,))),
     }
-    found = without_effect(dataclasses.replace(protocol, intercurrent=events)).intercurrent
+    taken = Comedication(parameters={"CL": -1.0}, clearance=0.5, who="AGE > 50", arms={one: Taken(share=0.3)})
+    whole = without_effect(dataclasses.replace(protocol, intercurrent=events, comedication={"inhibitor": taken}))
+    found, plan = whole.intercurrent, whole.comedication["inhibitor"]
     switch, rescue = found["over"].switch, found["more"].rescue
+    assert (plan.arms, plan.share, plan.who) == ({}, 0.3 if control else 0.0, "AGE > 50")
     assert switch is not None
     assert rescue is not None
     assert switch.from_ == (tuple(protocol.arms) if control else ())
