@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-from pkpd.ground.fields import Hours, Measured, Real
+from pkpd.ground.fields import Hours, Measured, Real, problem, real
 
 __all__ = ["CLASSES", "COVARIATE", "EGFR", "Comedication", "Condition", "Monitor", "Taken", "trimmed"]
 
@@ -20,7 +21,7 @@ Share = Annotated[Real, Field(ge=0, le=1)]
 Factor = Annotated[Real, Field(gt=0, le=1000)]
 Days = Annotated[Real, Field(ge=0, le=36525)]
 Time = Annotated[Hours, Field(ge=-87600)]
-Word = Literal["first_pass", "clearance"]
+WORDS = ("first_pass", "clearance")
 Status = Literal["verified", "copied", "assumed"]
 Scale = Literal["child_pugh", "egfr", "food"]
 
@@ -33,6 +34,19 @@ COVARIATE: dict[str, str] = {"child_pugh": "CHILD_PUGH", "egfr": "RENAL", "food"
 EGFR = (90.0, 60.0, 30.0, 15.0)
 """mL/min/1.73 m2: below the first is mild, ... below the last failure (FDA, Pharmacokinetics in Patients with Impaired
 Renal Function, 2024; from memory)."""
+
+
+def _power(value: object) -> object:
+    """A number, or one of the words."""
+    if isinstance(value, str) and value in WORDS:
+        return value
+    try:
+        return real(value)
+    except PydanticCustomError:
+        raise problem("must be a power of the exposure ratio, or first_pass or clearance", "write -1") from None
+
+
+Power = Annotated[float | str, BeforeValidator(_power, json_schema_input_type=float | str)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +92,7 @@ class Comedication:
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    parameters: dict[str, Real | Word]
+    parameters: dict[str, Power]
     drug: str | None = None
     victim: str | None = None
     regimen: str | None = None

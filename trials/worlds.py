@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pkpd.kernels.elementary import exp_array, log_array
 from trials import conduct, latent, modifiers
 from trials.checks_chain import exposure_names
 from trials.consequences import ANY
@@ -131,6 +130,20 @@ def _may(protocol: Protocol, compared: Compared, arm: str) -> bool:
     return plan is None or not plan.arms or arm in plan.arms
 
 
+def _log(x: Floats) -> Floats:
+    """Logarithms with the same bits on every machine."""
+    from pkpd.kernels.elementary import log_array
+
+    return log_array(x)
+
+
+def _exp(x: float) -> float:
+    """Likewise its inverse."""
+    from pkpd.kernels.elementary import exp_array
+
+    return float(exp_array([x])[0])
+
+
 Row = tuple[int, str, int, str, float, int]
 """replicate, group, level, measure, value, n"""
 
@@ -146,7 +159,7 @@ def _rows(setting: Setting, trial: Trial, compared: Compared, sides: tuple[Peopl
     measures: dict[str, Floats] = {}
     for name in exposures(setting):
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = log_array(seen[0][name] / seen[1][name])
+            ratio = _log(seen[0][name] / seen[1][name])
         measures[f"ratio {name}"] = np.where(np.isfinite(ratio), ratio, np.nan)
     risks: dict[str, list[Flags]] = {
         name: [np.isfinite(course.onset[name]) for course in courses] for name in setting.model.events
@@ -164,7 +177,7 @@ def _rows(setting: Setting, trial: Trial, compared: Compared, sides: tuple[Peopl
             if known.size:
                 low, high = np.quantile(known, (0.05, 0.95))
                 for key, value in (("", known.mean()), (" low", low), (" high", high)):
-                    yield (*address, f"{name}{key}", float(exp_array([value])[0]), known.size)
+                    yield (*address, f"{name}{key}", _exp(value), known.size)
         for name, pair in risks.items():
             for side, happened in zip(("with", "without"), pair, strict=True):
                 yield (*address, f"{side} {name}", float(happened[rows].mean()), rows.size)
@@ -210,7 +223,7 @@ def _adjusted(
             found[f"adjusted {factor:g} {key}"] = np.where(fine, flags, np.nan)
         for key, value in _exposure(setting, people, _scaled(events, factor), at=at).items():
             with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = log_array(value / without[key])
+                ratio = _log(value / without[key])
             found[f"adjusted {factor:g} log {key}"] = np.where(np.isfinite(ratio), ratio, np.nan)
     return found
 
@@ -290,12 +303,12 @@ def _dose(
     """Factor of all doses at which the mean log exposure of rows is as without, and who is then within the band."""
     (people, events), (reference, at), name = who, aim, exposures(setting)[0]
     with np.errstate(divide="ignore", invalid="ignore"):
-        goal = log_array(reference[name][rows])
+        goal = _log(reference[name][rows])
     mine, log_factor, off = events.subjects(rows), 0.0, np.empty(0)
     inside = np.isfinite(goal)
     for turn in range(ROUNDS):
         with np.errstate(divide="ignore", invalid="ignore"):
-            now = log_array(_exposure(setting, people, _scaled(mine, _factor(log_factor)), at=at, rows=rows)[name])
+            now = _log(_exposure(setting, people, _scaled(mine, _exp(log_factor)), at=at, rows=rows)[name])
             off = now - goal
         known = inside & np.isfinite(off)
         if not known.any():
@@ -303,15 +316,11 @@ def _dose(
         if turn == 0:
             yield "within as planned", _within(off[known]), int(known.sum())
         if abs(off[known].mean()) < CLOSE:
-            yield "dose", _factor(log_factor), int(known.sum())
+            yield "dose", _exp(log_factor), int(known.sum())
             yield "within adjusted", _within(off[known]), int(known.sum())
             return
         log_factor -= float(off[known].mean())
     yield "dose", float("nan"), 0
-
-
-def _factor(log_factor: float) -> float:
-    return float(exp_array([log_factor])[0])
 
 
 def _within(off: Floats) -> float:
@@ -345,6 +354,7 @@ def _out_of_limits(setting: Setting, people: People, given: tuple[Events, float]
     """Whether each sample, measured with error, is out of limits (m, K)."""
     from pkpd import residual
     from trials import measured
+    from trials.quantification import reported
     from trials.switching import limits
 
     (events, begin), m = given, people.arm.size
@@ -355,7 +365,7 @@ def _out_of_limits(setting: Setting, people: People, given: tuple[Events, float]
     z = measured.errors(setting, subject=people.subject[:, None], replicate=people.replicate[:, None], visit=index,
                         draw=people.draw[:, None])  # fmt: skip
     error = residual.taken(residual.error_of(setting.model, setting.draws, plan.measure), people.draw, (1,))
-    seen = residual.observe(error, true, z[plan.measure])
+    seen = reported(setting, plan.measure, residual.observe(error, true, z[plan.measure]))
     below, above = limits(plan, setting.model)
     with np.errstate(invalid="ignore"):
         return np.asarray((seen < below) | (seen > above))
