@@ -70,7 +70,7 @@ def matrix_at(density: Density, x: F64) -> tuple[F64, NDArray[np.int64]]:
     later = later[(later < layout.ties.start - shrunk) | (later >= layout.ties.start)]
     f = density.predictions(x)
     E = np.stack([_slope(density, x, np.array([k])) for k in typical], axis=1)
-    F = np.stack([_slope(density, x, row[row >= 0]) for row in layout.at], axis=1)
+    F = np.column_stack([np.zeros((len(f), 0)), *(_slope(density, x, row[row >= 0]) for row in layout.at)])
     E, F = (a / _unit(layout, density, f)[:, None] for a in (E, F))
     sides = [[_spread(layout, density, x + s * STEP * np.eye(len(x))[k], f) for s in _OFFSETS] for k in later]
     here = _spread(layout, density, x, f)
