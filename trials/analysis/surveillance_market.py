@@ -198,8 +198,8 @@ def _record(name: str, place: Path) -> RunRecord:
 
 
 def _background(back: Background, law: Law | None, source: _Source, name: str) -> Floats:
-    """Rates per person-year. Of events in person-years: a gamma variable of shape `events` (prior 1/rate), so that the
-    ratio of past to present person-time has the law that the conditional test assumes.
+    """Rates per person-year. Of events in person-years: a gamma variable of shape events + 1/2 (Jeffreys' prior), the
+    law that the conditional test goes by.
     """
     from scipy.special import gammaincinv
 
@@ -208,7 +208,7 @@ def _background(back: Background, law: Law | None, source: _Source, name: str) -
     if law is not None:
         return source.law(law, f"{name}.background")
     if back.events is not None and back.years is not None:
-        return np.asarray(gammaincinv(float(back.events), source.uniform(f"{name}.background")) / back.years)
+        return np.asarray(gammaincinv(back.events + 0.5, source.uniform(f"{name}.background")) / back.years)
     assert back.per_1000_years is not None
     amount = Amount(value=back.per_1000_years, interval=back.interval)
     return source.amount(amount, f"{name}.background") / 1000.0

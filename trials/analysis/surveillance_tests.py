@@ -231,21 +231,23 @@ def conditional(past: int, horizon: float, *, alpha: float = 0.05, minimum: int 
 def conditional_power(plan: Conditional, ratio: float) -> float:
     """Probability of a signal within the watch, where users have the event `ratio` times as often.
 
-    The past's person-years over their rate are a gamma variable of shape `past`; given it the events are a Poisson
-    process, so the recursion of a known rate is made once at a rate near the mean and its paths are weighted anew.
+    The rate times the past's person-years is a gamma variable of shape past + 1/2 (Jeffreys' prior): between the past
+    that ended with its last event (shape `past`, Li & Kulldorff's law) and the one that ended just before another.
+    Given it the events are a Poisson process, so the recursion of a known rate is made once, at a rate near the mean,
+    and its paths are weighted anew.
     """
     _, alive = passed(_within(plan), plan.minimum, ratio * plan.past)
     return float(1.0 - _anew(alive, plan.horizon, plan.past, ratio).sum())
 
 
 def _anew(paths: Floats, time: float, past: int, ratio: float) -> Floats:
-    """Probabilities of counts at a time, made at the rate ratio x past, if the rate is ratio x Gamma(past) instead."""
+    """Probabilities of counts at a time, made at the rate ratio x past, if the rate is ratio x Gamma(past + 1/2)."""
     from scipy.special import gammaln
 
     rate, k = ratio * past, np.arange(len(paths))
     log_weight = (
-        rate * time - k * np.log(rate) + k * np.log(ratio) + gammaln(past + k) - gammaln(past)
-        - (past + k) * np.log1p(ratio * time)
+        rate * time - k * np.log(rate) + k * np.log(ratio) + gammaln(past + 0.5 + k) - gammaln(past + 0.5)
+        - (past + 0.5 + k) * np.log1p(ratio * time)
     )  # fmt: skip
     with np.errstate(divide="ignore"):
         return np.asarray(np.exp(np.log(paths) + log_weight))
@@ -259,7 +261,7 @@ def conditional_grouped_power(plan: Conditional, looks: ArrayLike, ratio: float 
     alive, before, out, lost = np.ones(1), 0.0, np.zeros(len(t)), 0.0
     for j, time in enumerate(t.tolist()):
         mean = rate * time  # its spread is that of past and present together
-        size = max(len(alive), int(mean + 12.0 * np.sqrt(mean * (1.0 + ratio * time))) + 30)
+        size = max(len(alive), int(1.1 * mean + 12.0 * np.sqrt(mean * (1.0 + ratio * time))) + 30)
         alive = np.convolve(alive, poisson.pmf(np.arange(size), rate * (time - before)))[:size]
         signal = plan.signals(np.arange(size), time)
         lost += float(_anew(np.where(signal, alive, 0.0), time, plan.past, ratio).sum())

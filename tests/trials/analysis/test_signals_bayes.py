@@ -98,6 +98,7 @@ def test_scores_over_draws_are_those_of_the_mixed_law():
         assert np.log(made.ebgm[k]) == pytest.approx(np.mean(logs), rel=1e-10)
 
 
+@pytest.mark.slow
 def test_a_failed_fit_is_no_hindrance():
     """Too few cells for a fit: the posterior is near the prior (p even, means about 1), not an error."""
     few = np.array([2, 1]), np.array([1.0, 1.0])

@@ -1,6 +1,6 @@
 """Surveillance plans. Witnesses: sums written out for two looks, every sequence of twelve events, a simulated Polya urn,
 the Poisson test as the limit of the conditional one, means by plain loops, exact recursion against simulated markets,
-rates that a simulation of our own put in. Tables of Kulldorff et al. by simulated markets: tests/bench/rows_surveillance.py.
+rates that a simulation of our own put in. Tables of Kulldorff et al. by simulated markets: tests/bench/rows_signals_plans.py.
 """
 
 import itertools
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.optimize import brentq
 
 from pkpd.ground.errors import InputError
 from trials.analysis import surveillance_simulate as simulate
@@ -95,7 +96,7 @@ def test_against_comparators_every_sequence_of_twelve_events():
 def test_against_the_past_a_simulated_urn_and_the_known_rate():
     """Gaps of a Poisson process over a gamma past; with 10^5 past events the Poisson critical value of the horizon."""
     plan, rng, n = conditional(20, 0.5, minimum=2), np.random.default_rng(2), 10_000
-    past = rng.gamma(20.0, 1.0, n)
+    past = rng.gamma(20.5, 1.0, n)
     for ratio in (1.0, 2.0):
         time = np.cumsum(rng.exponential(1.0 / ratio, (n, 90)), axis=1) / past[:, None]
         share = plan.signals(np.arange(1, 91)[None, :], time).any(axis=1).mean()
@@ -103,6 +104,20 @@ def test_against_the_past_a_simulated_urn_and_the_known_rate():
         assert share == pytest.approx(told, abs=4 * np.sqrt(told * (1 - told) / n))
     assert plan.alpha == pytest.approx(0.05, rel=1e-8)
     assert conditional(100_000, 10.0 / 100_000).critical == pytest.approx(watch(10.0).critical, abs=1e-4)
+
+
+def test_the_conditional_test_is_near_the_documented_one_of_r():
+    """R's Sequential, help of CV.CondPoisson: 20 past events, at most 20 new ones, signals from the second on, exact:
+    3.149115. It takes the past's end to be anywhere between two events, we Jeffreys' prior."""
+    from trials.analysis.surveillance import passed
+    from trials.analysis.surveillance_tests import Conditional, _anew, _within
+
+    def level(critical: float) -> float:
+        plan = Conditional(critical=critical, past=20, horizon=99.0, minimum=2, alpha=np.nan)
+        times = _within(plan)[:19]  # until the twentieth event
+        return float(1.0 - _anew(passed(times, 2, 20.0)[1], times[-1], 20, 1.0).sum())
+
+    assert brentq(lambda c: level(c) - 0.05, 2.0, 5.0) == pytest.approx(3.149115, abs=0.004)
 
 
 def test_person_years_of_an_exponential_stay():
