@@ -31,6 +31,7 @@ Order = Sequence[str | Sequence[str]]
 """Names of criteria, the most important swing first; names in one place share it, in either order."""
 
 SAME = 1e-12  # scores this close tie
+NARROW = 1e-9  # stretches of weight this short are left out
 LEAST_WEIGHTS = 20_000
 
 
@@ -351,7 +352,8 @@ def _threshold(at_one: Floats, at_zero: Floats, what: tuple[str, float]) -> Thre
     steps = slope[:, None] - slope[None, :]
     with np.errstate(divide="ignore", invalid="ignore"):
         cut = np.where(np.abs(steps) > SAME, (at_zero[None, :] - at_zero[:, None]) / steps, np.nan)
-    edges = np.unique([0.0, 1.0, *cut[(cut > 0) & (cut < 1)].tolist()])
+    inner = np.unique(cut[(cut > NARROW) & (cut < 1.0 - NARROW)])
+    edges = np.array([0.0, *inner[np.diff(inner, prepend=0.0) > NARROW].tolist(), 1.0])
     pieces: list[tuple[float, float, int]] = []
     for low, high in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         score = at_zero + slope * (0.5 * (low + high))

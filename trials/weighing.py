@@ -32,7 +32,10 @@ def _as_pairs(value: object) -> object:
     return [[x, v] for x, v in value.items()] if isinstance(value, Mapping) else value
 
 
-Points = Annotated[tuple[tuple[Real, Share], ...], BeforeValidator(_as_pairs)]
+Points = Annotated[
+    tuple[tuple[Real, Share], ...],
+    BeforeValidator(_as_pairs, json_schema_input_type=dict[str, float] | list[tuple[float, float]]),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -210,7 +210,8 @@ def _effects(study: Study, found: Assessment) -> list[Block]:
         notes=(
             "P(better): probability that the arm is better on this effect alone, half of it where both are equal. "
             "NNTB, NNTH: people to treat for one more to benefit, to be harmed; an interval through no difference goes "
-            "through infinity.",
+            "through infinity. Of rare effects few people are simulated: what is close to no difference is known to "
+            "about one of them.",
         ),
     )  # fmt: skip
     clouds = []
