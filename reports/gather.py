@@ -212,6 +212,8 @@ def _design(protocol: "Protocol", model: "Model") -> tuple[tuple[str, str], ...]
     prevalence = "; ".join(
         f"{name} {_shares(protocol, name, shares)}" for name, shares in protocol.population.set_.items()
     )
+    from trials.quantification import described as quantified
+
     facts = (
         ("Allocation", method),
         ("Population law", protocol.population.law),
@@ -227,6 +229,7 @@ def _design(protocol: "Protocol", model: "Model") -> tuple[tuple[str, str], ...]
         *conducted.changes(protocol),
         ("End of follow-up", _ended(model)),
         ("Dropout", _dropout(protocol.dropout)),
+        ("Limits of quantification", " ".join(quantified(protocol, model))),
         *conducted.described(protocol),
     )
     return tuple((name, value) for name, value in facts if value)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pkpd.ground import text
 from pkpd.ground.text import Node
 from pkpd.model import equations
-from trials import checks_benefit, checks_chain, checks_conduct, checks_laboratory, checks_twin
+from trials import checks_benefit, checks_chain, checks_conduct, checks_laboratory, checks_twin, quantification
 from trials.estimand import Analysis, Endpoint, Estimand
 from trials.faults import Fault, Path_, at
 from trials.kinds import KINDS
@@ -363,6 +363,7 @@ def _against_model(protocol: Protocol, given: tuple[Model, Path], fault: Fault) 
     checks_conduct.against_model(protocol, model, fault)
     checks_chain.against_model(protocol, model, fault)
     checks_laboratory.against_model(protocol, model, fault)
+    quantification.against_model(protocol, model, fault)
     checks_benefit.against_model(protocol, model, fault)
 
 

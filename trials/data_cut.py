@@ -50,6 +50,7 @@ def as_of(trial: Observed, hour: Floats) -> Observed:
         stop=until(trial.stop), leave=until(trial.leave), ended=until(trial.ended), occurrences=every,
         changes={name: until(time) for name, time in trial.changes.items()},
         number={name: np.isfinite(every[name]).sum(axis=2) for name in trial.number}, reached=reached,
+        below={name: low & (trial.times <= seen) for name, low in trial.below.items()},
     )  # fmt: skip
 
 

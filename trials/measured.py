@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pkpd.ground.streams import Purpose, normals, slots
+from trials.quantification import reported
 
 if TYPE_CHECKING:
     from trials.setting import Setting
@@ -54,4 +55,4 @@ def at_visit(setting: Setting, people: People, course: Course, output: str, *, v
     z = errors(setting, subject=people.subject, replicate=people.replicate, visit=np.uint32(visit),
                draw=people.draw)[output]  # fmt: skip
     error = residual.error_of(setting.model, setting.draws, output)
-    return np.asarray(residual.observe(residual.taken(error, people.draw, ()), true, z))
+    return reported(setting, output, np.asarray(residual.observe(residual.taken(error, people.draw, ()), true, z)))

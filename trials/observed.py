@@ -27,7 +27,7 @@ class Observed:
     h of switching and rescue, infinite: none; entry [h]: calendar time of entry, site, region:
     where, None without enrolment; cut [h]: on the subject's own clock, until when the data base goes, None: to the end;
     reached {event: (R, N, 5)} h at which an event that may worsen first was of grade 1, 2, ... or worse before leaving:
-    its `grade` is then the worst.
+    its `grade` is then the worst; below {output: (R, N, V)}: values reported as below the limit of quantification.
     """
 
     replicate: NDArray[np.uint32]
@@ -50,3 +50,4 @@ class Observed:
     region: Integers | None = None
     cut: Floats | None = None
     reached: Mapping[str, Floats] = field(default_factory=dict)
+    below: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)

@@ -26,6 +26,7 @@ from trials.consequences import Consequence, SafetyStop
 from trials.estimand import Analysis, Endpoint, Estimand, Names
 from trials.laboratory import Laboratory
 from trials.planned import DataCut, Enrolment, Interims, LackOfEffect, Rescue, Switch
+from trials.quantification import Quantification
 from trials.weighing import BenefitRisk
 
 if TYPE_CHECKING:
@@ -329,6 +330,7 @@ class Protocol:
     consequences: dict[Identifier, Consequence] = field(default_factory=dict)
     safety_stop: dict[Identifier, SafetyStop] = field(default_factory=dict)
     laboratory: dict[Identifier, Laboratory] = field(default_factory=dict)
+    quantification: dict[Identifier, Quantification] = field(default_factory=dict)
     benefit_risk: BenefitRisk | None = None
     decide: dict[Identifier, str] = field(default_factory=dict)
     keep: Keep = field(default_factory=Keep)

@@ -18,6 +18,7 @@ from pkpd.ground.streams import Purpose
 from trials import conduct, laboratory, latent, measured
 from trials.analysis import grading, labs
 from trials.laboratory import Opened
+from trials.quantification import reported
 
 if TYPE_CHECKING:
     from pkpd.model.regimen import Events
@@ -142,7 +143,7 @@ def _seen(setting: Setting, who: tuple[People, Rows], test: Opened, at: tuple[Fl
         minutes = np.round(test.times * MINUTES).astype(np.uint32)
         z[:, 1:] = measured.errors(setting, visit=minutes, purpose=Purpose.LABORATORY, **given)[output]
     error = residual.taken(residual.error_of(setting.model, setting.draws, output), people.draw[rows], (1,))
-    return np.asarray(residual.observe(error, true, z))
+    return reported(setting, output, np.asarray(residual.observe(error, true, z)))
 
 
 def _graded(test: Opened, value: Floats, limits: Mapping[str, Floats]) -> Grades:

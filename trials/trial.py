@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trials import conduct, design, endpoints, grades, guidance, measured, modifiers, prognosis, rules, toxicity
+from trials import (
+    conduct,
+    design,
+    endpoints,
+    grades,
+    guidance,
+    measured,
+    modifiers,
+    prognosis,
+    quantification,
+    rules,
+    toxicity,
+)
 from trials.kinds import KINDS, Lived
 from trials.observed import Observed
 from trials.protocol import HOURS_PER_DAY, Protocol
@@ -209,6 +221,8 @@ def _observed(
     ended = course.ended.reshape(shape)
     unseen = (times > ended[:, :, None]) | conduct.missed_visits(protocol, **who)
     outputs = _measured(setting, cohort, course, (draw, unseen))
+    low = quantification.below(setting, outputs)
+    outputs = {name: quantification.reported(setting, name, value) for name, value in outputs.items()}
     leave = np.minimum(
         conduct.dropout_time(protocol.dropout, stop, seed=protocol.seed, **who),
         _caused(setting, cohort, course, (outputs, times)),
@@ -233,6 +247,7 @@ def _observed(
         outputs=outputs, onset=onset, grade=grade,
         stop=np.where(stop <= leave, stop, np.inf), leave=leave, ended=np.where(ended <= leave, ended, np.inf),
         number=number, occurrences=every, reached=reached, failed=course.status.reshape(shape) != 0,
+        below={name: value & ~gone for name, value in low.items()},
         changes={
             name: np.where(when.reshape(shape) <= np.minimum(leave, ended), when.reshape(shape), np.inf)
             for name, when in course.changed.items()
@@ -300,6 +315,8 @@ def outcome_columns(setting: Setting, trial: Trial) -> Columns:
         over = trial.people.times[:, number] > course.ended
         for name in setting.model.outputs:
             columns[f"{name}@{visit}"] = seen.outputs[name].reshape(rows, -1)[:, number]
+            if name in seen.below:
+                columns[f"{name}.blq@{visit}"] = seen.below[name].reshape(rows, -1)[:, number].astype(np.int8)
             columns[f"{name}.true@{visit}"] = np.where(over, np.nan, course.true(setting, name)[:, number])
         for name in setting.model.summaries:
             columns[f"{name}@{visit}"] = np.where(over, np.nan, course.values[name][:, number])

@@ -43,7 +43,7 @@ ALL: Final = frozenset(
 
 RUNS: Final[dict[str, frozenset[str]]] = {
     "engine": ALL,
-    "trial": ALL - {"lloq"},
+    "trial": ALL,
     "fit": frozenset({"blocks", "correlated", "lloq", "occasion", "varying"}),
 }
 """Consumer -> features beyond the common ground that it runs."""

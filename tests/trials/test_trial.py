@@ -7,7 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from pkpd.ground.errors import InputError
+from pkpd.ground.units import Quantity
+from pkpd.model.spec import Model
 from trials.protocol import Adherence, Dropout, Protocol
+from trials.quantification import Quantification, described, limit_of
 from trials.run import prepare
 from trials.setting import Setting, opened
 from trials.subject import dosing, follow
@@ -199,3 +203,50 @@ def test_protocol_without_chance_of_loss_observes_everything(study):
     protocol: Protocol = setting.protocol
     seen = simulate_trial(setting, range(2)).observed
     assert not np.isnan(seen.outputs["FEV1"][:, :, protocol.visit_names.index("day14")]).any()
+
+
+@pytest.mark.parametrize(("rule", "instead"), [("half", 0.5), ("zero", 0.0), ("missing", np.nan)])
+def test_values_below_a_limit_of_quantification(setting: Setting, trial, rule, instead):
+    """The data base holds what the rule says below 1 mg/L and bit for bit the same elsewhere; nothing true changes."""
+    limit = Quantification(lloq=Quantity(1000.0, "ug/L"), below=rule)
+    limited = dataclasses.replace(setting, protocol=dataclasses.replace(setting.protocol, quantification={"CP": limit}))
+    made, plain = outcome_columns(limited, simulate_trial(limited, range(12))), outcome_columns(setting, trial)
+    low = 0
+    for visit in setting.protocol.visit_names:
+        value, found = plain[f"CP@{visit}"], made[f"CP@{visit}"]
+        below = value < 1.0
+        low += int(below.sum())
+        assert np.array_equal(made[f"CP.blq@{visit}"], below.astype(np.int8))
+        assert np.array_equal(found, np.where(below, instead, value), equal_nan=True)
+    assert low > 300
+    assert (plain["CP@baseline"] < 0.0).any()  # what an additive error would have reported
+    same = [name for name in plain if not name.startswith("CP@")]
+    assert all(np.array_equal(made[name], plain[name], equal_nan=plain[name].dtype.kind == "f") for name in same)
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "said"),
+    [
+        ("quantification: {FEV1: {lloq: 1 mg/L, below: half}}", "quantification.FEV1.lloq", "mg/L"),
+        ("quantification: {CP: {below: half}}", "quantification.CP", "has no limit"),
+        ("quantification: {CP: {lloq: 1 mg/L, below: third}}", "quantification.CP.below", "half"),
+        ("quantification: {CAV: {lloq: 1 mg/L, below: half}}", "quantification.CAV", "unknown continuous output"),
+    ],
+)
+def test_a_limit_that_cannot_be_is_named(write_study, text, field, said):
+    with pytest.raises(InputError) as caught:
+        Protocol.read(write_study(("truth:", f"{text}\ntruth:")))
+    assert caught.value.field == field
+    assert said in str(caught.value)
+
+
+def test_a_limit_of_the_model_must_be_answered(write_study, model_text):
+    """A model with a limit of its own is not simulated as if it had none; its limit is then the trial's."""
+    model = model_text.replace("proportional: 0.1}}", "proportional: 0.1}, lloq: 0.2 mg/L}")
+    with pytest.raises(InputError, match="what stands for a value below"):
+        Protocol.read(write_study(model=model))
+    path = write_study(("truth:", "quantification: {CP: {below: zero}}\ntruth:"), model=model)
+    own = Model.read(path.parent / "model.yaml")
+    assert limit_of(Protocol.read(path), own, "CP") == pytest.approx(0.2)
+    (said,) = described(Protocol.read(path), own)
+    assert said == "CP below 0.2 mg/L is reported as below the limit of quantification and analysed as zero."
