@@ -27,10 +27,12 @@ from pkpd.model.equations import evaluate, names
 if TYPE_CHECKING:
     from pkpd.engine.solve import Solution
 
-__all__ = ["Armed", "armed", "constant_rates", "cut", "occurring", "of_constant"]
+__all__ = ["Armed", "armed", "below_zero", "constant_rates", "cut", "falls", "occurring", "of_constant"]
 
 F64 = NDArray[np.float64]
 MAX_OCCURRENCES = 65_536
+_FALL = 1e-5
+"""Beyond the error of integration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,25 @@ def of_constant(rates: F64, changes: Changes, span: tuple[F64, F64], thresholds:
         rate = np.where(more, rates[n + row], rate) if len(changes.time) else rate
         since = until
     return found
+
+
+def falls(summed: F64) -> NDArray[np.bool_]:
+    """Whether a cumulative hazard (n, H, T) at ascending times ever falls, (n,): a hazard was below 0.
+
+    >>> falls(np.array([[[0.0, 0.3, 0.2]], [[0.1, 0.1, np.nan]]])).tolist()
+    [True, False]
+    """
+    most = np.fmax.accumulate(np.concatenate([np.zeros((*summed.shape[:2], 1)), summed], axis=2), axis=2)[:, :, 1:]
+    with np.errstate(invalid="ignore"):
+        return np.asarray((summed < most - _FALL * (1.0 + most)).any(axis=(1, 2)))
+
+
+def below_zero(rates: F64, changes: Changes) -> NDArray[np.bool_]:
+    """Whether a constant hazard is below 0 at the start or after any change, (n,); rates (n + m,)."""
+    n = len(changes)
+    found = rates[:n] < 0.0
+    np.logical_or.at(found, np.repeat(np.arange(n), np.diff(changes.offsets)), rates[n:] < 0.0)
+    return np.asarray(found)
 
 
 def constant_rates(compiled: Compiled, event: str, rows: F64) -> F64:

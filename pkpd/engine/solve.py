@@ -14,7 +14,7 @@ from pkpd.engine.actions import owned, start_times
 from pkpd.engine.algebraic import seen_by_steps
 from pkpd.engine.build import Compiled, integrating
 from pkpd.engine.changes import Changes
-from pkpd.engine.hazards import Armed, armed, constant_rates, cut, of_constant
+from pkpd.engine.hazards import Armed, armed, below_zero, constant_rates, cut, falls, of_constant
 from pkpd.engine.past import with_past
 from pkpd.engine.request import Path, Request, Result, windows_of
 from pkpd.engine.routes import Chunk, chosen
@@ -121,12 +121,15 @@ def _with_events(found: Solution, request: Request, result: Result, hazards: Arm
     """The times of events, and nothing after a terminal one."""
     crossings = {name: result.crossings[:, h, : hazards.thresholds[name].shape[1]].copy()
                  for h, name in enumerate(hazards.moving)}  # fmt: skip
+    wrong = falls(result.values[:, found.values.shape[1] :])
     rows = np.concatenate([request.parameters, request.changes.parameters])
     tops = np.concatenate([asked, request.windows.hi.reshape(len(asked), -1)], axis=1)
     span = request.start, np.fmax.reduce(tops, axis=1, initial=-np.inf)
     for name in hazards.constant:
         rates = constant_rates(request.compiled, name, rows)
         crossings[name] = of_constant(rates, request.changes, span, hazards.thresholds[name])
+        wrong |= below_zero(rates, request.changes)
+    _fail(found, wrong & (found.status == 0))
     for times in crossings.values():
         times[found.status != 0] = np.nan
     kept, ended = cut(request.compiled, {name: crossings[name] for name in hazards.thresholds})
@@ -135,6 +138,14 @@ def _with_events(found: Solution, request: Request, result: Result, hazards: Arm
     for name, values in found.summaries.items():
         values[ends[name] > ended[:, None]] = np.nan
     return replace(found, crossings=kept, ended=ended)
+
+
+def _fail(found: Solution, rows: NDArray[np.bool_]) -> None:
+    """Subjects with a negative hazard have no events at all."""
+    found.status[rows] = SolveStatus.NEGATIVE_HAZARD
+    found.values[rows] = np.nan
+    for values in found.summaries.values():
+        values[rows] = np.nan
 
 
 def _run(chunk: Chunk, request: Request, threads: int) -> Result:

@@ -19,6 +19,7 @@ class SolveStatus(IntEnum):
     STEP_TOO_SMALL = 2
     NOT_FINITE = 3
     NOT_STEADY = 4
+    NEGATIVE_HAZARD = 5
 
     @property
     def advice(self) -> str:
@@ -50,4 +51,6 @@ _ADVICE = {
     "division by zero",
     SolveStatus.NOT_STEADY: "no steady state was reached: give the doses explicitly, or check that elimination exceeds "
     "input",
+    SolveStatus.NEGATIVE_HAZARD: "a hazard, or the intensity of a move between grades, was negative: no event comes at "
+    "such a rate; look at its parameters' signs and scales",
 }

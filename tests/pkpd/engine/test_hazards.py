@@ -13,6 +13,7 @@ from pkpd.engine.build import compiled
 from pkpd.engine.changes import Changes
 from pkpd.engine.hazards import occurring
 from pkpd.engine.solve import solve
+from pkpd.engine.status import SolveStatus
 from pkpd.ground.errors import InputError
 from pkpd.model.outcomes import thresholds
 from pkpd.model.regimen import Events, Schedule
@@ -244,3 +245,31 @@ events: {death: {hazard: HZ, kind: terminal}}
     np.testing.assert_allclose(found.ended, np.log1p(e[:, 0] * 1.5) / 0.03, rtol=1e-8)
     plain = solve(model, p, nothing(20), [10.0, 300.0]).values[0, 0]
     np.testing.assert_allclose(plain, 0.02 * np.exp(0.03 * np.array([10.0, 300.0])), rtol=1e-12)
+
+
+def test_a_negative_hazard_fails_the_subject():
+    """One that moves and one that is constant: whoever has it at any time is NaN, with a status that says so."""
+    text = """
+vtrial: model/1
+name: negative
+states: {A: mg}
+parameters:
+  K: {typical: 0.02 1/h, status: assumed}
+  S: {typical: 0.1 1/mg, scale: identity, status: assumed}
+  U: {typical: 0.01 1/h, scale: identity, status: assumed}
+equations: |
+  d/dt(A) = -K*A
+  UP = K*(1 - S*A)
+  FLAT = U
+outputs: {A: {is: A}}
+events: {moves: {hazard: UP, kind: recurrent}, flat: {hazard: FLAT, kind: recurrent}}
+"""
+    engine, n = compiled(Model.parse(text)), 3
+    rows = np.array([[0.02, 0.1, 0.01], [0.02, 0.5, 0.01], [0.02, 0.1, -0.01]])
+    wanted = {"moves": np.tile([0.5, 1.0], (n, 1)), "flat": np.tile([0.5, 1.0], (n, 1))}
+    found = solve(engine, rows, doses(n, [0.0], 5.0), np.array([1.0, 10.0, 400.0]), thresholds=wanted)
+    assert found.status.tolist() == [0, SolveStatus.NEGATIVE_HAZARD, SolveStatus.NEGATIVE_HAZARD]
+    assert np.isfinite(found.crossings["moves"][0]).all()
+    assert np.isnan(found.crossings["moves"][1:]).all()
+    assert np.isnan(found.values[1:]).all()
+    assert "negative" in SolveStatus.NEGATIVE_HAZARD.advice
