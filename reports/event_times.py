@@ -104,6 +104,7 @@ def timed(record: "RunRecord") -> Timed | None:
     asked = [
         (key, name) for key, estimand in protocol.estimands.items() for name in estimand.endpoint
         if _further(protocol.endpoints[name].as_, estimand.summary)
+        or any(event in protocol.laboratory for event in protocol.endpoints[name].events)
     ]  # fmt: skip
     if not asked or record.outcomes.empty:
         return None

@@ -145,7 +145,11 @@ def _terms(protocol: "Protocol", model: "Model") -> tuple[Term, ...]:
 
 def _composite(protocol: "Protocol") -> tuple[str, ...]:
     """The events of the widest incidence endpoint."""
-    incidences = (endpoint.events for endpoint in protocol.endpoints.values() if endpoint.as_ == "incidence")
+    incidences = (
+        tuple(event for event in endpoint.events if event not in protocol.laboratory)
+        for endpoint in protocol.endpoints.values()
+        if endpoint.as_ == "incidence"
+    )
     return max(incidences, key=len, default=())
 
 

@@ -71,7 +71,7 @@ def _everybody(setting: Setting, trial: Trial, plan: BenefitRisk) -> Floats:
             without = frozenset() if estimand is None else without_of(setting, estimand)
             if without not in worlds:
                 course = follow(setting, people, without=without)
-                worlds[without] = course, lived_of(setting, course, people.times, trial.shape)
+                worlds[without] = course, lived_of(setting, course, people, trial.shape)
                 failed |= (course.status != 0).reshape(trial.shape)
             found.append(_effect(setting, criterion, worlds[without]))
     made = np.stack(found, axis=1)

@@ -344,6 +344,8 @@ def _against_model(protocol: Protocol, given: tuple[Model, Path], fault: Fault) 
         if endpoint.output is not None:
             fault.known(endpoint.output, model.outputs, "output of the model", ("endpoints", name, "output"))
         for event in endpoint.events:
+            if event in protocol.laboratory:
+                continue
             fault.known(event, model.events, "event of the model", ("endpoints", name, "event"))
             wanted = KINDS[endpoint.as_].events
             if wanted not in (None, model.events[event].kind) and not model.events[event].moves:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["against_law", "against_model", "inside", "truly"]
 
 MOST_CYCLES = 60
+AS_EVENT = ("incidence", "time_to_event")
 
 
 def inside(protocol: Protocol, fault: Fault) -> None:
@@ -32,6 +33,7 @@ def inside(protocol: Protocol, fault: Fault) -> None:
         _limits(test, path, fault)
         _times(protocol, test, path, fault)
         _cycles(protocol, test, path, fault)
+    _endpoints(protocol, fault)
     for arm, plan in protocol.arms.items():
         for number, rule in enumerate(plan.rules):
             if rule.laboratory is not None:
@@ -98,6 +100,22 @@ def _cycles(protocol: Protocol, test: Laboratory, path: Path_, fault: Fault) -> 
         fault(f"are {number}, more than {MOST_CYCLES}", (*path, "cycles"), value=number, remedy="cycles: every 21 d")
 
 
+def _endpoints(protocol: Protocol, fault: Fault) -> None:
+    """A test may be an event of an endpoint: a sample of a grade or worse."""
+    for name, endpoint in protocol.endpoints.items():
+        path: Path_ = ("endpoints", name)
+        for event in endpoint.events:
+            if event not in protocol.laboratory:
+                continue
+            if endpoint.as_ not in AS_EVENT:
+                fault("a laboratory test is no such endpoint", (*path, "as"), value=endpoint.as_,
+                      remedy=" or ".join(f"as: {kind}" for kind in AS_EVENT))  # fmt: skip
+            numbered = _numbered(protocol.laboratory[event])
+            if endpoint.at_least not in numbered:
+                fault(f"no number gives that grade of {event}", (*path, "at_least"), value=endpoint.at_least,
+                      remedy=" or ".join(f"at_least: {g}" for g in numbered))  # fmt: skip
+
+
 def _rule(protocol: Protocol, rule: Rule, path: Path_, fault: Fault) -> None:
     fault.known(str(rule.laboratory), protocol.laboratory, "laboratory test", (*path, "laboratory"))
     numbered = _numbered(protocol.laboratory[str(rule.laboratory)])
@@ -110,6 +128,8 @@ def against_model(protocol: Protocol, model: Model, fault: Fault) -> None:
     """What tests look at exists and has a unit that the term is graded in."""
     for name, test in protocol.laboratory.items():
         path: Path_ = ("laboratory", name)
+        if name in model.events:
+            fault("an event of the model has the name", path, value=name, remedy="another name")
         if test.measure is not None:
             fault.known(test.measure, model.outputs, "output of the model", (*path, "measure"))
             if not model.outputs[test.measure].continuous:

@@ -62,6 +62,8 @@ def columns(setting: Setting, course: Course, seen: Observed) -> dict[str, NDArr
     found: dict[str, NDArray[Any]] = {}
     end = followed(seen).reshape(-1)
     for name, reached in seen.reached.items():
+        if name not in setting.model.events:  # a laboratory test has columns of its own
+            continue
         top = setting.model.events[name].highest
         for level in range(2, top + 1):
             time = reached[:, :, level - 1].reshape(-1)

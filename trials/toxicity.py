@@ -20,11 +20,15 @@ from trials.sampling import Samples
 
 if TYPE_CHECKING:
     from trials.laboratory import Opened
+    from trials.observed import Observed
     from trials.setting import Setting
     from trials.subject import Course, People
     from trials.trial import Trial
 
-__all__ = ["KEPT", "NO_CYCLE", "columns", "cycles_of", "potential", "samples_table", "seen_of"]
+__all__ = [
+    "KEPT", "NO_CYCLE", "columns", "cycles_of", "kept", "potential", "reached", "samples_table", "seen_of",
+    "truly_reached",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
@@ -32,25 +36,48 @@ NO_CYCLE: Final = -2  # a cycle that did not begin while the subject was in the 
 KEPT: Final = 20  # replicates whose samples are kept one by one
 
 
-def seen_of(setting: Setting, trial: Trial) -> dict[str, Samples]:
+def seen_of(setting: Setting, people: People, course: Course, observed: Observed) -> dict[str, Samples]:
     """The samples of the trial's data base, by test."""
-    course, people = trial.course, trial.people
-    until = _until(trial)
+    until = _until(course, observed)
     whole = sampling.of_course(setting, people, course)
     return {name: sampling.seen(setting, people, samples, until) for name, samples in whole.items()}
 
 
-def _until(trial: Trial) -> Floats:
+def kept(samples: Mapping[str, Samples], course: Course, observed: Observed) -> dict[str, Samples]:
+    """Those samples that are in the data base when the trial closes it."""
+    until = _until(course, observed)[:, None]
+    return {name: s if observed.cut is None else s.only(s.time <= until) for name, s in samples.items()}
+
+
+def _until(course: Course, observed: Observed) -> Floats:
     """When each subject leaves or its follow-up ends (n,) h."""
-    until = np.minimum(trial.observed.leave.reshape(-1), trial.course.ended)
-    return until if trial.observed.cut is None else np.minimum(until, trial.observed.cut.reshape(-1))
+    until = np.minimum(observed.leave.reshape(-1), course.ended)
+    return until if observed.cut is None else np.minimum(until, observed.cut.reshape(-1))
+
+
+def reached(samples: Mapping[str, Samples], shape: tuple[int, int]) -> dict[str, Floats]:
+    """When a sample after the baseline first was of grade 1, 2, ... or worse, {test: (R, N, 5)} h, infinite: never; as
+    events have it that may worsen.
+    """
+    found = {}
+    for name, own in samples.items():
+        first = [labs.first_time(own.time[:, 1:], own.grade[:, 1:], level) for level in range(1, 6)]
+        found[name] = np.stack(first, axis=1).reshape(*shape, 5)
+    return found
+
+
+def truly_reached(setting: Setting, people: People, course: Course, shape: tuple[int, int]) -> dict[str, Floats]:
+    """The same of everybody, nobody lost and no visit missed."""
+    whole = sampling.of_course(setting, people, course)
+    return reached({name: s.only(s.time <= course.ended[:, None]) for name, s in whole.items()}, shape)
 
 
 def columns(setting: Setting, trial: Trial, seen: Mapping[str, Samples]) -> Columns:
     """Columns of the outcome table, `lab.TEST.*`, `liver.*` and `dose.*`; none where the protocol has no test."""
     if not setting.tests:
         return {}
-    until, found = _until(trial), _doses(setting, trial.people, trial.course, _until(trial))
+    until = _until(trial.course, trial.observed)
+    found = _doses(setting, trial.people, trial.course, until)
     for name, samples in seen.items():
         own = _of_test(samples) | _by_cycle(setting, (trial.people, trial.course), samples, until)
         found |= {f"lab.{name}.{key}": value for key, value in own.items()}
@@ -167,17 +194,17 @@ def _merged(day: Floats, value: dict[str, Floats]) -> tuple[Floats, dict[str, Fl
 def samples_table(setting: Setting, trial: Trial, seen: Mapping[str, Samples]) -> Columns | None:
     """The samples of the first replicates one by one: replicate, subject, arm, test, day, value, grade."""
     people = trial.people
-    kept = np.flatnonzero(people.replicate < KEPT)
-    if not seen or not kept.size:
+    told = np.flatnonzero(people.replicate < KEPT)
+    if not seen or not told.size:
         return None
     parts: list[dict[str, Any]] = []
     for name, samples in seen.items():
-        taken = ~np.isnan(samples.value[kept])
-        who = kept[np.nonzero(taken)[0]]
+        taken = ~np.isnan(samples.value[told])
+        who = told[np.nonzero(taken)[0]]
         parts.append({
             "replicate": people.replicate[who], "subject": people.subject[who], "arm": people.arm[who].astype(np.int16),
-            "test": np.full(who.size, name), "day": samples.time[kept][taken] / HOURS_PER_DAY,
-            "value": samples.value[kept][taken], "grade": samples.grade[kept][taken],
+            "test": np.full(who.size, name), "day": samples.time[told][taken] / HOURS_PER_DAY,
+            "value": samples.value[told][taken], "grade": samples.grade[told][taken],
         })  # fmt: skip
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -221,15 +248,15 @@ def _measures(
         found.append((test, measure, mean, n))
 
     whole = sampling.of_course(setting, people, course)
-    kept = {name: sampling.seen(setting, people, samples, until) for name, samples in whole.items()}
-    for name, samples in kept.items():
+    seen = {name: sampling.seen(setting, people, samples, until) for name, samples in whole.items()}
+    for name, samples in seen.items():
         made = _of_test(samples) | _by_cycle(setting, who, samples, until)
         for key, value in made.items():
             if key == "worst" or key.startswith("cycle"):
                 for level in samples.test.levels:
                     add(name, f"{key} {level}", value >= level, value >= 0)
         add(name, "days", made["days"], np.isfinite(made["days"]))
-    injury = _liver(setting.tests, kept)
+    injury = _liver(setting.tests, seen)
     if injury:
         add("liver", "quadrant 3", injury["quadrant"] == 3, injury["quadrant"] >= 0)
         add("liver", "hy", injury["hy"] == 1, injury["hy"] >= 0)

@@ -88,7 +88,7 @@ def simulate_trial(setting: Setting, replicates: Iterable[int]) -> Trial:
     # 3. allocate in order of enrolment, within strata
     stratum = _strata(setting, cohort)
     arm = _allocated(setting, cohort, stratum)
-    entered = _entered(setting, cohort)
+    entered, samples = _entered(setting, cohort), dict[str, "Samples"]()
 
     def under(arm: NDArray[np.int64]) -> tuple[People, Course, Observed]:
         # 4. dose histories and visits
@@ -101,6 +101,10 @@ def simulate_trial(setting: Setting, replicates: Iterable[int]) -> Trial:
         if setting.score is not None:
             baseline = {name: observed.outputs[name][:, :, 0] for name in setting.score.sees}
             observed = replace(observed, prognosis=prognosis.scores(setting.score, cohort.covariates, baseline))
+        if setting.tests:
+            samples.update(toxicity.seen_of(setting, people, course, observed))
+            graded = toxicity.reached(samples, arm.shape)
+            observed = replace(observed, reached={**observed.reached, **graded})
         return people, course, replace(observed, **entered)
 
     people, course, observed = under(arm)
@@ -117,10 +121,10 @@ def simulate_trial(setting: Setting, replicates: Iterable[int]) -> Trial:
 
         found = conducted(protocol, observed, again)
         observed, analyses, table = found.observed, found.analyses, found.looks
-    made = Trial(
-        cohort=cohort, draw=drawn.draw, people=people, course=course, observed=observed, analyses=analyses, looks=table
-    )
-    return replace(made, samples=toxicity.seen_of(setting, made)) if setting.tests else made
+    return Trial(
+        cohort=cohort, draw=drawn.draw, people=people, course=course, observed=observed, analyses=analyses, looks=table,
+        samples=toxicity.kept(samples, course, observed),
+    )  # fmt: skip
 
 
 def _changed(
@@ -375,12 +379,13 @@ def potential(setting: Setting, trial: Trial) -> dict[str, Any]:
     for code, arm in enumerate(protocol.arm_names):
         if arm not in arms:
             continue
+        people = trial.people.in_arm(code)
         worlds: dict[frozenset[str], tuple[Course, Lived]] = {}
         for key, name in asked:
             without = without_of(setting, key)
             if without not in worlds:
-                course = follow(setting, trial.people.in_arm(code), without=without)
-                worlds[without] = course, lived_of(setting, course, trial.people.times, shape)
+                course = follow(setting, people, without=without)
+                worlds[without] = course, lived_of(setting, course, people, shape)
             course, every[key][arm] = worlds[without]
             endpoint = protocol.endpoints[name]
             true = KINDS[endpoint.as_].true
@@ -431,9 +436,10 @@ def _mean(value: Floats, course: Course, shape: tuple[int, int]) -> Floats:
         return np.asarray(np.where(alive, value, 0.0).sum(axis=1) / alive.sum(axis=1))
 
 
-def lived_of(setting: Setting, course: Course, times: Floats, shape: tuple[int, int]) -> Lived:
+def lived_of(setting: Setting, course: Course, people: People, shape: tuple[int, int]) -> Lived:
     """What is true of the followed subjects, for the kinds of endpoint."""
-    protocol = setting.protocol
+    protocol, times = setting.protocol, people.times
+    graded = toxicity.truly_reached(setting, people, course, shape) if setting.tests else {}
     used = {str(e.output) for e in protocol.endpoints.values() if e.output is not None}
     over = times > course.ended[:, None]
     true = {name: np.where(over, np.nan, course.true(setting, name)).reshape(*shape, -1) for name in sorted(used)}
@@ -443,7 +449,7 @@ def lived_of(setting: Setting, course: Course, times: Floats, shape: tuple[int, 
         grade={name: value.reshape(shape) for name, value in course.grade.items()},
         stop=course.stop.reshape(shape), ended=course.ended.reshape(shape), times=times.reshape(*shape, -1),
         occurrences={name: grades.occurrences(course, name).reshape(*shape, -1) for name in grades.recurrent(setting)},
-        reached={name: time.reshape(*shape, -1) for name, time in course.reached.items()},
+        reached={name: time.reshape(*shape, -1) for name, time in course.reached.items()} | graded,
         failed=course.status.reshape(shape) != 0,
         changes={name: when.reshape(shape) for name, when in course.changed.items()},
     )  # fmt: skip

@@ -47,7 +47,9 @@ def _figure(study: Study, curves: Curves, number: int) -> Plots:
 
 
 def _term(study: Study, event: str) -> str:
-    return next((term.term.lower() for term in study.terms if term.key == event), event)
+    tests = study.toxicity.tests if study.toxicity is not None else ()
+    named = [(term.key, term.term) for term in study.terms] + [(test.name, test.label) for test in tests]
+    return next((label.lower() for key, label in named if key == event), event)
 
 
 def _table(study: Study, found: Timed) -> Table:

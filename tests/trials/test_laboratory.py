@@ -16,7 +16,7 @@ from trials.run import prepare
 from trials.sampling import Samples
 from trials.setting import opened
 from trials.subject import dosing
-from trials.trial import outcome_columns, simulate_trial
+from trials.trial import outcome_columns, potential, simulate_trial
 
 ARMS = "  high:\n    regimen:\n"
 LAB = """\
@@ -164,6 +164,40 @@ def test_the_same_people_under_every_arm(write_study):
     assert (value("low", "intensity", "") < 1).all()
 
 
+def test_a_grade_is_an_endpoint(write_study):
+    """Counts of the analysis are those of the samples, the time is that of the first such sample, the true mean is that
+    of everybody under the arm."""
+    endpoints = (
+        "  any: {event: [sick, ache], as: incidence}",
+        "  any: {event: [sick, ache], as: incidence}\n  hot3: {event: hot, as: incidence, at_least: 3}\n"
+        "  when3: {event: hot, as: time_to_event, at_least: 3}",
+    )
+    estimand = (
+        "analyses:\n",
+        "  lab: {endpoint: hot3, compare: [high], against: low, summary: risk_difference, strategies: {stopped: "
+        "treatment_policy}}\n  time: {endpoint: when3, compare: [high], against: low, summary: hazard_ratio, "
+        "strategies: {stopped: treatment_policy}}\nanalyses:\n  lab: {method: newcombe}\n  time: {method: cox}\n",
+    )
+    setting = of(write_study(TEST, ruled(RULE), endpoints, estimand))
+    trial = simulate_trial(setting, range(3))
+    columns, table = outcome_columns(setting, trial), trial.analyses
+    rows = np.array(table["analysis"]) == "lab"
+    for code, name in ((2, "treated"), (1, "control")):
+        count = [((columns["lab.hot.worst"] >= 3) & (columns["arm"] == code) & (columns["replicate"] == r)).sum()
+                 for r in range(3)]  # fmt: skip
+        assert table[f"x_{name}"][rows].tolist() == count
+        assert sum(count) > 0
+    hit = columns["lab.hot.worst"] >= 3
+    sample = trial.samples["hot"]
+    first = np.where(sample.grade[:, 1:] >= 3, sample.time[:, 1:], np.inf).min(axis=1) / 24
+    np.testing.assert_allclose(columns["time.when3.time"][hit], first[hit])
+    assert (columns["time.when3.cause"][hit] == 1).all()
+    truth, alike = potential(setting, trial), toxicity.potential(setting, trial)
+    mean = truth["mean"][(np.array(truth["analysis"]) == "lab") & (np.array(truth["arm"]) == "high")]
+    share = alike["value"][(alike["arm"] == 2) & (alike["measure"] == "worst 3") & (alike["test"] == "hot")]
+    np.testing.assert_allclose(mean, share)
+
+
 def test_relative_dose_intensity_by_hand(write_study):
     """No missed dose; everybody three quarters from day 4, half a week later from day 8: 200 mg twice daily for 14 days
     is 5600 mg over 14 days. Given: 8 doses of 200, 20 of 150, over 17.5 days."""
@@ -271,6 +305,11 @@ def test_bounds_begin_the_grades_of_every_term():
         ("measure: CP,", "measure: CP, true: C,", r"needs either measure or true"),
         ("laboratory: hot", "laboratory: cold", r"rules.*laboratory: unknown laboratory test, got 'cold'"),
         ("lasting: grade 3", "lating: grade 3", r"lating"),
+        (
+            "event: sick, as: incidence",
+            "event: hot, as: incidence, at_least: 5",
+            r"endpoints.sick.at_least: no number gives",
+        ),
     ],
 )
 def test_wrong_tests_are_refused_at_their_place(write_study, old, new, message):
