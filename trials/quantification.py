@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from trials.protocol import Protocol
     from trials.setting import Setting
 
-__all__ = ["Quantification", "against_model", "below", "described", "limit_of", "reported"]
+__all__ = ["SAID", "Quantification", "against_model", "below", "described", "limit_of", "reported"]
 
 Floats = NDArray[np.float64]
 SAID = {"half": "half the limit", "zero": "zero", "missing": "missing (M1)"}

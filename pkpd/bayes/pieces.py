@@ -124,7 +124,7 @@ def _inputs(line: Timeline, names: list[str]) -> dict[str, F64]:
 def _check(model: Model, records: Records, name: str, *, acts: bool) -> None:
     if name not in records.covariates and name not in records.series:
         raise InputError("the data lack a covariate of the model", field=name, remedy="add the column")
-    if not acts and np.isnan(records.covariates.get(name, np.zeros(1))).any():
+    if name in model.solved and np.isnan(records.covariates.get(name, np.zeros(1))).any():
         remedy = "write its value"
         raise InputError("a covariate of the equations that is missing cannot be fitted yet", field=name, remedy=remedy)
     if acts and name in records.series and model.covariates[name].between == "linear":

@@ -49,6 +49,7 @@ def _rows(protocol: Protocol, found: Plan) -> list[tuple[str, str]]:
         ),
         ("parameters", _parameters(protocol)),
         *_weighed(protocol),
+        *_quantified(protocol),
         ("seed", str(protocol.seed)),
     ]
 
@@ -75,6 +76,16 @@ def _weighed(protocol: Protocol) -> list[tuple[str, str]]:
     arms = len(plan.compared(protocol.arms))
     effects = f"{kinds.count('favourable')} favourable and {kinds.count('unfavourable')} unfavourable effects"
     return [("benefit-risk", f"{effects}, {weights}; everybody of {replicates} replicates followed in {arms} arms")]
+
+
+def _quantified(protocol: Protocol) -> list[tuple[str, str]]:
+    from trials.quantification import SAID
+
+    told = [
+        f"{name} below {'the limit of the model' if q.lloq is None else q.lloq} taken as {SAID[q.below]}"
+        for name, q in protocol.quantification.items()
+    ]
+    return [("quantification", "; ".join(told))] if told else []
 
 
 def _parameters(protocol: Protocol) -> str:
