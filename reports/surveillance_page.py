@@ -54,7 +54,7 @@ def page(shown: Shown) -> Page:
     return Page(
         brand="Surveillance", kicker="Surveillance after approval · simulated markets, before there is a report",
         title=plan.name.replace("_", " "),
-        byline=(f"{len(plan.plans)} plans · {len(plan.events)} events · {plan.months} months · "
+        byline=(f"{_many(len(plan.plans), 'plan')} · {_many(len(plan.events), 'event')} · {plan.months} months · "
                 f"{shown.made.rows:,} markets a truth · seed {plan.seed}"),
         breaches=breaches(shown), answer=((plan.about,) if plan.about else ()) + sentences(shown), trust=_trust(shown),
         sections=(
@@ -62,6 +62,10 @@ def page(shown: Shown) -> Page:
             *assumed(shown.made, shown.facts),
         ),
     )  # fmt: skip
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def power(e: Estimate) -> str:
@@ -106,9 +110,9 @@ def _told(shown: Shown, label: str, d: Detected) -> str:
     return (
         f"{label} (ratio {np.median(ratio):.2g}{spread}): {shown.plans[d.plan]} signals within {shown.months} months "
         f"with probability {power(d.power)}{known}, {middle}. Until the signal or the end of the watch "
-        f"{rounding.with_mcse(d.until.value, d.until.mcse)} cases beyond the background are expected among users, the "
-        f"fewest of the plans that seldom alarm without an effect (this one with probability "
-        f"{power(shown.found.of(d.event, d.plan, 'null').power)})."
+        f"{rounding.with_mcse(d.until.value, d.until.mcse)} cases beyond the background are expected among users"
+        f"{', the fewest of the plans that seldom alarm without an effect' if len(shown.plans) > 1 else ''}; without "
+        f"an effect it alarms with probability {power(shown.found.of(d.event, d.plan, 'null').power)}."
     )  # fmt: skip
 
 
@@ -207,8 +211,8 @@ def _by_month(shown: Shown) -> Table:
             rows.append((label if p == 0 else "", plan, *cells))
             marks.append("group" if p == 0 else "")
     return Table(
-        caption="Probability of a signal up to the end of a month, MCSE in brackets; below it the 90 % range over what "
-        "is not known.",
+        caption="Probability of a signal up to the end of a month, MCSE in brackets"
+        + ("; below it the 90 % range over what is not known." if shown.made.truths.draws > 1 else "."),
         columns=columns("Event", "Plan", *(f"Month {m}" for m in months), text=2), rows=tuple(rows), marks=tuple(marks),
     )  # fmt: skip
 
@@ -281,8 +285,8 @@ def _false(shown: Shown) -> Section:
     table = Table(
         caption=f"Probability of an alarm within {shown.months} months when the product has no effect.",
         columns=columns("Plan", "Level", *shown.events.values(), "Any event"), rows=tuple(rows), marks=tuple(marks),
-        notes=("The level of a sequential test holds for the rate it goes by; here the true rate is drawn with its "
-               "uncertainty. Criteria on reports have no level.",),
+        notes=("The level of a sequential test holds for the rate it goes by, here the true rate is drawn with its "
+               "uncertainty; between looks nothing is spent of it. Criteria on reports have no level.",),
     )  # fmt: skip
     return Section(key="false", title="False alarms", blocks=(table,))
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,12 +22,11 @@ from trials.analysis.surveillance import Watch
 from trials.operating import Estimate, proportion
 
 __all__ = [
-    "CRITERIA", "Cells", "Detection", "Market", "detections", "incidence_rates", "meets", "poisson_quantile",
+    "Cells", "Detection", "Market", "detections", "incidence_rates", "meets", "poisson_quantile",
     "reported",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
-CRITERIA: Final = ("EB05", "IC025", "PRR", "ROR")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -244,8 +244,8 @@ class Plan:
     Of a cohort: coverage, share of users in it; alpha, of each event; minimum events of a signal; comparators,
     person-years of others to one of users (binomial); critical: `continuous` holds whatever the looks, `grouped` is
     exact for the planned looks (poisson, conditional); extent: length of the watch over the planned one. Of reports:
-    unmasked, the masking product's reports are left out. lag: months that the data are late; from_: month of the first
-    look, else the first with data; every: months between looks.
+    unmasked, the masking product's reports are left out. lag: months that the data are late; every: months between
+    looks; from_: month of the first, else the first multiple of `every` after the lag.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -268,7 +268,8 @@ class Plan:
 
     def looks(self, months: int) -> tuple[int, ...]:
         """Months of the looks, each on the data of `lag` months before."""
-        return tuple(range(self.from_ or self.lag + 1, months + 1, self.every))
+        first = self.from_ or (self.lag // self.every + 1) * self.every
+        return tuple(range(first, months + 1, self.every))
 
     def __post_init__(self) -> None:
         for name in ("coverage", "alpha", "minimum", "comparators"):
