@@ -99,7 +99,7 @@ class Utility:
 class Assessment:
     """All of it. arms: names; labels of arms and criteria; shares: criteria that are shares of people; weights (C,): of
     the scores' contributions and thresholds; weighting: swing, order or none (then scores and ranks are over all
-    weights that are possible)."""
+    weights that are possible); parameters: how many draws of the population parameters the run has."""
 
     arms: tuple[str, ...]
     reference: int
@@ -116,6 +116,7 @@ class Assessment:
     dose_unit: str
     source: str
     status: str
+    parameters: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +164,7 @@ def assessed(record: RunRecord) -> Assessment | None:
         groups=tuple(part for part in parts if part is not None), utility=_utility(frame, table),
         sensitivity={name: part for name, part in others.items() if part is not None},
         level=plan.level, dose_unit=plan.dose_unit, source=plan.source, status=plan.status,
+        parameters=len(record.draws.typical),
     )  # fmt: skip
 
 

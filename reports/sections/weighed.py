@@ -53,9 +53,12 @@ def _marks(arms: list[Arm]) -> tuple[str, ...]:
 def _intro(found: Assessment) -> str:
     people, draws = rounding.count(found.everybody.people), rounding.count(found.everybody.draws)
     lost = f" {found.everybody.missing} replicates lack an effect and are left out." if found.everybody.missing else ""
+    own = "each with its own population parameters" if found.parameters > 1 else (
+        "all with the same population parameters, so that no interval below knows what is uncertain in them"
+    )  # fmt: skip
     return (
-        f"Every arm is given to the same people: {people} a replicate, nobody lost, in {draws} replicates, each with "
-        "its own population parameters. An arm's score is the weighted sum of its values on the criteria, each 0 at "
+        f"Every arm is given to the same people: {people} a replicate, nobody lost, in {draws} replicates, {own}. "
+        "An arm's score is the weighted sum of its values on the criteria, each 0 at "
         "the worst and 1 at the best end of its range. The chance of who was simulated is taken out: intervals and "
         f"probabilities are about what is not known of the parameters, not about which people were drawn.{lost}"
     )

@@ -145,6 +145,7 @@ def test_the_assessment_of_a_run(finished: RunRecord) -> None:
     assert found.utility is not None
     assert found.utility.arms == (0, 1, 2)
     assert names == ["fev1", "sick", "peak", "level"]
+    assert found.parameters == 50
 
 
 def test_the_report_says_it(finished: RunRecord) -> None:
@@ -172,7 +173,13 @@ def test_the_report_says_it(finished: RunRecord) -> None:
 def drawn(plan_text: str, table: pd.DataFrame, protocol_text: str, model_text: str) -> Assessment:
     """The assessment of a table of effects as if a run had made it."""
     protocol = Protocol.parse(protocol_text.replace("decide:", plan_text + "decide:"), complete=False)
-    fake = SimpleNamespace(protocol=protocol, model=Model.parse(model_text), benefit=table, sensitivity={})
+    fake = SimpleNamespace(
+        protocol=protocol,
+        model=Model.parse(model_text),
+        benefit=table,
+        sensitivity={},
+        draws=SimpleNamespace(typical=[1, 2]),
+    )
     found = assessed(cast(RunRecord, fake))
     assert found is not None
     return found
