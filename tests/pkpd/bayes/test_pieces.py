@@ -235,7 +235,7 @@ def test_what_cannot_be_fitted_is_named():
     with pytest.raises(InputError, match="all but 1 subjects"):
         built(DATA.replace("165", ".").replace("172", "."))
     with pytest.raises(InputError, match="of the equations that is missing"):
-        built(text=TEXT.replace("- KO*R\n", "- KO*R*HT/170\n"))
+        built(text=TEXT.replace("- KO*R\n", "- KO*R*HT/HT\n"))
     with pytest.raises(InputError, match="steady states cannot be fitted"):
         built(_with_steady_effect())
 
