@@ -298,8 +298,8 @@ def _watches(rows: "pd.DataFrame", plan: "Comedication", what: tuple[str, "Proto
     if plan.monitor is None:
         return []
     (name, protocol), rows = what, rows[rows["group"] == "all"]
-    sides = [f"above {plan.monitor.above}"] * (plan.monitor.above is not None)
-    sides += [f"below {plan.monitor.below}"] * (plan.monitor.below is not None)
+    limits = {"above": plan.monitor.above, "below": plan.monitor.below}
+    sides = [f"{side} {str(limit).removesuffix(' 1')}" for side, limit in limits.items() if limit is not None]
     found = []
     arms: Any = rows.groupby("arm", sort=True)
     for code, part in arms:

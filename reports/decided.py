@@ -112,7 +112,7 @@ def decided(record: "RunRecord") -> Decided | None:
     costs: list[Cost] = []
     adjusted: list[Adjusted] = []
     for name, rule in protocol.consequences.items():
-        found = list(_judged(table, protocol, (name, rule)))
+        found = list(_judged(table, record, (name, rule)))
         ruled += [line for _, _, line in found]
         acted = [(world, key) for world, key, line in found if line.decision in ("exclude", ALWAYS) or _doses(line)]
         spared = {(world, key) for world, key, line in found if line.decision == SPARED}
@@ -137,10 +137,11 @@ def _doses(line: Ruled) -> bool:
 
 
 def _judged(
-    table: "pd.DataFrame", protocol: "Protocol", what: tuple[str, "Consequence"]
+    table: "pd.DataFrame", record: "RunRecord", what: tuple[str, "Consequence"]
 ) -> Iterator[tuple[str, Key, Ruled]]:  # fmt: skip
     """(world, key, line) of every change, arm and group of people that a rule looks at."""
-    (name, rule), names = what, names_of(protocol)
+    (name, rule), protocol = what, record.protocol
+    names = names_of(protocol)
     for world in (w for w in names if (table["world"] == w).any() and _among(protocol, w, rule.among)):
         rows = table[(table["world"] == world) & (table["measure"] != "concerned")]
         parts = {key: _probabilities(part, rule) for key, part in split_of(rows)}
@@ -149,7 +150,7 @@ def _judged(
                 arm = list(protocol.arms)[key[0]]
                 whole = parts.get((key[0], "all", 0), (None, None))[0]
                 yield world, key, Ruled(
-                    rule=name, limit=_limit(rule), change=names[world], arm=protocol.arms[arm].label or arm,
+                    rule=name, limit=_limit(rule, record), change=names[world], arm=protocol.arms[arm].label or arm,
                     group=label_of(protocol, key[1], key[2]), above=above, without=without,
                     decision=_decision(rule, key, (above, without, whole)),
                 )  # fmt: skip
@@ -160,9 +161,21 @@ def _among(protocol: "Protocol", world: str, among: tuple[str, ...]) -> bool:
     return not among or world in among or any(world.startswith(f"{name} ") for name in among)
 
 
-def _limit(rule: "Consequence") -> str:
+def _term(record: "RunRecord", event: str | None) -> str:
+    """An adverse event in words, inside a sentence."""
+    found = record.model.events.get(event or "")
+    if found is None:
+        return "any adverse event"
+    first = found.term.split(" ")[0]
+    return found.term[:1].lower() + found.term[1:] if first[1:].islower() else found.term
+
+
+def _limit(rule: "Consequence", record: "RunRecord") -> str:
     side = "above" if rule.above is not None else "below"
-    risk, ratio = f"risk of {rule.risk} above {100 * rule.limit:g} %", f"{rule.exposure} ratio {side} {rule.limit:g}"
+    risk, ratio = (
+        f"risk of {_term(record, rule.risk)} above {100 * rule.limit:g} %",
+        f"{rule.exposure} ratio {side} {rule.limit:g}",
+    )
     return f"{risk if rule.risk else ratio}, certainty {rule.certainty:g}"
 
 
@@ -315,7 +328,7 @@ def _stops(record: "RunRecord", what: tuple[str, "SafetyStop"]) -> Iterator[Stop
             sides = [_stopping(law, (stop, bounds), (middle, edges)) for law in laws if law is not None]
             arm = list(protocol.arms)[code]
             yield Stopped(
-                rule=name, words=_words(stop), change=names[world], arm=protocol.arms[arm].label or arm,
+                rule=name, words=_words(stop, _term(record, stop.event)), change=names[world], arm=protocol.arms[arm].label or arm,
                 looks=tuple(
                     (n, int(bounds[k]), sides[0][0][k], sides[1][0][k]) for k, n in enumerate(stop.looks)
                 ),
@@ -335,11 +348,11 @@ def _stopping(
     return found, float(law.mean_of(middle.subjects, edges))
 
 
-def _words(stop: "SafetyStop") -> str:
+def _words(stop: "SafetyStop", event: str) -> str:
     if stop.rule == "pocock":
-        return f"{stop.event}: test of risk ≤ {100 * stop.above:g} % at one level, alpha {stop.alpha or 0.05:g} in all"
+        return f"{event[:1].upper()}{event[1:]}: test of risk ≤ {100 * stop.above:g} % at one level, alpha {stop.alpha or 0.05:g} in all"
     a, b = stop.beta
-    return f"{stop.event}: P(risk > {100 * stop.above:g} %) > {stop.certainty or 0.9:g}, prior Beta({a:g}, {b:g})"
+    return f"{event[:1].upper()}{event[1:]}: P(risk > {100 * stop.above:g} %) > {stop.certainty or 0.9:g}, prior Beta({a:g}, {b:g})"
 
 
 def _counted(record: "RunRecord", world: str, code: int) -> Spread:
