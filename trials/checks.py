@@ -347,6 +347,9 @@ def _against_model(protocol: Protocol, given: tuple[Model, Path], fault: Fault) 
             if event in protocol.laboratory:
                 continue
             fault.known(event, model.events, "event of the model", ("endpoints", name, "event"))
+            if (told := model.events[event]).moves and endpoint.at_least > told.highest:
+                fault(f"{event} has no grade above {told.highest}", ("endpoints", name, "at_least"),
+                      value=endpoint.at_least, remedy=f"at_least: {told.highest}")  # fmt: skip
             wanted = KINDS[endpoint.as_].events
             if wanted not in (None, model.events[event].kind) and not model.events[event].moves:
                 fault(f"as {endpoint.as_} needs an event of kind {wanted}", ("endpoints", name, "event"), value=event,

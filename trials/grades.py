@@ -72,10 +72,13 @@ def columns(setting: Setting, course: Course, seen: Observed) -> dict[str, NDArr
             continue
         path = course.latent.path(name)
         hours = spent(path, end)
+        lost = seen.failed.reshape(-1)
         for level in range(1, top + 1):
-            found[f"{name}.days{level if level > 1 else ''}"] = hours[:, level - 1] / HOURS_PER_DAY
+            found[f"{name}.days{level if level > 1 else ''}"] = np.where(
+                lost, np.nan, hours[:, level - 1] / HOURS_PER_DAY
+            )
         times = seen.times.reshape(end.size, -1)
-        grade = np.where(times <= end[:, None], grade_at(path, times).astype(np.float64), np.nan)
+        grade = np.where((times <= end[:, None]) & ~lost[:, None], grade_at(path, times).astype(np.float64), np.nan)
         for number, visit in enumerate(setting.protocol.visit_names):
             found[f"{name}@{visit}"] = grade[:, number]
     return found

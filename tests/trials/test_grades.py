@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from scipy.integrate import solve_ivp
 
+from pkpd.ground.errors import InputError
 from pkpd.ground.streams import Purpose, slots, uniforms
 from pkpd.model.grades import Path as GradePath
 from pkpd.model.grades import grade_at
 from trials.event_course import event_course
+from trials.protocol import Protocol
 from trials.run import prepare
 from trials.setting import Setting, opened
 from trials.trial import Trial, outcome_columns, potential, simulate_trial
@@ -239,3 +241,36 @@ def test_the_course_of_events_is_that_of_the_outcome_table(study: Study) -> None
             assert day3["least2"].to_numpy() == pytest.approx((own["rash@day3"] >= 2).mean(), rel=1e-12)
             assert last.loc["rash", "at_risk"] == len(own)
             assert np.isnan(last.loc["bleed", "least1"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("rash, as: incidence, at_least: 2", "rash, as: incidence, at_least: 3", "endpoints.bad.at_least"),
+        ("endpoints:\n", "dropout: {while: {bleed: {1: 0.1 1/d}}}\nendpoints:\n", "dropout.while.bleed"),
+        ("endpoints:\n", "dropout: {while: {rash: {7: 0.1 1/d}}}\nendpoints:\n", "dropout.while.rash"),
+        ("endpoints:\n", "intercurrent: {s: {after: grade 2, of: rush}}\nendpoints:\n", "intercurrent.s.of"),
+        ("endpoints:\n", "intercurrent: {s: {after: grade 2, probability: 0}}\nendpoints:\n", "intercurrent.s.probab"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path: Path, old: str, new: str, field: str) -> None:
+    """Every error names its field."""
+    text = PROTOCOL.replace(old, new, 1)
+    if "intercurrent" in new:
+        text = text.replace("_difference}", "_difference, strategies: {s: treatment_policy}}")
+        text = text.replace("rate_ratio}", "rate_ratio, strategies: {s: treatment_policy}}")
+    with pytest.raises(InputError) as caught:
+        simulated(tmp_path, text)
+    assert str(caught.value.field).startswith(field)
+
+
+def test_keys_that_say_nothing_are_no_part_of_the_protocol() -> None:
+    """The plain form, and so the key of a run, of a protocol without the younger keys is as it was."""
+    text = PROTOCOL.replace("endpoints:\n", "intercurrent: {s: {after: grade 2}}\nendpoints:\n", 1)
+    text = text.replace("_difference}", "_difference, strategies: {s: treatment_policy}}")
+    plain = Protocol.parse(
+        text.replace("rate_ratio}", "rate_ratio, strategies: {s: treatment_policy}}"), complete=False
+    )
+    told = plain.to_dict()
+    assert set(told["intercurrent"]["s"]) == {"after", "from", "switch", "rescue"}
+    assert "while" not in told["dropout"]
