@@ -95,7 +95,7 @@ def by_grade(study: Study) -> Table:
 
 
 def _intro(found: Toxicity) -> Text:
-    tests = ". ".join(f"{test.label}: {test.words}" for test in found.tests)
+    tests = ". ".join(t.words if t.words.startswith(t.label) else f"{t.label}: {t.words}" for t in found.tests)
     return Text(
         text=f"{tests}. Grades are those a number alone gives, by the limits of normal of the protocol and, where "
         "CTCAE v5 has it so, by the subject's own abnormal baseline. Nothing is seen after a subject has left."
