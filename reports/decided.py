@@ -328,7 +328,8 @@ def _stops(record: "RunRecord", what: tuple[str, "SafetyStop"]) -> Iterator[Stop
             sides = [_stopping(law, (stop, bounds), (middle, edges)) for law in laws if law is not None]
             arm = list(protocol.arms)[code]
             yield Stopped(
-                rule=name, words=_words(stop, _term(record, stop.event)), change=names[world], arm=protocol.arms[arm].label or arm,
+                rule=name, words=_words(stop, _term(record, stop.event)), change=names[world],
+                arm=protocol.arms[arm].label or arm,
                 looks=tuple(
                     (n, int(bounds[k]), sides[0][0][k], sides[1][0][k]) for k, n in enumerate(stop.looks)
                 ),
@@ -349,10 +350,11 @@ def _stopping(
 
 
 def _words(stop: "SafetyStop", event: str) -> str:
+    said = f"{event[:1].upper()}{event[1:]}"
     if stop.rule == "pocock":
-        return f"{event[:1].upper()}{event[1:]}: test of risk ≤ {100 * stop.above:g} % at one level, alpha {stop.alpha or 0.05:g} in all"
+        return f"{said}: test of risk ≤ {100 * stop.above:g} % at one level, alpha {stop.alpha or 0.05:g} in all"
     a, b = stop.beta
-    return f"{event[:1].upper()}{event[1:]}: P(risk > {100 * stop.above:g} %) > {stop.certainty or 0.9:g}, prior Beta({a:g}, {b:g})"
+    return f"{said}: P(risk > {100 * stop.above:g} %) > {stop.certainty or 0.9:g}, prior Beta({a:g}, {b:g})"
 
 
 def _counted(record: "RunRecord", world: str, code: int) -> Spread:
