@@ -345,3 +345,16 @@ def test_a_fit_says_what_its_priors_predicted(theophylline):
         output="CP", n=9, inside=(0.0, 0.1, 0.2), predicted=(1.0, 2.0, 3.0), observed=(1e3, 2e3, 3e3), failed=0.0
     )
     assert surprises((odd,))[0].startswith("The priors hardly allow the data: 80 % of the values of CP")
+
+
+def test_expected_errors_stand_beside_the_posterior(theophylline):
+    """Asymptotic errors of typical values and the posterior's own: within a fifth; nothing is hard to tell apart."""
+    told = theophylline.diagnostics["information"]
+    rows = {r["name"]: r for r in told["quantities"]}
+    assert set(rows) == {p["name"] for p in theophylline.diagnostics["parameters"]}
+    for name in ("log_CL", "log_V", "log_KA"):
+        assert rows[name]["se"] == pytest.approx(rows[name]["posterior_sd"], rel=0.2)
+        assert rows[name]["rse"] == pytest.approx(100 * rows[name]["se"])
+    assert np.isnan(rows["corr_CL_V"]["rse"])
+    assert 1.0 < told["condition"] < 20.0
+    assert told["left_out"] == 0
