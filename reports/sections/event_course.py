@@ -13,7 +13,7 @@ from trials.operating import Estimate, mean
 
 def event_course(study: Study) -> Section:
     """What happens between the first occurrence of an event and the end of the trial."""
-    blocks: list[Block] = [_worst(study)]
+    blocks: list[Block] = [_worst(study)] if _lines(study) else []
     for number, course in enumerate(study.courses):
         blocks += [_numbers(study, course, number), *_shares(study, course, number)]
     blocks.append(_table(study))
@@ -37,7 +37,8 @@ def _worst(study: Study) -> Table:
         worst, by = results.grades(study.outcomes, keys), results.cells(study.outcomes, len(study.arms))
         for arm in study.arms:
             shares = [by.mean((worst == grade).astype(np.float64))[:, arm.index] for grade in range(top + 1)]
-            cells = [_percent(mean(share)) for share in shares] + ["–"] * (most - top)
+            subjects = int(by.sizes[:, arm.index].sum())
+            cells = [_percent(mean(share), subjects) for share in shares] + ["–"] * (most - top)
             rows.append((label, arm.label, *cells))
             marks.append("group" if group and arm is study.arms[0] else "")
     return Table(
@@ -50,17 +51,20 @@ def _worst(study: Study) -> Table:
 
 
 def _lines(study: Study) -> list[tuple[str, tuple[str, ...], int, bool]]:
-    """(label, keys, highest grade, whether a body system) in the order of body systems."""
+    """(label, keys, highest grade, whether a body system) by body system; events without grades are left out."""
     found: list[tuple[str, tuple[str, ...], int, bool]] = []
-    for soc in dict.fromkeys(term.soc for term in study.terms):
-        own = [term for term in study.terms if term.soc == soc]
+    graded = [term for term in study.terms if term.grades > 1]
+    for soc in dict.fromkeys(term.soc for term in graded):
+        own = [term for term in graded if term.soc == soc]
         if soc and len(own) > 1:
             found.append((soc, tuple(term.key for term in own), max(term.grades for term in own), True))
         found += [(term.term, (term.key,), term.grades, False) for term in own]
     return found
 
 
-def _percent(share: Estimate) -> str:
+def _percent(share: Estimate, subjects: int) -> str:
+    if share.value in (0.0, 1.0):  # no error to tell: everybody or nobody
+        return f"{rounding.count(subjects * share.value)} of {rounding.count(subjects)}"
     value, error = rounding.value_and_mcse(100 * share.value, 100 * share.mcse)
     return f"{value} ({error})"
 
@@ -112,7 +116,8 @@ def _table(study: Study) -> Table:
     ends = sorted({course.until for course in study.courses})
     day = " or ".join(rounding.plain(end) for end in ends)
     return Table(
-        caption=f"Mean number of events or episodes per subject by day {day}, and mean days at each grade or worse.",
+        caption=f"Mean number of events or episodes per subject by day {day}"
+        f"{', and mean days at each grade or worse' if most else ''}.",
         columns=columns(
             "Term", "Arm", "Number|mean (MCSE)", "Standard error|of one trial",
             *(f"Grade {g}{' or worse' if g < most else ''}|days (MCSE)" for g in range(1, most + 1)), text=2,
