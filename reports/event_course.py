@@ -26,7 +26,8 @@ TICKS = 6
 class ArmCourse:
     """One arm (by its index): mean over trials of the mean number (T,), middle 95 % of trials; mean number of subjects
     followed at the ticks (K,); number: mean number by the last day shown; one: standard error one trial would report;
-    shares (G, T): of those followed, at grade 1, 2, ... or worse; days (G): mean days at it; none for events without.
+    shares (G, T): of those followed, at grade 1, 2, ... or worse; days (G): mean days at it; none for events without;
+    first: share with a first occurrence, mean and middle 95 % of trials (T,); had: that share by the last day shown.
     """
 
     arm: int
@@ -38,6 +39,8 @@ class ArmCourse:
     one: float
     shares: Array
     days: tuple[Estimate, ...]
+    first: tuple[Array, Array, Array]
+    had: Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +88,15 @@ def _arm(record: "RunRecord", key: str, wide: dict[str, Array], which: tuple[int
     own = wide["mean"][:, code, : last + 1]
     low, high = np.nanquantile(own, [0.025, 0.975], axis=0)
     ticks = np.linspace(0, last, TICKS).round().astype(np.int64)
+    first = wide["first"][:, code, : last + 1]
     shares = [np.nanmean(wide[f"least{g}"][:, code, : last + 1], axis=0) for g in range(1, min(top, 4) + 1)]
     return ArmCourse(
         arm=code, value=np.nanmean(own, axis=0), lower=low, upper=high,
         at_risk=wide["at_risk"][:, code, ticks].mean(axis=0), number=operating.mean(own[:, last]),
         one=float(np.nanmedian(wide["se"][:, code, last])),
         shares=np.array(shares).reshape(len(shares), last + 1), days=_days(record, key, code, len(shares)),
+        first=(np.nanmean(first, axis=0), *np.nanquantile(first, [0.025, 0.975], axis=0)),
+        had=operating.mean(first[:, last]),
     )  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 As the data base holds it: subjects count while they are followed. `mean`: mean cumulative number of occurrences (of a
 grade that moves: of episodes) with a terminal event as the end of all; `least1`, `least2`, ...: share of those followed
-that are at that grade or worse on that day. Read by the report; no analysis uses it.
+that are at that grade or worse on that day; `first`: share with a first occurrence by that day. Read by the report; no
+analysis uses it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ DAYS: Final = 61
 
 
 def event_course(setting: Setting, trial: Trial) -> dict[str, Any] | None:
-    """Columns replicate, arm, event, day, at_risk, mean, se, least1 ... least4; None where no event comes again."""
+    """Columns replicate, arm, event, day, at_risk, mean, se, first, least1 ... least4; None: no event comes again."""
     names, seen = grades.recurrent(setting), trial.observed
     if not names:
         return None
@@ -47,12 +48,24 @@ def event_course(setting: Setting, trial: Trial) -> dict[str, Any] | None:
         )  # fmt: skip
         shares = _shares(trial, name, (end, day), arms)
         columns = {"replicate": replicate, "arm": arm, "day": np.broadcast_to(day, shape), "at_risk": found.at_risk}
-        columns |= {"mean": found.value, "se": found.se}
+        columns |= {"mean": found.value, "se": found.se, "first": _first(trial, name, (end, day), arms)}
         columns |= {f"least{level + 1}": shares[level] for level in range(MOST - 1)}
         flat = {key: np.ascontiguousarray(value).reshape(-1) for key, value in columns.items()}
         parts.append({**flat, "event": [name] * flat["day"].size})
     joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0] if key != "event"}
     return joined | {"event": [name for part in parts for name in part["event"]]}
+
+
+def _first(trial: Trial, name: str, at: tuple[Floats, Floats], arms: int) -> Floats:
+    """Share of subjects who have had the event, (R, A, T): Aalen-Johansen, a terminal event competing."""
+    from trials.analysis.survival import cumulative_incidence
+
+    (end, day), seen = at, trial.observed
+    onset = seen.onset[name]
+    cause = np.where(onset <= end, 1, np.where(np.isfinite(seen.ended) & (seen.ended <= end), 2, 0))
+    time = np.minimum(onset, end) / HOURS_PER_DAY
+    code = np.where(end > 0, seen.arm, -1)
+    return np.asarray(cumulative_incidence(time, cause, code, arms=arms, causes=2, at=day).value[:, :, 0])
 
 
 def _shares(trial: Trial, name: str, at: tuple[Floats, Floats], arms: int) -> Floats:

@@ -5,6 +5,7 @@ import numpy as np
 from reports import captions, results, rounding
 from reports.event_course import Course
 from reports.figures import event_course as drawing
+from reports.figures import survival
 from reports.figures.survival import Steps
 from reports.study import Arm, Study
 from reports.tables import Block, Plots, Section, Table, Text, columns
@@ -15,7 +16,7 @@ def event_course(study: Study) -> Section:
     """What happens between the first occurrence of an event and the end of the trial."""
     blocks: list[Block] = [_worst(study)] if _lines(study) else []
     for number, course in enumerate(study.courses):
-        blocks += [_numbers(study, course, number), *_shares(study, course, number)]
+        blocks += [_first(study, course, number), _numbers(study, course, number), *_shares(study, course, number)]
     blocks.append(_table(study))
     blocks.append(Text(tone="note", text=_NOTE))
     return Section(key="courses", title="Adverse events over time", blocks=tuple(blocks))
@@ -63,7 +64,7 @@ def _lines(study: Study) -> list[tuple[str, tuple[str, ...], int, bool]]:
 
 
 def _percent(share: Estimate, subjects: int) -> str:
-    if share.value in (0.0, 1.0):  # no error to tell: everybody or nobody
+    if share.value in (0.0, 1.0) and subjects:  # no error to tell: everybody or nobody
         return f"{rounding.count(subjects * share.value)} of {rounding.count(subjects)}"
     value, error = rounding.value_and_mcse(100 * share.value, 100 * share.mcse)
     return f"{value} ({error})"
@@ -71,6 +72,26 @@ def _percent(share: Estimate, subjects: int) -> str:
 
 def _what(course: Course) -> str:
     return "episodes" if course.moving else "events"
+
+
+def _first(study: Study, course: Course, number: int) -> Plots:
+    """Time to the first occurrence."""
+    series = [
+        Steps(label=study.arms[c.arm].label, look=study.arms[c.arm].look, day=course.day, value=c.first[0],
+              lower=c.first[1], upper=c.first[2], at_risk=c.at_risk)
+        for c in course.arms
+    ]  # fmt: skip
+    top = max(100 * float(np.nanmax(c.first[2], initial=0.0)) for c in course.arms)
+    panel = survival.steps(
+        series, course.day[course.ticks], y_label="With a first event (%)", name=f"first{number}",
+        top=min(100.0, 1.15 * top + 1.0),
+    )  # fmt: skip
+    what = "rise of the grade" if course.moving else "event"
+    return Plots(
+        caption=f"{course.term}: share of subjects with a first {what} by day (Aalen-Johansen, a terminal event "
+        "competing), mean over replicates; band: middle 95 % of single trials' curves. Below: subjects followed.",
+        panels=(panel,),
+    )  # fmt: skip
 
 
 def _numbers(study: Study, course: Course, number: int) -> Plots:
@@ -108,7 +129,7 @@ def _shares(study: Study, course: Course, number: int) -> list[Block]:
 def _table(study: Study) -> Table:
     most = max(len(c.days) for course in study.courses for c in course.arms)
     rows = tuple(
-        (course.term, _arm(study, c.arm).label, rounding.with_mcse(c.number.value, c.number.mcse),
+        (course.term, _arm(study, c.arm).label, _percent(c.had, 0), rounding.with_mcse(c.number.value, c.number.mcse),
          rounding.number(c.one, 2), *(rounding.with_mcse(d.value, d.mcse) for d in c.days),
          *["–"] * (most - len(c.days)))
         for course in study.courses for c in course.arms
@@ -116,10 +137,10 @@ def _table(study: Study) -> Table:
     ends = sorted({course.until for course in study.courses})
     day = " or ".join(rounding.plain(end) for end in ends)
     return Table(
-        caption=f"Mean number of events or episodes per subject by day {day}"
+        caption=f"Share of subjects with a first event and mean number of events or episodes by day {day}"
         f"{', and mean days at each grade or worse' if most else ''}.",
         columns=columns(
-            "Term", "Arm", "Number|mean (MCSE)", "Standard error|of one trial",
+            "Term", "Arm", "First event|per cent (MCSE)", "Number|mean (MCSE)", "Standard error|of one trial",
             *(f"Grade {g}{' or worse' if g < most else ''}|days (MCSE)" for g in range(1, most + 1)), text=2,
         ),
         rows=rows, notes=(captions.MCSE,),

@@ -236,6 +236,7 @@ def test_the_course_of_events_is_that_of_the_outcome_table(study: Study) -> None
             for event in ("rash", "bleed"):
                 assert last.loc[event, "mean"] == pytest.approx(own[f"{event}.number"].mean(), rel=1e-12)
                 spread = own[f"{event}.number"].std(ddof=0) / np.sqrt(len(own))
+                assert last.loc[event, "first"] == pytest.approx(own[f"{event}.day"].notna().mean(), rel=1e-12)
                 assert last.loc[event, "se"] == pytest.approx(spread, rel=1e-12)
             day3 = here[(here["event"] == "rash") & np.isclose(here["day"], 3.0)]
             assert day3["least2"].to_numpy() == pytest.approx((own["rash@day3"] >= 2).mean(), rel=1e-12)
