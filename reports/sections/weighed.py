@@ -14,6 +14,7 @@ from trials.assessed import GRID, Assessment, Judged, Limits
 from trials.multicriteria import Effect
 
 _CLOUD = 300
+_FEW = 20
 
 
 def weighed(study: Study) -> Section:
@@ -407,9 +408,22 @@ def _groups(study: Study, found: Assessment) -> list[Block]:
             "People", "Number|mean", *_lead_titles(found, arms), words=("Best arm",),
         ),
         rows=tuple(rows), marks=tuple(marks),
-        notes=("Ranges and weights are everybody's. Groups differ in more than the covariate that splits them.",),
+        notes=(
+            "Ranges and weights are everybody's. Groups differ in more than the covariate that splits them.",
+            *_small(found),
+        ),
     )  # fmt: skip
     return [figure, table]
+
+
+def _small(found: Assessment) -> list[str]:
+    """What to think of groups of few people, or that are not in every replicate."""
+    few = [_named(part) for part in found.groups if part.people < _FEW]
+    rare = [f"{_named(part)} ({part.draws})" for part in found.groups if part.draws < found.everybody.draws]
+    notes = [f"Fewer than {_FEW} people: {sentence(few)}; the chance that is taken out is badly known there."] * bool(
+        few
+    )
+    return notes + [f"Not in every replicate (in how many): {sentence(rare)}."] * bool(rare)
 
 
 def _lead_titles(found: Assessment, arms: list[Arm]) -> tuple[str, ...]:
@@ -435,9 +449,8 @@ def _lead(found: Assessment, arms: list[Arm], part: Judged) -> tuple[str, ...]:
 def _named(part: Judged) -> str:
     if not part.level:
         return "Everybody"
-    return (
-        part.level if part.level.startswith(part.group) or part.group in part.level else f"{part.group}: {part.level}"
-    )
+    told = part.group.lower() in part.level.lower()
+    return part.level[:1].upper() + part.level[1:] if told else f"{part.group}: {part.level}"
 
 
 def _sensitivity(study: Study, found: Assessment) -> Table:
