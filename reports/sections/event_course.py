@@ -70,6 +70,10 @@ def _percent(share: Estimate, subjects: int) -> str:
     return f"{value} ({error})"
 
 
+def _pair(value: Estimate) -> str:
+    return "{} ({})".format(*rounding.value_and_mcse(value.value, value.mcse))
+
+
 def _what(course: Course) -> str:
     return "episodes" if course.moving else "events"
 
@@ -129,8 +133,8 @@ def _shares(study: Study, course: Course, number: int) -> list[Block]:
 def _table(study: Study) -> Table:
     most = max(len(c.days) for course in study.courses for c in course.arms)
     rows = tuple(
-        (course.term, _arm(study, c.arm).label, _percent(c.had, 0), rounding.with_mcse(c.number.value, c.number.mcse),
-         rounding.number(c.one, 2), *(rounding.with_mcse(d.value, d.mcse) for d in c.days),
+        (course.term, _arm(study, c.arm).label, _percent(c.had, 0), _pair(c.number),
+         rounding.number(c.one, 2), *(_pair(d) for d in c.days),
          *["–"] * (most - len(c.days)))
         for course in study.courses for c in course.arms
     )  # fmt: skip
