@@ -146,14 +146,12 @@ def test_every_consumer_refuses_what_it_does_not_run(model: Model) -> None:
         refuse(model, "fit")
 
 
-def test_a_limit_of_quantification_is_refused_where_values_are_measured() -> None:
-    """A trial that passed it over would show values below the limit as if they had been measured; a fit knows it."""
+def test_a_limit_of_quantification_is_taken_everywhere() -> None:
+    """A fit knows it; a trial asks its protocol what stands for a value below (tests/trials/test_trial.py)."""
     plain = Model.parse(TEXT_WITH_LIMIT)
     assert features(plain) == (("lloq", "outputs.CP.lloq"),)
-    refuse(plain, "engine")
-    with pytest.raises(InputError, match="a limit of quantification cannot be simulated in a trial yet"):
-        refuse(plain, "trial")
-    refuse(plain, "fit")
+    for use in ("engine", "trial", "fit"):
+        refuse(plain, use)
 
 
 def test_random_effects_by_the_definition(model: Model) -> None:
