@@ -7,8 +7,8 @@ Draws are replicates, each with its own population parameters: effects are means
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ __all__ = ["Assessment", "Judged", "Limits", "Utility", "assessed", "judged"]
 Floats = NDArray[np.float64]
 
 GRID = np.linspace(0.0, 1.0, 51)
+GROUPS: Final = 20  # of replicates, left out in turn
+WEIGHTS: Final = 100  # the same for every group left out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,30 +232,55 @@ def _words(protocol: Protocol, name: str, level: int) -> str:
     return protocol.population.people().labels.get(group.by, {}).get(level, str(level))
 
 
-def _draws(frame: _Frame, rows: pd.DataFrame) -> tuple[Floats, Floats, int]:
-    """Effects (R, A, C) as simulated, the same without the chance of who was simulated, replicates left out."""
+def _known(rows: pd.DataFrame) -> tuple[Floats, Floats | None, int]:
+    """Effects (R, A C) as simulated, mean covariance of the chance of who was, None: not known; replicates left out."""
     raw = np.stack([np.asarray(x, np.float64) for x in rows["effects"]])
     known = np.isfinite(raw).all(axis=1)
     triangles = [np.asarray(x, np.float64) for x in rows["noise"][known] if len(x)]
-    raw, shape = raw[known], (-1, frame.arms, len(frame.criteria))
-    clean = raw
-    if triangles and len(raw) > 1:
-        noise = np.zeros((raw.shape[1],) * 2)
-        noise[np.triu_indices(len(noise))] = np.mean(triangles, axis=0)
-        clean = expected(raw, noise + np.triu(noise, 1).T)
-    clean = clean.reshape(shape)
-    shared = np.array(frame.shares)
-    clean = np.where(shared, np.clip(clean, 0.0, 1.0), clean)
-    return raw.reshape(shape), clean, int((~known).sum())
+    if not triangles:
+        return raw[known], None, int((~known).sum())
+    noise = np.zeros((raw.shape[1],) * 2)
+    noise[np.triu_indices(len(noise))] = np.mean(triangles, axis=0)
+    return raw[known], noise + np.triu(noise, 1).T, int((~known).sum())
+
+
+def _clean(frame: _Frame, raw: Floats, noise: Floats | None) -> Floats:
+    """Effects (R, A, C) without the chance of who was simulated."""
+    clean = raw if noise is None or len(raw) < 2 else expected(raw, noise)
+    clean = clean.reshape(-1, frame.arms, len(frame.criteria))
+    return np.where(np.array(frame.shares), np.clip(clean, 0.0, 1.0), clean)
+
+
+def _probabilities(frame: _Frame, best: Floats, seen: tuple[Floats, Floats | None]) -> tuple[Estimate, ...]:
+    """P(best) of every arm from `best` (D, A), with its Monte Carlo error.
+
+    Draws without the chance of people still share a mean that has it, so they err together: the error is the larger of
+    that of independent draws and of the jackknife that leaves out groups of replicates, effects as `seen`.
+    """
+    raw, noise = seen
+    plain, groups = [operating.mean(best[:, a]) for a in range(frame.arms)], min(GROUPS, len(raw))
+    if noise is None or groups < 3:
+        return tuple(plain)
+    names, weights = [c.name for c in frame.criteria], frame.weights[None]
+    if frame.weighting != "swing":
+        weights = multicriteria.possible_weights(WEIGHTS, names, frame.seed, frame.plan.order)
+    group = np.arange(len(raw)) % groups
+    without = np.array([
+        multicriteria.best_over(_clean(frame, raw[group != k], noise), frame.criteria, weights).mean(axis=0)
+        for k in range(groups)
+    ])  # fmt: skip
+    error = np.sqrt((groups - 1) * without.var(axis=0)).tolist()
+    return tuple(replace(x, mcse=max(x.mcse, e)) for x, e in zip(plain, error, strict=True))
 
 
 def judged(frame: _Frame, rows: pd.DataFrame, who: tuple[str, str]) -> Judged | None:
     """One group of people from its rows of the table; None where no replicate has all effects."""
     if rows.empty:
         return None
-    raw, draws, missing = _draws(frame, rows)
-    if not len(draws):
+    flat, noise, missing = _known(rows)
+    if not len(flat):
         return None
+    raw, draws = flat.reshape(-1, frame.arms, len(frame.criteria)), _clean(frame, flat, noise)
     criteria, own = frame.criteria, multicriteria.weighed(draws, frame.criteria, weights=frame.weights)
     as_seen = multicriteria.weighed(raw, criteria, weights=frame.weights)
     free = multicriteria.smaa(draws, criteria, seed=frame.seed)
@@ -271,7 +298,7 @@ def judged(frame: _Frame, rows: pd.DataFrame, who: tuple[str, str]) -> Judged | 
         group=who[0], level=who[1], people=float(rows["n"].mean()), draws=len(draws), missing=missing,
         score=_limits(score, len(draws), frame), gain=_limits(gain, len(draws), frame),
         better=_above(gain),
-        parts=own.parts, rank=rank, best=tuple(operating.mean(best[:, a]) for a in range(frame.arms)),
+        parts=own.parts, rank=rank, best=_probabilities(frame, best, (flat, noise)),
         seen=seen.mean(axis=0), chance=_chance(own.score, as_seen.score, frame),
         outside=multicriteria.outside(draws, criteria), effects=_effects(draws, frame), needed=_needed(draws, frame),
         thresholds=multicriteria.thresholds(partial.mean(axis=0), [c.name for c in criteria], frame.weights),
@@ -335,7 +362,8 @@ def _utility(frame: _Frame, table: pd.DataFrame) -> Utility | None:
     """The score by dose under the weights of the frame; None without doses."""
     if not frame.plan.doses:
         return None
-    _, draws, _ = _draws(frame, table[table["group"] == ALL])
+    raw, noise, _ = _known(table[table["group"] == ALL])
+    draws = _clean(frame, raw, noise)
     named = sorted(frame.plan.doses.items(), key=lambda item: item[1])
     doses, arms = np.array([dose for _, dose in named]), tuple(frame.names.index(arm) for arm, _ in named)
     grid = doses if len(doses) < 3 else np.unique(np.concatenate([np.linspace(doses[0], doses[-1], 81), doses]))

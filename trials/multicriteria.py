@@ -22,8 +22,9 @@ from numpy.typing import ArrayLike, NDArray
 from pkpd.ground.errors import InputError
 
 __all__ = [
-    "Acceptability", "Criterion", "Effect", "Order", "Threshold", "Weighed", "best_by_weight", "central_weights",
-    "effects_table", "outside", "smaa", "swing_weights", "thresholds", "values", "weighed",
+    "Acceptability", "Criterion", "Effect", "Order", "Threshold", "Weighed", "best_by_weight", "best_over",
+    "central_weights", "effects_table", "outside", "possible_weights", "smaa", "swing_weights", "thresholds", "values",
+    "weighed",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -234,7 +235,7 @@ def smaa(
     if weights is not None and weights < 1:
         raise InputError("must be from 1", field="weights", value=weights)
     many = size * -(-max(size, LEAST_WEIGHTS if weights is None else weights) // size)
-    drawn = _weights(many, [c.name for c in criteria], seed, order)
+    drawn = possible_weights(many, [c.name for c in criteria], seed, order)
     again = partial[np.arange(many) % size]
     shaped = drawn.reshape(many, *([1] * (again.ndim - 2)), drawn.shape[1])
     score = (again * shaped).sum(axis=-1)
@@ -257,9 +258,9 @@ def _places_of(names: Sequence[str], order: Order) -> list[list[int]]:
     return [[list(names).index(name) for name in group] for group in groups]
 
 
-def _weights(many: int, names: Sequence[str], seed: int, order: Order | None) -> Floats:
-    """Even on the simplex: exponentials over their sum; sorted, they are even on the ordered part of it. Within a
-    place of the order they keep the order they were drawn in, which is independent of their sizes."""
+def possible_weights(many: int, names: Sequence[str], seed: int, order: Order | None = None) -> Floats:
+    """Weights (many, C), even on the simplex: exponentials over their sum; sorted, they are even on the ordered part of
+    it. Within a place of the order they keep the order they were drawn in, which is independent of their sizes."""
     from pkpd.ground.streams import Purpose, uniforms
     from pkpd.kernels.elementary import log_array
 
@@ -302,6 +303,18 @@ def _confidence(partial: Floats, central: Floats) -> Floats:
         lead = _best(score)[..., a].mean(axis=0)
         found[..., a] = np.where(np.isnan(central[..., a, 0]), np.nan, lead)
     return found
+
+
+def best_over(draws: ArrayLike, criteria: Sequence[Criterion], weights: ArrayLike) -> Floats:
+    """Share of the weights (W, C) under which each alternative is best, by draw (D, A), of draws (D, A, C).
+
+    >>> one = Criterion(name="effect", worst=0, best=1), Criterion(name="harm", worst=1, best=0)
+    >>> best_over([[[1.0, 1.0], [0.5, 0.0]]], one, [[0.9, 0.1], [0.1, 0.9], [0.2, 0.8]]).round(3).tolist()
+    [[0.333, 0.667]]
+    """
+    partial, _ = values(draws, criteria)
+    found = [_best((partial * own).sum(axis=-1)) for own in np.asarray(weights, np.float64)]
+    return np.asarray(np.mean(found, axis=0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -422,7 +435,8 @@ def effects_table(
     for k, c in sorted(enumerate(criteria), key=lambda item: item[1].kind):
         own, other = x[:, alternative, k], x[:, reference, k]
         (low, high), mine, theirs = (_limits(part, level) for part in (own - other, own, other))
-        gain = (own - other) * (1.0 if c.best > c.worst else -1.0)
+        gain = (own - other) / (c.best - c.worst)
+        gain = np.where(np.abs(gain) <= SAME, 0.0, gain)  # a last bit is no difference
         lines.append(Effect(
             name=c.name, kind=c.kind, unit=c.unit, alternative=float(own.mean()), reference=float(other.mean()),
             difference=float((own - other).mean()), lower=float(low), upper=float(high),

@@ -232,6 +232,21 @@ def test_probabilities_of_normal_draws(protocol_text: str, model_text: str) -> N
     assert all_.needed[1, "sick"].text() == "NNTH 50 (NNTH 50 to 50)"
 
 
+def test_the_error_of_a_probability_is_how_far_runs_lie_apart(protocol_text: str, model_text: str) -> None:
+    """30 runs of 100 replicates in which three quarters of the variance are the chance of people: P(best) lies as far
+    apart as its Monte Carlo error says, which is twice that of independent draws (0.05)."""
+    z = normals(5, Purpose.SWING_WEIGHTS, subject=np.arange(100)[:, None], replicate=np.arange(30), slot=3)
+    noise, got = np.diag([0.0, 0.0, 0.075, 0.0]), []
+    for own in z.T:
+        x = np.zeros((100, 2, 2))
+        x[:, 0], x[:, 1, 1] = (0.5, 0.3), 0.3
+        x[:, 1, 0] = 0.51 + math.sqrt(0.1) * own
+        got.append(drawn(TWO % (", swing: 75", ", swing: 25"), rows_of(x, noise), protocol_text, model_text).everybody)
+    apart = np.std([part.best[1].value for part in got])
+    assert np.mean([part.best[1].mcse for part in got]) == pytest.approx(apart, rel=0.3)
+    assert np.mean([part.best[0].mcse for part in got]) > 1.8 * 0.05
+
+
 def test_orders_and_no_weights(protocol_text: str, model_text: str) -> None:
     """High gains 0.2 on the first criterion and loses 0.1 on the second: better from weight 1/3 on. Any weight: 2/3 of
     them; the first more important (weight from 1/2): all; the second: (1/2 - 1/3)/(1/2) = 1/3. Contributions at the

@@ -227,6 +227,8 @@ def test_what_cannot_be_weighed_is_refused_and_what_is_odd_is_right() -> None:
     np.testing.assert_allclose(steep[0], [[0, 0], [math.exp(-10), 1 - math.exp(-10)], [1, 1]], atol=1e-12)
     even = effects_table(np.zeros((5, 2, 1)), [NAUSEA], alternative=1)[0]
     assert (even.better, even.difference) == (0.5, 0.0)
+    bits = np.array([[[0.1], [0.3 - 0.2]], [[0.3], [0.1 + 0.2]], [[0.6], [0.6]]])  # equal but for the last bit
+    assert effects_table(bits, [NAUSEA], alternative=1)[0].better == 0.5
     bad = {
         "finite ends": Criterion(name="a", worst=0, best=math.inf), "swing": Criterion(name="a", worst=0, best=1, swing=math.inf),
         "swing weight": Criterion(name="a", worst=0, best=1, swing=math.nan), "not its worst": Criterion(name="a", worst=1, best=1),
