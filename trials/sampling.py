@@ -186,9 +186,9 @@ def met(samples: Samples, rule: tuple[int, str, float | None], places: Rows, win
     inside = (time > since[:, None]) & (time <= now[:, None]) & (grade >= 0)
     last = _last(grade, inside)
     if lasting is not None:
-        about = (time >= since[:, None]) & (time <= now[:, None])
-        value = np.where(about, samples.value[places], np.nan)
-        spent = labs.duration(_ascending(time), value, samples.bound(level)[places], above=not samples.test.low)
+        value = np.where(time <= now[:, None], samples.value[places], np.nan)
+        course = _from(_ascending(time), value, since)
+        spent = labs.duration(*course, samples.bound(level)[places], above=not samples.test.low)
         return spent > lasting, last
     worst = np.where(inside, grade, -1).max(axis=1, initial=-1)
     return np.asarray((worst if which == "worst" else last) >= level), last
@@ -199,6 +199,21 @@ def _last(grade: Grades, inside: Flags) -> NDArray[np.int64]:
     places = np.where(inside, np.arange(grade.shape[1]), -1).max(axis=1, initial=-1)
     found = np.take_along_axis(grade, np.maximum(places, 0)[:, None], axis=1)[:, 0]
     return np.where(places >= 0, found, -1).astype(np.int64)
+
+
+def _from(time: Floats, value: Floats, since: Floats) -> tuple[Floats, Floats]:
+    """The straight lines between samples from `since` (m,) on: the last sample before it moves along its line to it."""
+    time, value, known = time.copy(), value.copy(), ~np.isnan(value)
+    before = known & (time < since[:, None])
+    after = np.argmax(known & ~before, axis=1)
+    place = before.shape[1] - 1 - np.argmax(before[:, ::-1], axis=1)
+    who = np.flatnonzero(before.any(axis=1) & (known & ~before).any(axis=1))
+    i, j = place[who], after[who]
+    share = (since[who] - time[who, i]) / (time[who, j] - time[who, i])
+    edge = value[who, i] + share * (value[who, j] - value[who, i])
+    value[before] = np.nan
+    time[who, i], value[who, i] = since[who], edge
+    return np.maximum.accumulate(time, axis=1), value
 
 
 def _ascending(time: Floats) -> Floats:

@@ -240,6 +240,33 @@ def test_lasting_is_longer_than_between_straight_lines(write_study):
     assert 0 < hit.sum() < rows.size
 
 
+def test_lasting_counts_the_time_between_a_decision_and_the_next_sample():
+    """Samples at days 0, 3, 7, 10, some missing, decisions at days 5 and 9: the time between them at grade 4, by the
+    course on a fine grid, which ends with the last sample; the last sample before day 5 belongs to the first line."""
+    text = Laboratory(measure="ANC", term="Neutrophil count decreased", unit="10^9/L", lln=2.0)
+    test = Opened(name="anc", text=text, column="ANC", factor=1.0, term=text.term, soc="", low=True, times=None,
+                  visits=(1, 2, 3))  # fmt: skip
+    n, days = 200, np.array([0.0, 3.0, 7.0, 10.0])
+    value = 0.5 + 0.4 * normals(3, Purpose.LABORATORY, subject=np.arange(n)[:, None], replicate=np.arange(4))
+    value[:30, 1], value[30:60, 2] = np.nan, np.nan
+    samples = Samples(
+        test=test, time=np.tile(days * 24, (n, 1)), value=value, grade=np.where(np.isnan(value), -1, 0).astype(np.int8),
+        lln=np.full(n, 2.0), uln=np.full(n, np.nan),
+    )  # fmt: skip
+    grid = np.arange(5.0, 7.0, 1e-3) + 5e-4
+    known = ~np.isnan(value[:, :3])
+    hours = np.array(
+        [(np.interp(grid, days[:3][k], x[:3][k]) < 0.5).mean() * 48 for x, k in zip(value, known, strict=True)]
+    )
+    hours[~known[:, 2]] = 0.0  # no sample since day 5: no line
+    window = np.full(n, 120.0), np.full(n, 216.0)
+    for limit in (1.0, 12.0, 36.0):
+        hit, _ = toxicity.sampling.met(samples, (4, "worst", limit), np.arange(n), window)
+        clear = np.abs(hours - limit) > 0.2
+        np.testing.assert_array_equal(hit[clear], hours[clear] > limit)
+        assert 20 < hit.sum() < n - 20
+
+
 def test_liver_columns_are_those_of_the_liver_module():
     """300 subjects of random courses with gaps: every column against `liver.liver` called on all visits."""
     rng = np.random.default_rng(8)
