@@ -81,7 +81,7 @@ class Purpose(StrEnum):
     SUMMARY_OUTCOME = "summary_outcome"  # outcomes of stated distributions; slot 0 outcome, 1 loss, 2 entry
     SUMMARY_STAGE = "summary_stage"  # subject = arm or subset, index = stage; slot 0 statistic, 1 its sd, 2 lots
     SPONTANEOUS = "spontaneous"  # reports after approval; subject = period, slot of the cell
-    SURVEILLANCE = "surveillance"  # index 0 quantities (subject = draw, slot of the name), 1 cohorts (subject = month)
+    SURVEILLANCE = "surveillance"  # index 0 quantities (subject = draw, slot: name), 1 cohorts (subject = month), 2 end
     SIGNAL_PRIOR = "signal_prior"  # full Bayes: subject = draw, index = round, slot 0 to 4 coordinates, 5 tail, 6 part
     REPORT_ORDER = "report_order"  # signals: random order of reports; subject = report, replicate = draw
     COMEDICATION = "comedication"  # index 0 stated factors (subject = draw, slot of the name), 1 draw, 2 who takes it

@@ -62,14 +62,24 @@ def prepared(plan: Surveillance, folder: Path, runs: Mapping[str, Path] | None =
     """Draw the truths, find the critical values. Without uncertainty there is one draw with all the replicates."""
     drawn, used = truths(plan, folder, runs), use(plan.uptake, plan.months)
     tests = {
-        (event, name): _test(plan, name, event, used.years * drawn.planned[event])
+        (event, name): _test(plan, name, event, used.years * drawn.planned[event], both=_both(way, drawn, event))
         for name, way in plan.plans.items() if way.sequential for event in plan.events
     }  # fmt: skip
     replicates = plan.replicates if drawn.draws > 1 else plan.replicates * plan.draws
     return Prepared(plan=plan, use=used, truths=drawn, tests=tests, replicates=replicates)
 
 
-def _test(plan: Surveillance, name: str, event: str, monthly: Floats) -> Test:
+def _both(way: Plan, drawn: Truths, event: str) -> float:
+    """Events of users and comparators that may come, for each of the users' that is planned with: in all but 2.5 % of
+    the truths, with the effect. A watch of fewer would be over by the first look that has them, without a signal.
+    """
+    apart = 1.0 if way.comparators is None else way.comparators
+    users = np.maximum(drawn.ratio[event], 1.0) + apart
+    come = np.quantile(drawn.factor * drawn.background[event] / drawn.planned[event] * users, 0.975)
+    return float(max(1.0 + apart, come))
+
+
+def _test(plan: Surveillance, name: str, event: str, monthly: Floats, *, both: float) -> Test:
     """The sequential test of a plan for an event, `monthly` cases expected among all users under the null."""
     way = plan.plans[name]
     expected = np.cumsum(monthly)[np.array(way.looks(plan.months)) - 1 - way.lag] * _coverage(way)
@@ -79,8 +89,8 @@ def _test(plan: Surveillance, name: str, event: str, monthly: Floats) -> Test:
         raise InputError(problem, field=f"plans.{name}.coverage", remedy="a smaller coverage or extent")
     try:
         if way.test == "binomial" and way.comparators is not None:
-            both = most * (1.0 + way.comparators)
-            return binomial(way.comparators, int(np.ceil(both + 2.0 * np.sqrt(both))), alpha=alpha, minimum=minimum)
+            last = min(most * both, max(most * (1.0 + way.comparators), _MOST))
+            return binomial(way.comparators, int(np.ceil(last + 2.0 * np.sqrt(last))), alpha=alpha, minimum=minimum)
         if way.test == "conditional":
             past = plan.events[event].background.events or 1
             if way.critical == "grouped":
@@ -179,6 +189,11 @@ class _Market:
         """Values of draws (D,) by row (N, 1)."""
         return values[self.draw][:, None]
 
+    def chance(self, name: str) -> Floats:
+        """A uniform of each row (N,)."""
+        row = self.row[:, 0]
+        return uniforms(self.seed, Purpose.SURVEILLANCE, subject=0, replicate=row, index=2, slot=slots([name]))
+
     def counts(self, mean: Floats, name: str, variant: object = None) -> Floats:
         """Cumulated counts by month (N, T) of means (N or 1, T); `variant` tells means of one name apart."""
         key = name, variant
@@ -211,10 +226,27 @@ def _signals(made: Prepared, market: _Market, what: tuple[str, str], name: str) 
     if isinstance(test, Compared):
         rest = market.counts(covered * rate * test.odds, f"{event}.comparators", (test.odds, way.coverage))
         return test.signals(users, rest[:, seen])
-    time = np.cumsum(covered, axis=1)[:, seen]
-    if isinstance(test, Conditional):
-        return test.signals(users, time / (made.plan.events[event].background.years or np.nan))
-    return test.signals(users, time * made.truths.planned[event])
+    past = isinstance(test, Conditional)
+    scale = 1.0 / (made.plan.events[event].background.years or np.nan) if past else made.truths.planned[event]
+    time = np.cumsum(covered, axis=1)[:, seen] * scale
+    return test.signals(*_ended(users, time, test.horizon, market.chance(f"{event}.cohort")))
+
+
+def _ended(users: Floats, time: Floats, horizon: float, u: Floats) -> tuple[Floats, Floats]:
+    """Counts and times (N, looks) where the first look beyond the end of the watch (more use than planned) sees what
+    had come by the end: of the events since the look before, each with the share of the time. u: uniforms (N,).
+    """
+    from scipy.stats import binom
+
+    over = time > horizon * (1.0 + 1e-9)
+    rows, look = np.flatnonzero(over.any(axis=1)), over.argmax(axis=1)
+    look = look[rows]
+    before = np.maximum(look - 1, 0)
+    n0, t0 = (np.where(look > 0, x[rows, before], 0.0) for x in (users, time))
+    came = binom.ppf(u[rows], users[rows, look] - n0, (horizon - t0) / (time[rows, look] - t0))
+    users, time = users.copy(), time.copy()
+    users[rows, look], time[rows, look] = n0 + came, horizon
+    return users, time
 
 
 def _cells(made: Prepared, market: _Market, what: tuple[str, str], *, unmasked: bool) -> Cells:

@@ -281,6 +281,10 @@ class Plan:
             raise problem("comparators and test: binomial belong together", "write {test: binomial, comparators: 1}")
         if self.critical == "grouped" and self.test not in ("poisson", "conditional"):
             raise problem("grouped looks are for test: poisson or conditional", "leave critical out")
+        if self.extent != 1.0 and (self.critical == "grouped" or not self.sequential):
+            raise problem(
+                "extent belongs to a continuous test on a cohort: others end with their looks", "leave it out"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -278,3 +278,47 @@ def test_defaults_are_told():
     assert told["uptake.factor"] == "1.0"
     assert "plans.reports.alpha" not in told
     assert "seed" not in told
+
+
+ONE_LOOK = """
+vtrial: surveillance/1
+name: one
+seed: 1
+months: 12
+draws: 1
+replicates: 2000
+uptake: {starting: [100], persistence: {mean: 1000}, factor: {value: FACTOR}}
+events: {rash: {background: {per_1000_years: 10}, ratio: 4}}
+plans:
+  known: {test: poisson, critical: grouped, every: 12}
+  comparator: {test: binomial, comparators: 1, every: 12}
+"""
+
+
+def first_signals(factor: float) -> tuple[simulate.Prepared, np.ndarray]:
+    """Share of markets with a signal at the one look: (truths, plans)."""
+    made = simulate.prepared(Surveillance.parse(ONE_LOOK.replace("FACTOR", str(factor))), Path())
+    return made, (simulate.block(simulate._Payload.of(made), (0, 1)) > 0).mean(axis=(1, 3, 4))
+
+
+def test_a_look_beyond_the_planned_end_sees_what_came_by_the_end():
+    """Use half as much again as planned, one look: the count by the planned end is Poisson, of its stated mean. (It was
+    dropped: no signal ever, at any ratio.)"""
+    made, share = first_signals(1.5)
+    plan = made.tests["rash", "known"]
+    least = next(n for n in range(99) if plan.signals(n, plan.horizon))
+    for k, ratio in enumerate((4.0, 1.0)):
+        exact = stats.poisson.sf(least - 1, ratio * plan.horizon)
+        assert share[k, 0] == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 2000))
+
+
+def test_a_comparator_test_is_long_enough_for_the_effect_it_looks_for():
+    """One look at all events, brute force. (A watch of as many events as come without effect was over by then: 0.015.)"""
+    made, share = first_signals(1.0)
+    plan, years = made.tests["rash", "comparator"], made.use.years.sum()
+    c, rest = np.arange(150)[:, None], np.arange(150)[None, :]
+    for k, ratio in enumerate((4.0, 1.0)):
+        both = stats.poisson.pmf(c, 0.01 * years * ratio) * stats.poisson.pmf(rest, 0.01 * years)
+        exact = float((both * (binomial_ratio(c, c + rest, 1.0) >= plan.critical)).sum())
+        assert share[k, 1] == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 2000) + 0.02)
+    assert share[0, 1] > 0.7
