@@ -176,11 +176,14 @@ def _moved(
     if plan.half_life is None:
         steps.append((start, aim))
         return aim
-    left, size = 0.5**0.5, 0.5 * plan.half_life
+    size = 0.5 * plan.half_life
     for k in range(STEPS):
-        if start + k * size >= end:
+        at = start + k * size
+        if at >= end:
             return here
-        steps.append((start + k * size, float(aim + (here - aim) * (1.0 - left) / (0.5 * np.log(2.0)))))
+        part = min(1.0, (end - at) / size)  # the last one may be cut short
+        left = 0.5 ** (0.5 * part)
+        steps.append((at, float(aim + (here - aim) * (1.0 - left) / (0.5 * part * np.log(2.0)))))
         here = aim + (here - aim) * left
     if start + STEPS * size < end:
         steps.append((start + STEPS * size, aim))
@@ -249,7 +252,8 @@ def _kept(
     if plan.course == "steady":
         loss = taking * _loss(plan, effect, known, row)
         return 1.0 - _level(plan, line.time) * loss.reshape(-1)[line.subject], np.zeros(1)
-    place = np.searchsorted(effect["time"][0], np.maximum(line.time, 0.0) - plan.from_, side="right") - 1
+    begins = plan.from_ + effect["time"][0]  # the very numbers of the borders
+    place = np.searchsorted(begins, np.maximum(line.time, 0.0), side="right") - 1
     before, place = place < 0, np.maximum(place, 0)
     draw = np.repeat(row, taking.shape[1])[line.subject]
     lost_now = np.zeros(line.time.size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from pkpd.interactions.dynamic import solve
 from pkpd.interactions.library import drugs
 from pkpd.interactions.observed import read_studies
 from trials import event_bounds
+from trials.comedication import Comedication
+from trials.modifiers import _kept, enzymes_of, profile
 from trials.pair_course import Over, Times, course_of, over_time
 from trials.pairs import Drawn, pair, single
 from trials.pairs import drawn as drawn_pair
@@ -165,3 +168,31 @@ def test_the_law_of_a_risk_takes_chance_out() -> None:
     assert abs(value - truth) < 0.04
     assert abs((events / 10 > 0.15).mean() - truth) > 0.05
     assert risk_law(np.zeros(30), np.full(30, 100)).above(0.01)[0] < 0.05
+
+
+@pytest.mark.parametrize("lasts", [1.0, 30.0, 200.0])
+def test_what_is_given_for_less_than_its_half_life_does_as_little_as_it_can(lasts):
+    """Areas of the level while taken and after it, half-life 38.6 h: closed form of 1 - exp(-k t). (A step cut short
+    had the mean and the end of a whole one: 0.155 instead of 0.009 of one hour.)"""
+    plan = Comedication(parameters={"CL": -1.0}, clearance=0.5, from_=24.0, until=24.0 + lasts, half_life=38.6)
+    time, level = profile(plan)
+    k, end = np.log(2.0) / 38.6, 24.0 + lasts
+    width = np.diff(np.append(time[1:], 24.0 + lasts + 7.0 * 38.6))
+    during = time[1:] < end - 1e-9
+    reached = -np.expm1(-k * lasts)
+    assert (width * level[1:])[during].sum() == pytest.approx(lasts - reached / k, rel=2e-2 if lasts > 100 else 1e-9)
+    assert (width * level[1:])[~during].sum() == pytest.approx(reached / k, rel=1e-2)
+
+
+def test_a_step_of_kinetics_begins_at_its_border_wherever_that_is():
+    """from: 10.3 h: 10.3 + 24 k - 10.3 is less than 24 k for some k; the level was that of the day before."""
+    days = 24.0 * np.arange(60)
+    effect = {"time": days[None], "first": np.zeros((1, 60)), "fm": np.ones((1, 1)), "left": np.zeros((1, 1)),
+              "level.CYP1A2": (days / 2000.0)[None]}  # fmt: skip
+    plan = Comedication(parameters={"CL": -1.0}, drug="fluvoxamine", victim="caffeine", from_=10.3, course="kinetics")
+    line = SimpleNamespace(time=10.3 + days, subject=np.zeros(60, np.int64))
+    one = np.ones((1, 1))
+    if enzymes_of(plan) != ("CYP1A2",):
+        pytest.fail("another pathway of caffeine in the library: choose another pair")
+    kept = _kept(plan, effect, (one, {"AGE": one}, np.zeros(1, np.int64)), line)[0]
+    np.testing.assert_array_equal(kept, np.maximum(1.0 - days / 2000.0, 0.002))
