@@ -2,8 +2,9 @@
 
 Relative dose intensity: amount over time on treatment, given over planned (Hryniuk & Bush, J Clin Oncol 1984;2:1281).
 Time on treatment: from the first planned dose to the last dose given, and one interval more (that between the last two
-planned doses), so that doses held at the very end lower the share of the planned amount, not the intensity. Of several
-compartments amounts are added. Treatment ended early where a dose was still to come.
+planned doses), so that doses held at the very end lower the share of the planned amount, not the intensity. Doses from
+the last visit on are neither planned nor given. Of several compartments amounts are added. Treatment ended early
+where a dose was still to come.
 """
 
 from __future__ import annotations
@@ -46,13 +47,18 @@ class DoseCourse:
 
 
 def dose_course(setting: Setting, people: People, course: Course, until: Floats) -> DoseCourse:
-    """The doses of everybody before `until` (n,) h: leaving the trial, the end of follow-up; infinite: all."""
-    n = people.arm.size
+    """The doses of everybody before `until` (n,) h, leaving the trial or the end of follow-up, and before the last
+    visit: later ones are neither planned nor given.
+    """
+    n, end = people.arm.size, people.times[:, -1]
+    until = np.minimum(until, end)
     intensity, share = np.full(n, np.nan), np.full(n, np.nan)
     for code in np.unique(people.arm).tolist():
         rows, schedule = np.flatnonzero(people.arm == code), setting.schedules[code]
         if len(schedule):
-            intensity[rows], share[rows] = _intensity(_given(setting, people, course, rows), schedule, until[rows])
+            intensity[rows], share[rows] = _intensity(
+                _given(setting, people, course, rows), schedule, (until[rows], end[rows])
+            )
     counts = {kind: np.zeros(n, np.int32) for kind in ("lowered", "delayed", "held")}
     early = course.stop <= np.minimum(until, _last_planned(setting, people, course))
     cause = np.where(early, BY_EVENT, ONGOING).astype(np.int8)
@@ -89,9 +95,9 @@ def _dose(kind: NDArray[np.int8]) -> NDArray[np.bool_]:
     return np.asarray((kind == EventKind.DOSE) | (kind == EventKind.RESET_DOSE))
 
 
-def _intensity(events: Events, schedule: Schedule, until: Floats) -> tuple[Floats, Floats]:
-    """Relative dose intensity and share of the planned amount (m,)."""
-    m = len(events)
+def _intensity(events: Events, schedule: Schedule, ends: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    """Relative dose intensity and share of the planned amount (m,); ends: of what is given and of what is planned."""
+    m, (until, end) = len(events), ends
     owner = np.repeat(np.arange(m), np.diff(events.offsets))
     keep = _dose(events.kind) & (events.time < until[owner])
     amount = np.bincount(owner[keep], events.amount[keep], minlength=m)
@@ -99,8 +105,11 @@ def _intensity(events: Events, schedule: Schedule, until: Floats) -> tuple[Float
     np.maximum.at(last, owner[keep], events.time[keep])
     times = np.unique(schedule.time)
     interval = times[-1] - times[-2] if times.size > 1 else 1.0
-    share = amount / schedule.amount.sum()
-    planned = times[-1] - times[0] + interval
+    before = np.searchsorted(times, end, side="left")  # planned times before the end
+    sums = np.array([0.0, *(schedule.amount[schedule.time <= time].sum() for time in times)])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(before > 0, amount / sums[before], np.nan)
+    planned = times[np.maximum(before, 1) - 1] - times[0] + interval
     spent = np.where(np.isfinite(last), last - times[0] + interval, planned)
     return share * planned / spent, share
 

@@ -131,6 +131,7 @@ def _by_cycle(setting: Setting, who: tuple[People, Course], samples: Samples, un
         starts = dose_course.cycle_starts(setting, *who, most=number)
     else:
         starts = np.broadcast_to(_fixed(samples.test, setting), (len(samples.time), number))
+    until = np.minimum(until, who[0].times[:, -1])
     starts = np.where(starts < until[:, None], starts, np.inf)
     cycle = (starts[:, None, :] < samples.time[:, :, None]).sum(axis=2)
     grade = np.where(np.isnan(samples.value), -1, samples.grade)

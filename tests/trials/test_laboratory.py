@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pkpd.ground.errors import InputError
 from pkpd.ground.streams import Purpose, normals, slots
-from trials import toxicity
+from trials import dose_course, toxicity
 from trials.analysis import grading
 from trials.analysis.liver import liver
 from trials.laboratory import Laboratory, Opened
@@ -15,7 +17,7 @@ from trials.protocol import Protocol, json_schema
 from trials.run import prepare
 from trials.sampling import Samples
 from trials.setting import opened
-from trials.subject import dosing
+from trials.subject import dosing, follow
 from trials.trial import outcome_columns, potential, simulate_trial
 
 ARMS = "  high:\n    regimen:\n"
@@ -200,7 +202,8 @@ def test_a_grade_is_an_endpoint(write_study):
 
 def test_relative_dose_intensity_by_hand(write_study):
     """No missed dose; everybody three quarters from day 4, half a week later from day 8: 200 mg twice daily for 14 days
-    is 5600 mg over 14 days. Given: 8 doses of 200, 20 of 150, over 17.5 days."""
+    is 5600 mg over 14 days. Given before the last visit, on day 14: 8 doses of 200, 8 of 150 to day 7.5, 5 from day 11.5
+    to 13.5. In a trial of which day 4.1 is the last day, 9 planned doses: 8 of 200, 1 of 150."""
     rules = "{at: [4 d], do: {levels: [0.75]}}, {at: [8 d], do: {delay: 3.5 d}}"
     low = "  low: {regimen: [{amount: 200 mg, into: depot, every: 12 h, for: 14 d}]}"
     made = low.replace("{regimen", f"{{rules: [{rules}], regimen")
@@ -211,13 +214,18 @@ def test_relative_dose_intensity_by_hand(write_study):
     setting = of(path)
     columns = outcome_columns(setting, simulate_trial(setting, range(2)))
     low_arm = columns["arm"] == 1
-    given = 8 * 200 + 20 * 150
+    given = 8 * 200 + 13 * 150
     np.testing.assert_allclose(columns["dose.share"][low_arm], given / 5600)
-    np.testing.assert_allclose(columns["dose.intensity"][low_arm], (given / 17.5) / (5600 / 14))
+    np.testing.assert_allclose(columns["dose.intensity"][low_arm], (given / 14) / (5600 / 14))
     assert (columns["dose.reductions"][low_arm] == 1).all()
     assert (columns["dose.delays"][low_arm] == 1).all()
     assert (columns["dose.intensity"][columns["arm"] == 2] == 1).all()
     assert np.isnan(columns["dose.intensity"][columns["arm"] == 0]).all()
+    people = simulate_trial(setting, range(1)).people
+    brief = replace(people, times=people.times * (4.1 / 14))
+    found = dose_course.dose_course(setting, brief, follow(setting, people), np.full(people.arm.size, np.inf))
+    np.testing.assert_allclose(found.share[people.arm == 1], (8 * 200 + 150) / (9 * 200))
+    np.testing.assert_allclose(found.intensity[people.arm == 1], (8 * 200 + 150) / (9 * 200))
 
 
 def test_lasting_is_longer_than_between_straight_lines(write_study):
