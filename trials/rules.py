@@ -131,15 +131,19 @@ def _looking(look: Look, members: Rows) -> Look:
 def _observing(
     setting: Setting, people: People, code: int, members: Rows
 ) -> Callable[[int, Rows, NDArray[np.int64], Floats], Floats]:
-    """Measured levels: the truth with the output's residual error of the subject's population draw."""
+    """Measured levels: the truth with the output's residual error of the subject's population draw, as reported."""
     from pkpd import residual
+    from trials.quantification import reported
 
     def observe(rule: int, rows: Rows, decision: NDArray[np.int64], values: Floats) -> Floats:
         who = members[rows]
         z = normals(setting.seed, Purpose.RULE, subject=people.subject[who], replicate=people.replicate[who],
                     index=decision.astype(np.uint32), slot=rule)  # fmt: skip
-        error = residual.error_of(setting.model, setting.draws, str(setting.rules[code][rule].measure))
-        return np.asarray(residual.observe(residual.taken(error, people.draw[who], ()), values, z))
+        output = str(setting.rules[code][rule].measure)
+        error = residual.error_of(setting.model, setting.draws, output)
+        return reported(
+            setting, output, np.asarray(residual.observe(residual.taken(error, people.draw[who], ()), values, z))
+        )
 
     return observe
 

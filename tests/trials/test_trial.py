@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from pkpd.ground.units import Quantity
 from pkpd.model.spec import Model
 from trials.protocol import Adherence, Dropout, Protocol
 from trials.quantification import Quantification, described, limit_of
+from trials.rules import _observing
 from trials.run import prepare
 from trials.setting import Setting, opened
 from trials.subject import dosing, follow
@@ -222,6 +224,22 @@ def test_values_below_a_limit_of_quantification(setting: Setting, trial, rule, i
     assert (plain["CP@baseline"] < 0.0).any()  # what an additive error would have reported
     same = [name for name in plain if not name.startswith("CP@")]
     assert all(np.array_equal(made[name], plain[name], equal_nan=plain[name].dtype.kind == "f") for name in same)
+
+
+def test_a_dosing_rule_sees_what_the_data_base_holds(setting: Setting, trial):
+    """Levels of 0.01 and 50 mg/L with a limit of 1: the rule is given half the limit, and the second as it is."""
+    limit = Quantification(lloq=Quantity(1.0, "mg/L"), below="half")
+    rules = ((SimpleNamespace(measure="CP"),),)
+    limited = dataclasses.replace(
+        setting, protocol=dataclasses.replace(setting.protocol, quantification={"CP": limit}), rules=rules
+    )
+    who, values = np.arange(40), np.where(np.arange(40) % 2, 50.0, 0.01)
+    plain = dataclasses.replace(setting, rules=rules)
+    seen, free = (
+        _observing(s, trial.people, 0, np.arange(40))(0, who, np.zeros(40, np.int64), values) for s in (limited, plain)
+    )
+    assert (free < 1.0).sum() >= 15
+    assert np.array_equal(seen, np.where(free < 1.0, 0.5, free))
 
 
 @pytest.mark.parametrize(
