@@ -79,6 +79,10 @@ def _range(protocol: Protocol, criterion: EffectCriterion, path: Path_, fault: F
         fault("is a share of people, from 0 to 1", (*path, outside), value=f"{getattr(criterion, outside):g}",
               remedy="write 0.2 for 20 %")  # fmt: skip
     rising = criterion.best > criterion.worst
+    counted = criterion.endpoint is not None and protocol.endpoints[criterion.endpoint].as_ == "incidence"
+    if rising and counted and criterion.kind == "unfavourable":
+        fault("must be below worst: more of an unfavourable event is worse", (*path, "best"), value=f"{high:g}",
+              remedy=f"worst: {high:g}, best: {low:g}")  # fmt: skip
     points = sorted(criterion.points, reverse=not rising)
     places, worth = [x for x, _ in points], [0.0, *(v for _, v in points), 1.0]
     if any(not low < x < high for x in places) or len(set(places)) < len(places):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pkpd.ground.errors import InputError
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
     from pkpd.model.spec import Model
     from populations.covariates import PopulationLaw
     from trials.faults import Fault, Path_
-    from trials.laboratory import Laboratory
+    from trials.laboratory import Laboratory, Limit
     from trials.protocol import Protocol
 
 __all__ = ["against_law", "against_model", "inside", "truly"]
 
 MOST_CYCLES = 60
+MOST_SAMPLES = 5_000
+MINUTE = 1.0 / 60.0
 AS_EVENT = ("incidence", "time_to_event")
 
 
@@ -73,6 +76,16 @@ def _limits(test: Laboratory, path: Path_, fault: Fault) -> None:
         if isinstance(limit, dict) and len(limit) != 1:
             fault("is by one covariate", (*path, name), value=", ".join(limit),
                   remedy=f"{name}: {{SEX: {{0: 33, 1: 41}}}}")  # fmt: skip
+    low, high = (_values(limit) for limit in (test.lln, test.uln))
+    if low and high and not max(low) < min(high):
+        fault("must lie above lln", (*path, "uln"), value=f"{min(high):g}", remedy=f"a number above {max(low):g}")
+
+
+def _values(limit: Limit | None) -> list[float]:
+    """Every number of a limit of normal."""
+    if isinstance(limit, dict):
+        return [value for by_code in limit.values() for value in by_code.values()]
+    return [] if limit is None else [limit]
 
 
 def _times(protocol: Protocol, test: Laboratory, path: Path_, fault: Fault) -> None:
@@ -83,8 +96,19 @@ def _times(protocol: Protocol, test: Laboratory, path: Path_, fault: Fault) -> N
     for visit in test.at.visits:
         fault.known(visit, protocol.visit_names[1:], "visit after the first", (*path, "at"))
     fault.distinct(test.at.visits, (*path, "at"))
-    if not test.at.visits and not any(t > 0 for t in test.at.until(protocol.horizon)):
+    if test.at.visits:
+        return
+    fewest = int(protocol.horizon / test.at.every) if test.at.every else 0
+    if fewest > MOST_SAMPLES:
+        fault(f"are {fewest} samples, more than {MOST_SAMPLES}", (*path, "at"), value=f"every {test.at.every:g} h",
+              remedy="at: every 7 d")  # fmt: skip
+    times = [t for t in test.at.until(protocol.horizon) if t > 0]
+    if not times:
         fault("no sample is taken before the last visit", (*path, "at"), remedy="a shorter period")
+    if close := next((b for a, b in pairwise(times) if b - a < MINUTE), None):
+        fault(
+            "samples are at least a minute apart", (*path, "at"), value=f"{close:g} h", remedy="leave one of them out"
+        )
 
 
 def _cycles(protocol: Protocol, test: Laboratory, path: Path_, fault: Fault) -> None:
@@ -94,6 +118,9 @@ def _cycles(protocol: Protocol, test: Laboratory, path: Path_, fault: Fault) -> 
     if when.visits:
         fault("cycles begin with doses, at a period or at times", (*path, "cycles"), value=when.visits[0],
               remedy="cycles: dose, or every 21 d")  # fmt: skip
+    if when.times and not all(a < b < protocol.horizon for a, b in pairwise((0.0, *when.times))):
+        fault("begin after the first, each once and before the last visit", (*path, "cycles"),
+              value=", ".join(f"{t:g} h" for t in when.times), remedy="cycles: [21 d, 42 d]")  # fmt: skip
     doses = [sum(d.dose_times().size for d in arm.regimen) for arm in protocol.arms.values()]
     number = max(doses, default=0) if when.dose else len(when.until(protocol.horizon)) + 1
     if number > MOST_CYCLES:

@@ -335,6 +335,7 @@ WRONG = {
     "at baseline": ("at: day14, above", "at: baseline, above", "benefit_risk.criteria.peak.at", "baseline"),
     "two limits": ("above: 12000 ug/L", "above: 12 mg/L, below: 1 mg/L", "benefit_risk.criteria.peak", "one limit"),
     "no range": ("worst: 0.9, best: 0,", "worst: 0.5, best: 0.5,", "benefit_risk.criteria.sick.best", "worst"),
+    "more harm is better": ("worst: 0.9, best: 0,", "worst: 0, best: 0.9,", "benefit_risk.criteria.sick.best", "best: 0"),
     "per cent": ("worst: 0.9, best", "worst: 90, best", "benefit_risk.criteria.sick.worst", "0.2 for 20 %"),
     "point outside": ("{5: 0.8}", "{25: 0.8}", "benefit_risk.criteria.level.points", "between 0 and 20"),
     "points fall": ("{5: 0.8}", "{5: 0.8, 10: 0.7}", "benefit_risk.criteria.level.points", "fall"),

@@ -328,6 +328,11 @@ def test_bounds_begin_the_grades_of_every_term():
     [
         ("term: ALT, uln: {SEX", "term: ALTT, uln: {SEX", r"laboratory.*term: has no numeric criteria"),
         ("measure: CP", "measure: CQ", r"laboratory.hot.measure: unknown output of the model"),
+        ("uln: 4}", "uln: 4, lln: 4}", r"laboratory.bare.uln: must lie above lln.*a number above 4"),
+        ("at: every 3.5 d", "at: every 30 s", r"laboratory.hot.at: are 40320 samples, more than 5000"),
+        ("at: every 3.5 d", "at: [3 d, 3 d]", r"laboratory.hot.at: samples are at least a minute apart"),
+        ("cycles: every 7 d", "cycles: [0 d, 5 d]", r"laboratory.hot.cycles: begin after the first, each once"),
+        ("cycles: every 7 d", "cycles: [50 d]", r"laboratory.hot.cycles: begin after .* before the last visit"),
         ("true: C,", "true: D,", r"laboratory.bare.true: unknown output"),
         ("true: C,", "true: central,", r"laboratory.bare.true: is integrated but no output is of it"),
         ("uln: 4}", "version: '5.0'}", r"laboratory.bare.uln: is missing"),
