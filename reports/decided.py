@@ -6,7 +6,7 @@ exclusion costs and does is counted in the simulated trials themselves.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -111,7 +111,8 @@ def decided(record: "RunRecord") -> Decided | None:
     ruled: list[Ruled] = []
     costs: list[Cost] = []
     adjusted: list[Adjusted] = []
-    for name, rule in protocol.consequences.items():
+    for name, asked in protocol.consequences.items():
+        rule = asked if asked.risk is None else replace(asked, risk=_named(record, asked.risk))
         found = list(_judged(table, record, (name, rule)))
         ruled += [line for _, _, line in found]
         acted = [(world, key) for world, key, line in found if line.decision in ("exclude", ALWAYS) or _doses(line)]
@@ -123,13 +124,21 @@ def decided(record: "RunRecord") -> Decided | None:
             part = {(world, key[0]) for world, key in spared}  # where not all are dosed otherwise
             given = [(w, key) for w, key in acted if key[1] != "all" or (w, key[0]) not in part]
             adjusted += [line for where in given for line in _dosed(table, protocol, (name, rule), where)]
-    stops = [line for name, stop in protocol.safety_stop.items() for line in _stops(record, (name, stop))]
+    stops = [
+        line for name, stop in protocol.safety_stop.items()
+        for line in _stops(record, (name, replace(stop, event=_named(record, stop.event))))
+    ]  # fmt: skip
     return Decided(ruled=tuple(ruled), costs=tuple(costs), adjusted=tuple(adjusted), stops=tuple(stops))
 
 
 SPARED = "not these"
 ALWAYS = "exclude, also without"
 TOO_MANY = "limit exceeded without it"
+
+
+def _named(record: "RunRecord", event: str) -> str:
+    """`any` of a model with one adverse event is that one: the chain has it under its own name only."""
+    return next(iter(record.model.events)) if event == ANY and len(record.model.events) == 1 else event
 
 
 def _doses(line: Ruled) -> bool:

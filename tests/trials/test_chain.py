@@ -347,7 +347,9 @@ def test_rules_are_worked_out(tmp_path: Path) -> None:
   high: {exposure: CAV, above: 1.9, certainty: 0.9, among: [liver]}
   halve: {exposure: CAV, above: 1.9, certainty: 0.9, then: adjust, dose: 0.5, among: [halving]}
   two: {exposure: CAV, above: 1.2, certainty: 0.9, among: [inhibitor]}
+  some: {risk: any, above: 0.01, certainty: 0.5, among: [halving]}
 safety_stop:
+  every: {event: any, among: halving, above: 0.3, rule: pocock, alpha: 0.1, looks: [10, 20]}
   many: {event: sick, among: halving, above: 0.3, rule: pocock, alpha: 0.1, looks: [10, 20]}
 endpoints:"""))  # fmt: skip
     made = run(path, tmp_path / "out", mode=Mode(kind="serial"))
@@ -368,7 +370,9 @@ endpoints:"""))  # fmt: skip
     assert whole[0].risks[2].value == pytest.approx(whole[0].risks[0].value, abs=0.02)
     poor = next(line for line in found.ruled if line.rule == "two" and line.group.endswith("Poor Metabolizer"))
     assert (poor.above[0], poor.decision) == (0.0, "not these")
-    (stop,) = found.stops
+    assert any(line.rule == "some" and line.decision != "–" for line in found.ruled)  # one event: `any` is that one
+    every, stop = found.stops
+    assert every.looks == stop.looks
     assert stop.looks[-1][2][0] > stop.looks[-1][3][0]
     spoil(tmp_path / "out" / "blocks" / "00000")
     verdict = verify(tmp_path / "out", mode=Mode(kind="serial"))
