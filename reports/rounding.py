@@ -244,5 +244,23 @@ def _scientific_pair(value: float, mcse: float, places: int) -> tuple[str, str]:
     return _scientific(value, exponent, shown), _scientific(mcse, exponent, shown)
 
 
+def bracketed(text: str, unit: str) -> str:
+    """A name with its unit, which a pure number has not.
+
+    >>> bracketed("FEV1", "L"), bracketed("log ratio", "1")
+    ('FEV1 (L)', 'log ratio')
+    """
+    return f"{text} ({unit})" if _unit(unit) else text
+
+
+def under(title: str, unit: str, said: str = "") -> str:
+    """Title of a column with unit and a word below it.
+
+    >>> under("FEV1", "L", "expected"), under("log ratio", "1")
+    ('FEV1|L, expected', 'log ratio|')
+    """
+    return f"{title}|{', '.join(x for x in (_unit(unit).strip(), said) if x)}"
+
+
 def _unit(unit: str) -> str:
     return f" {unit}" if unit and unit != "1" else ""

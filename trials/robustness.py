@@ -177,7 +177,7 @@ def powered(flags: Floats, square: Floats, power: float) -> tuple[Estimate, Floa
     raw = -0.5 * (power - 1.0) * square
     weight = np.exp(raw - raw.max())
     weight = weight / weight.sum()
-    value = float(np.sum(weight * flags))
+    value = float(flags[0]) if np.all(flags == flags[0]) else float(np.sum(weight * flags))  # 1 is 1 to the last bit
     mcse = float(np.sqrt(np.sum(weight**2 * (flags - value) ** 2)))
     return Estimate(value=value, mcse=mcse, n=len(flags)), weight
 

@@ -82,7 +82,7 @@ def _atoms() -> dict[str, _Unit]:
 ATOMS: Final = _atoms()
 
 
-def split(text: str, *, field: str | None = None) -> tuple[float, str]:
+def split(text: str, *, field: str | None = None, like: str = "mg") -> tuple[float, str]:
     """Number and unit of a quantity such as `12 h` or `0.25 1/h`; both are needed.
 
     >>> split("0.05 1/percent")
@@ -91,7 +91,7 @@ def split(text: str, *, field: str | None = None) -> tuple[float, str]:
     parts = text.split()
     where = getattr(text, "where", None)
     if len(parts) == 1 and _NUMBER.fullmatch(parts[0]):
-        remedy = f"write for example {parts[0]} mg, or {parts[0]} 1 when it has no unit"
+        remedy = f"write for example {parts[0]} {like}" + (f", or {parts[0]} 1 when it has no unit" * (like == "mg"))
         raise InputError("needs a unit", field=field, value=text, where=where, remedy=remedy)
     if len(parts) != 2 or not _NUMBER.fullmatch(parts[0]):
         remedy = "write number, space, unit: 12 h"
@@ -111,7 +111,7 @@ def number(text: str, unit: str, *, field: str | None = None) -> float:
         if unit != "1":
             raise InputError("needs a unit", field=field, value=text, where=where, remedy=f"write {text} {unit}")
         return _finite(text.strip(), text, where, field)
-    value, given = split(text, field=field)
+    value, given = split(text, field=field, like="mg" if unit == "1" else unit)
     if not same_dimension(given, unit):
         problem = f"is in {given}, which cannot be turned into {unit}"
         raise InputError(problem, field=field, value=text, where=where, remedy=f"give it in {unit} or the like")
@@ -227,12 +227,23 @@ def _registry_quantity(atom: str) -> tuple[float, list[tuple[str, float]]]:
     ours |= {"[substance]": ("amount", "mol"), "[temperature]": ("temperature", "kelvin")}
     ours |= {"[current]": ("current", "ampere"), "[luminosity]": ("luminosity", "candela")}
     registry = _registry()
+    _refuse_prefix(registry, atom)
     quantity = registry.Quantity(1.0, registry.parse_units(atom))
     powers = dict(quantity.dimensionality)
     target = registry.Unit("dimensionless")
     for name, power in powers.items():
         target = target * registry.Unit(ours[name][1]) ** power
     return float(quantity.to(target).magnitude), sorted((ours[n][0], float(p)) for n, p in powers.items())
+
+
+_LARGE: Final = frozenset({"mega", "giga", "tera", "peta", "exa", "zetta", "yotta", "ronna", "quetta"})
+
+
+def _refuse_prefix(registry: Any, atom: str) -> None:
+    """`dd` is a tenth of a day and `Mg` a tonne: nobody doses so, a slip of the finger does."""
+    prefix, name, _ = registry.parse_unit_name(atom)[0]
+    if prefix in _LARGE or (prefix and name != "second" and registry.Quantity(1.0, name).check("[time]")):
+        raise InputError(f"unknown unit {atom!r}", remedy="write for example mg/L, L/h, 1/h, percent")
 
 
 @lru_cache(maxsize=1)

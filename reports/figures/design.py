@@ -39,7 +39,7 @@ def sketch(lanes: Sequence[Lane], visits: Mapping[str, float], *, name: str) -> 
         for row, lane in enumerate(lanes):
             _lane(axis, row, lane, end)
         _visits(axis, visits, len(lanes))
-        axis.set_ylim(len(lanes) - 0.35, -0.95)
+        axis.set_ylim(len(lanes) - 0.35, -1.15)
         axis.set_xlim(-0.01 * end, end * 1.02)
         axis.set_yticks(range(len(lanes)), [svg.plain(f"{lane.label}", 28) for lane in lanes])
         axis.set_xlabel("Day of the trial")
@@ -69,8 +69,15 @@ def _lane(axis: Axes, row: int, lane: Lane, end: float) -> None:
 
 def _visits(axis: Axes, visits: Mapping[str, float], rows: int) -> None:
     span = max(visits.values(), default=1.0) or 1.0
-    for label, day in visits.items():
+    taken = [-span, -span]  # right ends of the labels of two lines
+    for label, day in sorted(visits.items(), key=lambda visit: visit[1]):
         axis.plot([day, day], [-0.45, rows - 0.4], color=MUTED, linewidth=0.7, linestyle=":", zorder=0)
         side = "left" if day < 0.03 * span else "right" if day > 0.97 * span else "center"
-        axis.text(day, -0.55, svg.plain(label, 14), ha=side, va="bottom", fontsize=8, color=MUTED)
+        text = svg.plain(label, 14)
+        wide = 0.0125 * span * len(text)
+        start = day - {"left": 0.0, "right": wide, "center": wide / 2}[side]
+        line = next((k for k, end in enumerate(taken) if start > end), None)
+        if line is not None:  # where there is no room the day below the axis tells
+            taken[line] = start + wide + 0.005 * span
+            axis.text(day, -0.55 - 0.3 * line, text, ha=side, va="bottom", fontsize=8, color=MUTED)
     axis.set_xticks(list(visits.values()), [plain(day) for day in visits.values()])

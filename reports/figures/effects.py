@@ -48,7 +48,7 @@ def forest(
             axis.axvline(zero, color=INK, linewidth=0.9)
         for y, row in enumerate(rows):
             _row(axis, y, row)
-        axis.set_yticks(range(len(rows)), [svg.plain(row.label, 30 if wide else 16) for row in rows])
+        axis.set_yticks(range(len(rows)), [svg.plain(r.label, 30) if wide else svg.wrapped(r.label, 16) for r in rows])
         axis.set_ylim(len(rows) - 0.4, -0.6)
         axis.set_xlabel(svg.plain(x_label, 90))
         axis.grid(axis="y", visible=False)
@@ -132,7 +132,7 @@ def incidences(term: str, bars: Sequence[Incidence], *, top: float, name: str) -
                 axis.bar(x, value, width=0.66, color=bar.look.colour, alpha=(0.3, 0.65, 1.0)[min(grade, 2)])
             error = np.abs(np.array([[bar.lower], [bar.upper]]) - bar.at_least[0])
             axis.errorbar([x], [bar.at_least[0]], yerr=error, color=INK, linewidth=1.1, capsize=2.5)
-        axis.set_xticks(range(len(bars)), [svg.plain(bar.label, 12) for bar in bars])
+        axis.set_xticks(range(len(bars)), [svg.wrapped(bar.label) for bar in bars])
         axis.set_ylim(0, top)
         axis.set_ylabel("Subjects (%)")
         axis.set_title(svg.plain(term, 44))
@@ -210,9 +210,9 @@ def probabilities(bars: Sequence[Bar], *, legend: tuple[str, str], name: str) ->
                         [x + shift], [values[0]], yerr=error, marker="o", markersize=7, color=bar.look.colour,
                         markerfacecolor=face, linestyle="", linewidth=1.3,
                     )  # fmt: skip
-        axis.set_ylim(0, 1)
+        axis.set_ylim(0, 1.03)  # room for half a marker
         axis.set_xlim(-0.6, len(bars) - 0.4)
-        axis.set_xticks(range(len(bars)), [svg.plain(bar.label, 18) for bar in bars])
+        axis.set_xticks(range(len(bars)), [svg.wrapped(bar.label, 18) for bar in bars])
         axis.set_ylabel("Probability")
         axis.grid(axis="x", visible=False)
         for face, text in (((MUTED), legend[0]), ("white", legend[1])):

@@ -38,23 +38,12 @@ def worst(title: str, levels: Sequence[int], stacks: Sequence[Stack], *, top: fl
             if np.isfinite([last, stack.lower, stack.upper]).all():
                 error = np.abs(np.array([[stack.lower], [stack.upper]]) - last)
                 axis.errorbar([x], [last], yerr=error, color=INK, linewidth=1.1, capsize=2.5)
-        axis.set_xticks(range(len(stacks)), [_wrapped(stack.label) for stack in stacks])
+        axis.set_xticks(range(len(stacks)), [svg.wrapped(stack.label) for stack in stacks])
         axis.set_ylim(0, top)
         axis.set_ylabel("Subjects (%)")
         axis.set_title(svg.plain(title, 44))
         axis.grid(axis="x", visible=False)
         return svg.render(drawn, name=name, title=f"Worst grade of {title} by arm")
-
-
-def _wrapped(label: str) -> str:
-    """A label on up to three short lines."""
-    lines, width = [""], 13
-    for word in svg.plain(label, 36).split():
-        if len(lines[-1]) + len(word) < width or not lines[-1]:
-            lines[-1] = f"{lines[-1]} {word}".strip()
-        else:
-            lines.append(word)
-    return "\n".join(lines[:3])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

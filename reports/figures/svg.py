@@ -71,6 +71,21 @@ def plain(text: str, limit: int = 60) -> str:
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
+def wrapped(text: str, width: int = 13) -> str:
+    """A label on up to three short lines.
+
+    >>> wrapped("50 mg, 4 weeks of 6").split("\\n")
+    ['50 mg, 4', 'weeks of 6']
+    """
+    lines = [""]
+    for word in plain(text, 36).split():
+        if len(lines[-1]) + len(word) < width or not lines[-1]:
+            lines[-1] = f"{lines[-1]} {word}".strip()
+        else:
+            lines.append(word)
+    return "\n".join(lines[:3])
+
+
 def render(drawn: Figure, *, name: str, title: str) -> Markup:
     """The figure as an `<svg>` element for a page; `name` prefixes every id, `title` is read aloud."""
     text = io.StringIO()

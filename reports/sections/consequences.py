@@ -70,7 +70,7 @@ def _ruled(found: Decided, rule: str, *, several: bool) -> Table:
         "Of a risk: the law of the group's risk over draws of parameters, interaction and people, with the chance of "
         "finite numbers taken out (beta-binomial); interval: what the simulated counts leave open."
         if risk
-        else "Share of replicates whose geometric mean ratio is above the limit, Jeffreys' interval."
+        else "Share of replicates whose geometric mean ratio is beyond the limit, Jeffreys' interval."
     )
     left = len(every) - len(lines)
     notes = (note, *((f"Not shown: {left} groups with a probability below {LEAST:g}.",) if left else ()))
@@ -80,12 +80,17 @@ def _ruled(found: Decided, rule: str, *, several: bool) -> Table:
     )  # fmt: skip
 
 
+def _two(text: str) -> str:
+    """The interval on a line of its own, where a table has many columns."""
+    return text.replace(" (", "\n(")
+
+
 def _costs(found: Decided, terms: dict[str, str], *, several: bool) -> Table:
     rows = tuple(
         (
-            _name(x.rule), *((x.arm,) if several else ()), spread(x.excluded, 1, 100.0), spread(x.recruitment, 3),
-            terms.get(x.event, x.event), spread(x.before, 1, 100.0), spread(x.after, 1, 100.0),
-            spread(x.difference, 2, 100.0),
+            _name(x.rule), *((x.arm,) if several else ()), _two(spread(x.excluded, 1, 100.0)),
+            _two(spread(x.recruitment, 3)), terms.get(x.event, x.event), _two(spread(x.before, 1, 100.0)),
+            _two(spread(x.after, 1, 100.0)), _two(spread(x.difference, 2, 100.0)),
         )
         for x in found.costs
     )  # fmt: skip

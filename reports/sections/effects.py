@@ -52,8 +52,8 @@ def _kept(study: Study) -> str:
         counts = study.curves.loc[study.curves["arm"] == arm.index, "people"]
         if len(counts):
             low, high = (rounding.count(int(f(counts))) for f in (min, max))
-            said.append(f"{arm.label} {low}" if low == high else f"{arm.label} {low} to {high}")
-    return ", ".join(said)
+            said.append(f"{arm.label}: {low}" if low == high else f"{arm.label}: {low} to {high}")
+    return "; ".join(said)
 
 
 def _series(study: Study) -> list[curves.Band]:
@@ -116,7 +116,8 @@ def efficacy(study: Study) -> Section:
         for e in found
     ]  # fmt: skip
     single = [drawing.Row(label=e.arm.label, look=e.arm.look, value=e.one[0], outer=e.one[1:]) for e in found]
-    label = f"Difference from {study.control.label} in change of {output} at {study.main.visit} ({unit})"
+    of = f"change of {output}" if study.main.change else output
+    label = rounding.bracketed(f"Difference from {study.control.label} in {of} at {study.main.visit}", unit)
     blocks: tuple[Block, ...] = (
         Text(
             text=f"Estimand: {study.main.output} change from {study.main.baseline} to {study.main.visit}, all "
@@ -163,7 +164,7 @@ def _courses(study: Study) -> Markup:
                 label=arm.label, look=arm.look, day=days, mean=centre, lower=limits[:, 0], upper=limits[:, 1]
             )
         )
-    y = f"Change of {study.main.output} ({study.main.unit})"
+    y = _endpoint_label(study)
     return drawing.courses(series, y_label=y, name="courses")
 
 
@@ -177,9 +178,20 @@ def _expected(study: Study, found: tuple[Effect, ...]) -> Table:
     }
     rows = tuple((arm.label, *changes[k], *rest.get(arm.index, ("–", "–", "–"))) for k, arm in enumerate(study.arms))
     return Table(
-        caption=f"Expected change of {study.main.output} at {study.main.visit} and its difference from "
-        f"{study.control.label} ({study.main.unit}).",
-        columns=columns("Arm", "Change|expected", "MCSE", "Difference|expected", "MCSE", "95 % of replicates"),
+        caption=rounding.bracketed(
+            f"Expected {'change of ' if study.main.change else ''}{study.main.output} at {study.main.visit} and its "
+            f"difference from {study.control.label}",
+            study.main.unit,
+        )
+        + ".",
+        columns=columns(
+            "Arm",
+            "Change|expected" if study.main.change else "Value|expected",
+            "MCSE",
+            "Difference|expected",
+            "MCSE",
+            "95 % of replicates",
+        ),
         rows=rows,
         marks=marks(study.arms),
         notes=(captions.MCSE, captions.SPREAD),
@@ -201,8 +213,10 @@ def _single(study: Study, found: tuple[Effect, ...]) -> Table:
     simultaneous = study.simultaneous and len(found) > 1
     level = f"{rounding.plain(100 * (1 - study.alpha))} % {'simultaneous ' if simultaneous else ''}interval"
     return Table(
-        caption=f"One trial's report of the difference from {study.control.label} in {study.main.output} "
-        f"({study.main.unit}).",
+        caption=rounding.bracketed(
+            f"One trial's report of the difference from {study.control.label} in {study.main.output}", study.main.unit
+        )
+        + ".",
         columns=columns(
             "Arm",
             "Estimate|mean",
@@ -239,7 +253,8 @@ def _budget(study: Study, found: tuple[Effect, ...]) -> Table:
         parts = (b.parameters, b.subjects, b.residual, b.total)
         rows.append((effect.arm.label, *(rounding.number(x, 2) for x in parts), rounding.number(b.monte_carlo, 1)))
     return Table(
-        caption=f"Where the uncertainty of one trial's estimate comes from: standard deviations ({study.main.unit}).",
+        caption=rounding.bracketed("Where the uncertainty of one trial's estimate comes from: standard deviations",
+                                   study.main.unit) + ".",
         columns=columns(
             "Arm", "Population|parameters", "Subjects|enrolled", "Measurement,|missing data, analysis",
             "Estimate|all together",
@@ -367,7 +382,7 @@ def _needed_table(study: Study, found: dict[str, list[tuple[Risk, ...]]]) -> Tab
         columns=columns("Term", "Grade", *(arm.label for arm in study.treated), text=2),
         rows=rows,
         notes=("Reciprocals of the risk differences; where these may be 0 the interval runs through infinity "
-               "(Altman, BMJ 1998;317:1309).",),
+               "(Altman, BMJ 1998;317:1309). Not estimable: the difference is within two Monte Carlo errors of 0.",),
     )  # fmt: skip
 
 
@@ -376,7 +391,18 @@ def _needed(risk: Risk) -> str:
     expected, (_, low, high) = risk.difference, risk.one
     if expected is None or expected.mcse == 0 or np.isnan([expected.value, low, high]).any():
         return "–"
-    return needed(expected.value, min(low, expected.value), max(high, expected.value)).text()
+    text = needed(expected.value, min(low, expected.value), max(high, expected.value)).text()
+    limits = text.partition(" (")[2].replace(" to ∞ to ", " to ∞\nto ")
+    return f"{_number_needed(expected)}\n({limits}"
+
+
+def _number_needed(difference: Estimate) -> str:
+    """One over the difference with the digits its Monte Carlo error allows; none within two errors of no difference."""
+    if abs(difference.value) <= 2 * difference.mcse:
+        return rounding.NOT_ESTIMABLE
+    places = rounding.decimals(difference.mcse / difference.value**2)
+    kind = "NNTH" if difference.value > 0 else "NNTB"
+    return f"{kind} {rounding.fixed(1 / abs(difference.value), min(0 if places is None else places, 1))}"
 
 
 def _difference(risk: Risk) -> str:
@@ -447,7 +473,7 @@ def _benefit_panel(study: Study, markers: tuple[tuple[float, str, Look], ...]) -
 
 
 def _endpoint_label(study: Study) -> str:
-    return f"{'Change of ' if study.main.change else ''}{study.main.output} ({study.main.unit})"
+    return rounding.bracketed(f"{'Change of ' if study.main.change else ''}{study.main.output}", study.main.unit)
 
 
 def _risk_panel(

@@ -97,7 +97,7 @@ def _benefit(study: Study, effect: Effect) -> str:
     return (
         f"{effect.arm.label}{flag}, {study.main.output} differs from {study.control.label} by {value} at "
         f"{study.main.visit}; "
-        f"one trial would report an interval of about {one} {study.main.unit}"
+        f"one trial would report an interval of about {one}{'' if study.main.unit == '1' else f' {study.main.unit}'}"
     )
 
 
@@ -107,7 +107,8 @@ def _harm(harms: tuple[Risk, ...], effect: Effect) -> str:
         return ""
     value = rounding.with_mcse(100 * harm.difference.value, 100 * harm.difference.mcse)
     limits = rounding.interval(100 * harm.one[1], 100 * harm.one[2], 0)
-    points = f"{value} percentage points above control"
+    side = "above" if harm.difference.value >= 0 else "from"
+    points = f"{value} percentage points {side} control"
     return f"; subjects with any adverse event {points}, one trial's interval about {limits}"
 
 
@@ -156,7 +157,9 @@ def _heads(study: Study) -> tuple[str, ...]:
     harm = ("Any adverse event|percentage points, expected", "One trial reports|95 % interval")
     if not study.primary:
         return "Arm", *harm
-    mean = f"{study.main.output}|{study.main.unit}, expected", f"One trial reports|{study.main.unit}, adjusted interval"
+    unit = study.main.unit
+    mean = (rounding.under(study.main.output, unit, "expected"),
+            rounding.under("One trial reports", unit, "adjusted interval"))  # fmt: skip
     return "Arm", *mean, *harm, "Assurance|probability of significance"
 
 

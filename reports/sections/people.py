@@ -23,8 +23,7 @@ def question(study: Study) -> Section:
             text="The context of use comes from the protocol and was fixed before the run. A simulated trial is "
             "evidence about the model's consequences, not about patients.",
         ),
-        Heading(text="Estimands"),
-        Facts(facts=study.estimands),
+        *((Heading(text="Estimands"), Facts(facts=study.estimands)) if study.estimands else ()),
     )
     return Section(key="question", title="Question and context of use", blocks=blocks)
 
@@ -69,7 +68,9 @@ def _lane(arm: Arm, study: Study) -> picture.Lane:
 
 def _dose(dosing: Dosing) -> str:
     amount = f"{rounding.plain(dosing.amount)} {dosing.unit}"
-    return f"{amount} every {rounding.plain(dosing.every)} h" if dosing.every > 0 else f"{amount} once"
+    days = dosing.every > 24 and dosing.every % 24 == 0
+    step = f"{rounding.plain(dosing.every / 24)} d" if days else f"{rounding.plain(dosing.every)} h"
+    return f"{amount} every {step}" if dosing.every > 0 else f"{amount} once"
 
 
 def _arm_row(arm: Arm, study: Study) -> tuple[str, ...]:

@@ -63,7 +63,8 @@ def _range(found: Robustness) -> str:
     said = []
     for answer in found.structures[0].answers:
         values = [s.answers[answer].value for s in found.structures]
-        said.append(f"“{answer}” from {rounding.fixed(min(values), 2)} to {rounding.fixed(max(values), 2)}")
+        places = min(rounding.places(s.answers[answer].mcse) for s in found.structures)
+        said.append(f"“{answer}” from {rounding.fixed(min(values), places)} to {rounding.fixed(max(values), places)}")
     return f"Over the models: {'; '.join(said)}. This range is not Monte Carlo error: more replicates do not narrow it."
 
 
@@ -89,11 +90,22 @@ def _scaled(found: Robustness) -> Table:
     )  # fmt: skip
 
 
+def _share(s: Scaled, share: Estimate) -> str:
+    """Of all or none of the replicates: with the exact bound of as many as the weights are worth."""
+    if share.mcse != 0 or share.value not in (0.0, 1.0):
+        return rounding.with_mcse(share.value, share.mcse)
+    bound = 0.025 ** (1 / max(s.effective, 1.0))
+    if share.value == 1.0:
+        return f"1.00 (all {share.n}; at least {rounding.fixed(bound, 2)})"
+    return f"0.00 (none of {share.n}; at most {rounding.fixed(1 - bound, 2)})"
+
+
 def _row(s: Scaled) -> tuple[str, ...]:
     low, high = s.change.interval()
     return (
         s.answer, "all parameters" if s.of == "all" else s.of,
-        rounding.with_mcse(s.wider.value, s.wider.mcse), rounding.with_mcse(s.narrower.value, s.narrower.mcse),
-        rounding.with_mcse(s.change.value, s.change.mcse), rounding.interval(low, high, rounding.places(s.change.mcse)),
+        _share(s, s.wider), _share(s, s.narrower),
+        "0" if s.change.mcse == 0 else rounding.with_mcse(s.change.value, s.change.mcse),
+        "–" if s.change.mcse == 0 else rounding.interval(low, high, rounding.places(s.change.mcse)),
         rounding.count(round(s.effective)),
     )  # fmt: skip

@@ -40,7 +40,7 @@ def benefit_risk_plane(study: Study) -> Section:
     limit = None if study.most_risk is None else 100 * study.most_risk
     panel = drawing.plane(
         clouds, x_label=f"Any adverse event, difference from {study.control.label} (percentage points)",
-        y_label=f"{study.main.output}, difference ({study.main.unit})",
+        y_label=rounding.bracketed(f"{study.main.output}, difference", study.main.unit),
         most_risk=limit, least_benefit=study.least_benefit, name="plane",
     )  # fmt: skip
     caption = (
@@ -76,12 +76,12 @@ def _acceptable(study: Study, found: tuple[Effect, ...], harms: list[results.Ris
         if study.most_risk is not None
         else ""
     )
-    benefit = f"a gain above {rounding.plain(least)} {study.main.unit}"
+    benefit = f"a gain above {rounding.plain(least)}{'' if study.main.unit == '1' else f' {study.main.unit}'}"
     return Table(
         caption="Benefit, risk, and the share of replicates in which both are acceptable.",
         columns=columns(
             "Arm",
-            f"Benefit|{study.main.unit}",
+            rounding.under("Benefit", study.main.unit),
             "Any adverse event|percentage points",
             "Both acceptable|share of replicates",
         ),
@@ -175,12 +175,12 @@ def sensitivity(study: Study) -> Section:
                     inner=results.monte_carlo(estimate),
                 )
             )  # fmt: skip
-    x = f"Difference from {study.control.label} in {study.main.output} ({study.main.unit})"
+    x = rounding.bracketed(f"Difference from {study.control.label} in {study.main.output}", study.main.unit)
     table = Table(
         caption="Main run and sensitivity runs.",
         columns=columns(
-            "Arm", "Run", "Replicates", f"Average level|{study.exposure_unit} (MCSE)", f"{study.main.output} "
-            "difference|{study.main.unit} (MCSE)",
+            "Arm", "Run", "Replicates", f"Average level|{study.exposure_unit} (MCSE)",
+            rounding.under(f"{study.main.output} difference", study.main.unit, "(MCSE)").replace(", (", " ("),
             "95 % of replicates", "Any adverse event|% (MCSE)", text=2,
         ),
         rows=tuple(rows),

@@ -157,7 +157,7 @@ def test_every_section_and_number_is_there(page: Page, text: str) -> None:
     assert sum(1 for key, value in ((k, v) for _, k, v in page.attributes) if key == "role" and value == "img") >= 25
     words = " ".join(page.text)
     assert "nan" not in re.findall(r"[a-z]+", words.lower())
-    assert re.search(r"NNT[HB] \d[\d.]* \(NNT[HB] \d", words)  # numbers needed beside the risk differences
+    assert re.search(r"NNT[HB] \d[\d.,]*\s\(NNT[HB] \d", words)  # numbers needed beside the risk differences
 
 
 DRAWING = frozenset(["svg", "g", "path", "text", "tspan", "use", "defs", "clippath", "rect", "circle", "line"])

@@ -162,3 +162,10 @@ def test_wrong_weights_are_refused_at_their_place(tmp_path, old, new, message) -
     with pytest.raises(InputError, match=message) as caught:
         Protocol.read(written(tmp_path, (old, new)))
     assert caught.value.line is not None
+
+
+def test_what_every_replicate_says_is_certain_whatever_the_weights() -> None:
+    square = np.linspace(0.0, 9.0, 12)  # weights whose sum is 1 but for the last bit: the share was 0.9999999999999999
+    for said in (0.0, 1.0):
+        shares = [powered(np.full(12, said), square, power)[0] for power in (0.8, 0.9, 1.1, 1.25)]
+        assert [(x.value, x.mcse) for x in shares] == [(said, 0.0)] * 4

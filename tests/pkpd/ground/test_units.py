@@ -62,12 +62,19 @@ def test_powers_of_ten_are_exact() -> None:
 @pytest.mark.parametrize(
     "wrong",
     ["NaN h", "inf h", "1_000 h", "12 h h", "12", "12h", "h", "", "12 foo", "12 h/", "12 /h", "0x10 h", "1e400 h",
-     "1e-400 h", "١٢ h", "1,5 h", "12 mg", "12 h^", "12 (h)", "12 h; import os", "--1 h", "12 " + "h*" * 40 + "h"],
+     "1e-400 h", "١٢ h", "1,5 h", "12 mg", "21 dd", "2 kh", "12 h^", "12 (h)", "12 h; import os", "--1 h",
+     "12 " + "h*" * 40 + "h"],
 )  # fmt: skip
 def test_what_is_no_time_is_refused(wrong: str) -> None:
     with pytest.raises(InputError) as caught:
         units.number(wrong, "h")
     assert caught.value.value == wrong
+
+
+@pytest.mark.parametrize("slip", ["100 Mg", "2 ML", "3 GL", "7 md"])
+def test_a_slip_of_the_shift_key_is_no_dose(slip: str) -> None:
+    with pytest.raises(InputError, match="unknown unit"):
+        units.split(slip)
 
 
 def test_a_wrong_dimension_names_both_units() -> None:
