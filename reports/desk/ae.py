@@ -54,6 +54,7 @@ def ae(order: Order) -> int:
     """Read, count, compare, write. Errors: InputError with file, line and column."""
     from dataclasses import replace
 
+    from pkpd.ground.errors import InputError
     from pkpd.ground.store import write_atomic
     from reports.ae_page import found_in, page
     from reports.page import render
@@ -61,6 +62,9 @@ def ae(order: Order) -> int:
 
     columns = replace(Columns(), **order.names)
     data = read(order.events, order.subjects, columns=columns, control=order.control)
+    if len(data.arms) < 2:
+        raise InputError("has one arm alone", file=order.subjects, field=columns.arm, value=data.arms[0],
+                         remedy="a control and another arm, or another column: --column arm=TRT01P")  # fmt: skip
     found = found_in(data, only=order.only, least_grade=order.least_grade, models=_models(data, order))
     order.out.mkdir(parents=True, exist_ok=True)
     write_atomic(order.out / TABLE, _table(found).encode())

@@ -81,6 +81,18 @@ def test_choices_and_model(tmp_path: Path, capsys: pytest.CaptureFixture[str], m
     assert json.loads(capsys.readouterr().out)["arms"][1]["with_event"] == 0
 
 
+def test_no_events_and_one_arm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A trial in which nothing happened has a page of nothing; one arm is refused, it is compared with nothing."""
+    (tmp_path / "a.csv").write_text("USUBJID,AEBODSYS,AEDECOD\n")
+    (tmp_path / "s.csv").write_text("USUBJID,TRT01A,TRTDURD\na,placebo,10\nb,drug,10\nc,drug,10\n")
+    call = ["ae", str(tmp_path / "a.csv"), "--subjects", str(tmp_path / "s.csv"), "--out", str(tmp_path / "out")]
+    assert main(call) == 0
+    assert rows(tmp_path)["any", "", "drug"]["events"] == "0"
+    (tmp_path / "s.csv").write_text("USUBJID,TRT01A,TRTDURD\na,placebo,10\n")
+    assert main(call) == 2
+    assert "TRT01A: has one arm alone, got 'placebo'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [

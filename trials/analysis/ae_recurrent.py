@@ -72,14 +72,20 @@ def ae_recurrent(
     times = _times(data, (code, kept), len(label))
     codes = np.broadcast_to(data.arm, count.shape)
     days = np.broadcast_to(data.days, count.shape)
-    timed = andersen_gill(times, days, codes, arms=arms, model="lwyy", alpha=1 - level)
-    counted = negative_binomial(count, codes, arms=arms, exposure=days, variance="robust", alpha=1 - level)
+    if arms > 1 and label:
+        timed = _ratio(andersen_gill(times, days, codes, arms=arms, model="lwyy", alpha=1 - level))
+        fitted = negative_binomial(count, codes, arms=arms, exposure=days, variance="robust", alpha=1 - level)
+        counted, theta = _ratio(fitted.compared), fitted.theta
+    else:  # nothing to compare
+        none = np.full((len(label), arms - 1), np.nan)
+        timed = counted = Interval(estimate=none, lower=none, upper=none, p=none)
+        theta = np.full(len(label), np.nan)
     by_arm = [np.stack([v[:, data.arm == a].sum(axis=1) for a in range(arms)], axis=1) for v in (count, count > 1)]
     dated = np.isfinite(times).sum(axis=2)
     undated = np.stack([(count - dated)[:, data.arm == a].sum(axis=1) for a in range(arms)], axis=1)
     return AeRecurrent(
         label=label, soc=soc, arms=data.arms, events=by_arm[0], again=by_arm[1], undated=undated,
-        lwyy=_ratio(timed), negative_binomial=_ratio(counted.compared), theta=counted.theta,
+        lwyy=timed, negative_binomial=counted, theta=theta,
     )  # fmt: skip
 
 
@@ -97,7 +103,7 @@ def _times(data: AdverseEvents, chosen: tuple[Ints, NDArray[np.bool_]], size: in
     day = day - APART * (until - np.arange(pair.size))
     found = np.full((size * data.arm.size, max(int(place.max(initial=0)) + 1, 1)), np.inf)
     found[pair, place] = day
-    return found.reshape(size, data.arm.size, -1)
+    return found.reshape(size, data.arm.size, found.shape[1])
 
 
 def _ratio(found: Compared) -> Interval:
