@@ -118,6 +118,9 @@ def grouped(looks: ArrayLike, *, alpha: float = 0.05, minimum: int = 1) -> Watch
 def _least(levels: Floats, level: object, alpha: float) -> tuple[float, float]:
     """The least of the possible values of a ratio whose level does not exceed alpha, and that level."""
     assert callable(level)
+    if not levels.size:
+        problem = "no critical value: so many events never come"
+        raise InputError(problem, field="minimum", remedy="a longer watch or fewer events")
     low, high = -1, len(levels) - 1
     if level(float(levels[high]) - 1e-11) > alpha:
         raise InputError(

@@ -322,3 +322,12 @@ def test_a_comparator_test_is_long_enough_for_the_effect_it_looks_for():
         exact = float((both * (binomial_ratio(c, c + rest, 1.0) >= plan.critical)).sum())
         assert share[k, 1] == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 2000) + 0.02)
     assert share[0, 1] > 0.7
+
+
+@pytest.mark.parametrize("test", ["poisson, critical: grouped", "conditional, critical: grouped"])
+def test_more_events_than_ever_come_are_refused_by_name(test):
+    source = ONE_LOOK.replace("FACTOR", "1").replace("{per_1000_years: 10}", "{events: 20, years: 2000}")
+    plan = Surveillance.parse(source.replace("poisson, critical: grouped", f"{test}, minimum: 500"))
+    with pytest.raises(InputError, match="never come") as error:
+        simulate.prepared(plan, Path())
+    assert error.value.field == "plans.known.minimum"
