@@ -161,10 +161,10 @@ def names_of(protocol: "Protocol") -> dict[str, str]:
     found = {name: plan.label or _plain(name) for name, plan in protocol.comedication.items()}
     for name, plan in protocol.conditions.items():
         for kind in plan.classes:
-            scale = {"child_pugh": "Child-Pugh ", "egfr": "Renal impairment, ", "food": ""}[plan.scale]
-            found[f"{name} {kind}"] = plan.label or f"{scale}{kind}".strip().capitalize()
-            if plan.scale == "child_pugh":
-                found[f"{name} {kind}"] = f"{plan.label or 'Child-Pugh'} {kind}"
+            said = {"child_pugh": "Child-Pugh", "egfr": "Renal impairment,", "food": "Fed"}[plan.scale]
+            if plan.label:
+                said = f"{plan.label}," if plan.scale == "egfr" else plan.label
+            found[f"{name} {kind}"] = said if plan.scale == "food" else f"{said} {kind}"
     return found
 
 

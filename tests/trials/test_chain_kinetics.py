@@ -16,8 +16,9 @@ from pkpd.interactions.course import Course, Given
 from pkpd.interactions.dynamic import solve
 from pkpd.interactions.library import drugs
 from pkpd.interactions.observed import read_studies
+from reports.chained import names_of
 from trials import event_bounds
-from trials.comedication import Comedication
+from trials.comedication import Comedication, Condition
 from trials.modifiers import _kept, enzymes_of, profile
 from trials.pair_course import Over, Times, course_of, over_time
 from trials.pairs import Drawn, pair, single
@@ -196,3 +197,15 @@ def test_a_step_of_kinetics_begins_at_its_border_wherever_that_is():
         pytest.fail("another pathway of caffeine in the library: choose another pair")
     kept = _kept(plan, effect, (one, {"AGE": one}, np.zeros(1, np.int64)), line)[0]
     np.testing.assert_array_equal(kept, np.maximum(1.0 - days / 2000.0, 0.002))
+
+
+def test_classes_of_an_impairment_with_a_label_are_told_apart():
+    """Three classes under one label were three lines of one name."""
+    kidney = Condition(scale="egfr", parameters={}, label="Kidney")
+    liver = Condition(scale="child_pugh", parameters={}, label="Liver")
+    protocol = SimpleNamespace(
+        comedication={}, conditions={"k": kidney, "l": liver, "f": Condition(scale="food", parameters={})}
+    )
+    names = names_of(protocol)
+    assert [names[f"k {kind}"] for kind in ("mild", "severe")] == ["Kidney, mild", "Kidney, severe"]
+    assert (names["l B"], names["f fed"]) == ("Liver B", "Fed")
