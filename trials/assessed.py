@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 
 GRID = np.linspace(0.0, 1.0, 51)
 GROUPS: Final = 20  # of replicates, left out in turn
-WEIGHTS: Final = 100  # the same for every group left out
+WEIGHTS: Final = 50  # the same for every group left out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
