@@ -6,6 +6,7 @@ Draws are replicates, each with its own population parameters: effects are means
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -270,7 +271,22 @@ def _probabilities(frame: _Frame, best: Floats, seen: tuple[Floats, Floats | Non
         for k in range(groups)
     ])  # fmt: skip
     error = np.sqrt((groups - 1) * without.var(axis=0)).tolist()
+    score = multicriteria.weighed(raw.reshape(-1, frame.arms, len(names)), frame.criteria, weights=frame.weights).score
+    error = [
+        max(e, _wrong_lead(score, a)) if x.value in (0.0, 1.0) else e
+        for a, (x, e) in enumerate(zip(plain, error, strict=True))
+    ]
     return tuple(replace(x, mcse=max(x.mcse, e)) for x, e in zip(plain, error, strict=True))
+
+
+def _wrong_lead(score: Floats, arm: int) -> float:
+    """Error of a probability of 0 or 1: by the chance of people alone the arm's mean may lie on the wrong side of the
+    best of the others; score (D, A) as simulated."""
+    mean = score.mean(axis=0)
+    other = int(np.argmax(np.where(np.arange(mean.size) == arm, -np.inf, mean)))
+    gap = operating.mean(score[:, arm] - score[:, other])
+    wrong = 0.5 * math.erfc(abs(gap.value) / gap.mcse / math.sqrt(2.0)) if gap.mcse > multicriteria.SAME else 0.0
+    return math.sqrt(wrong * (1.0 - wrong))
 
 
 def judged(frame: _Frame, rows: pd.DataFrame, who: tuple[str, str]) -> Judged | None:

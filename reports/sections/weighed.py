@@ -15,6 +15,7 @@ from trials.multicriteria import Effect
 
 _CLOUD = 300
 _FEW = 20
+_SEEN = 0.005
 
 
 def weighed(study: Study) -> Section:
@@ -85,6 +86,8 @@ def _interval(x: Limits, place: int, places: int = 2) -> str:
 
 def _chance(judged: Judged, place: int) -> str:
     best = judged.best[place]
+    if best.value in (0.0, 1.0) and best.mcse >= _SEEN:  # not certain: draws that share a mean err together
+        return rounding.with_mcse(best.value, best.mcse)
     return rounding.proportion(min(max(best.value, 0.0), 1.0), best.mcse, judged.draws)
 
 

@@ -247,6 +247,21 @@ def test_the_error_of_a_probability_is_how_far_runs_lie_apart(protocol_text: str
     assert np.mean([part.best[0].mcse for part in got]) > 1.8 * 0.05
 
 
+def test_draws_that_are_all_chance_are_not_certain(protocol_text: str, model_text: str) -> None:
+    """All variance is the chance of people: without it every draw is the mean, and one arm is the best in all of them,
+    the wrong one with the probability of a mean on the wrong side, Phi(-1) for a mean one standard error off."""
+    x = np.zeros((100, 2, 2))
+    x[:, 0], x[:, 1, 1] = (0.5, 0.3), 0.3
+    own = normals(5, Purpose.SWING_WEIGHTS, subject=np.arange(100), replicate=0)
+    own = (own - own.mean()) / own.std(ddof=1)
+    x[:, 1, 0] = 0.5 + 0.2 * (own + 1.0 / math.sqrt(100))
+    noise = np.diag([0.0, 0.0, 0.05, 0.0])
+    found = drawn(TWO % (", swing: 75", ", swing: 25"), rows_of(x, noise), protocol_text, model_text).everybody
+    wrong = stats.norm.cdf(-1)
+    assert found.best[1].value == 1.0
+    assert found.best[1].mcse == pytest.approx(math.sqrt(wrong * (1 - wrong)), rel=0.02)
+
+
 def test_orders_and_no_weights(protocol_text: str, model_text: str) -> None:
     """High gains 0.2 on the first criterion and loses 0.1 on the second: better from weight 1/3 on. Any weight: 2/3 of
     them; the first more important (weight from 1/2): all; the second: (1/2 - 1/3)/(1/2) = 1/3. Contributions at the
