@@ -86,9 +86,14 @@ def _last_planned(setting: Setting, people: People, course: Course) -> Floats:
 
 
 def _given(setting: Setting, people: People, course: Course, rows: Rows) -> Events:
+    """The doses of the arm's own plan: not those of rescue, nor of a treatment switched to."""
     from trials.subject import dosing
 
-    return dosing(setting, people, (rows, course.stop[rows]), course.plans, changed=course.changed)
+    stop = course.stop[rows]
+    for name, added in setting.added.items():
+        if added.switch is not None:
+            stop = np.minimum(stop, course.changed[name][rows])
+    return dosing(setting, people, (rows, stop), course.plans)
 
 
 def _dose(kind: NDArray[np.int8]) -> NDArray[np.bool_]:

@@ -228,6 +228,27 @@ def test_relative_dose_intensity_by_hand(write_study):
     np.testing.assert_allclose(found.intensity[people.arm == 1], (8 * 200 + 150) / (9 * 200))
 
 
+def test_rescue_and_another_treatment_are_no_doses_of_the_plan(write_study):
+    """All doses taken: low goes over to high when sick, everybody is rescued; of its 28 doses each counts that comes
+    before the switch, and nothing that was added."""
+    over = "over: {switch: {from: [low], to: high, after: sick}}"
+    more = "more: {rescue: {measure: FEV1, below: 9 L, at: day7, regimen: [{amount: 400 mg, into: depot, every: 12 h, for: 5 d}]}}"
+    setting = of(write_study(
+        TEST, ("adherence: {kind: markov, miss_after_taken: 0.05, miss_after_missed: 0.4}\n", ""),
+        ("stopped: {after: grade 3}", f"stopped: {{after: grade 5}}, {over}, {more}"), ("hazard: 0.01 1/d", "hazard: 0 1/d"),
+        ("stopped: treatment_policy", "stopped: treatment_policy, over: treatment_policy, more: treatment_policy"),
+        ("stopped: while_on_treatment", "stopped: while_on_treatment, over: treatment_policy, more: treatment_policy"),
+    ))  # fmt: skip
+    trial = simulate_trial(setting, range(3))
+    columns, low = outcome_columns(setting, trial), trial.people.arm == 1
+    over_at = trial.course.changed["over"][low]
+    assert 0 < np.isfinite(over_at).sum() < low.sum()
+    assert np.isfinite(trial.course.changed["more"][low]).any()
+    given = np.minimum(np.ceil(over_at / 12), 28)
+    np.testing.assert_allclose(columns["dose.share"][low], given / 28)
+    np.testing.assert_allclose(columns["dose.intensity"][low], 1.0)
+
+
 def test_lasting_is_longer_than_between_straight_lines(write_study):
     """Of samples at days 0, 3.5, 7: time above 5 x ULN by straight lines, worked out segment by segment."""
     setting = of(write_study(TEST))
