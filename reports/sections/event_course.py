@@ -42,12 +42,16 @@ def _worst(study: Study) -> Table:
             cells = [_percent(mean(share), subjects) for share in shares] + ["–"] * (most - top)
             rows.append((label, arm.label, *cells))
             marks.append("group" if group and arm is study.arms[0] else "")
+    held = (
+        "Of a grade that moves the highest one it rose to counts; one held from the start that never rises is none.",
+    )
     return Table(
         caption="Subjects by worst grade while in the trial, per cent (MCSE).",
         columns=columns("Body system, term", "Arm", "None", *(f"Grade {g}" for g in range(1, most + 1)), text=2),
         rows=tuple(rows), marks=tuple(marks),
         notes=("Grades are exclusive: every subject counts once in a row. A body system is as bad as its worst term. "
-               "An event that cannot become worse has the grade of its first occurrence.", captions.MCSE),
+               "An event that cannot become worse has the grade of its first occurrence.",
+               *held * any(course.moving for course in study.courses), captions.MCSE),
     )  # fmt: skip
 
 
