@@ -84,7 +84,7 @@ def _shown(value: float) -> str:
 
 
 def _range(value: tuple[float, float, float]) -> str:
-    return f"{_shown(value[1])} to {_shown(value[2])}"
+    return f"{value[1]:.2g} to {_shown(value[2]) if value[2] > 9.95 else f'{value[2]:.2g}'}"
 
 
 def _percent(value: float) -> str:

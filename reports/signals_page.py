@@ -127,14 +127,15 @@ def _shown(value: float) -> str:
 def _ranked(found: Signals, top: int) -> Section:
     scores, rows = found.scores, []
     for k, row in zip(found.order[:top].tolist(), ranked(found, top), strict=True):
-        prr = f"{_shown(scores.prr[k])} ({_range(scores.prr_lower[k], scores.prr_upper[k])})"
-        ror = f"{_shown(scores.ror[k])} ({_range(scores.ror_lower[k], scores.ror_upper[k])})"
+        prr = f"{_shown(scores.prr[k])}\n({_range(scores.prr_lower[k], scores.prr_upper[k])})"
+        ror = f"{_shown(scores.ror[k])}\n({_range(scores.ror_lower[k], scores.ror_upper[k])})"
         met = ", ".join(name for name, answers in found.meets.items() if answers[k])
-        rows.append((*row, prr, ror, _shown(scores.chi2[k]), met or "none"))
+        small = f"{row[4]}\n({row[5]})", row[6].replace(" .. ", "\nto ")  # two lines: there are many columns
+        rows.append((*row[:2], f"{row[2]}\n({row[3]})", *small, prr, ror, _shown(scores.chi2[k]), met or "none"))
     table = Table(
         caption=f"The first {len(rows)} of {found.counts.n.size} pairs, by {_by(found)}.",
-        columns=columns("Product", "Event", "n|reports", "Expected", "EBGM", "EB05 .. EB95|90 % interval",
-                        "IC025 .. IC975|95 % interval", "PRR|95 % interval", "ROR|95 % interval",
+        columns=columns("Product", "Event", "n|expected", "EBGM|EB05 .. EB95",
+                        "IC|95 % interval", "PRR|95 % interval", "ROR|95 % interval",
                         "Chi-squared|Yates", "Criteria met", text=2, words=("Criteria met",)),
         rows=tuple(rows),
         notes=("Where no other report names the event, or all of the product's do, PRR or ROR is infinite; its lower "

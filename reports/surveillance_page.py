@@ -90,8 +90,9 @@ def sentences(shown: Shown) -> tuple[str, ...]:
         best, first = min(quiet, key=harm.__getitem__), min(shown.plans, key=harm.__getitem__)
         out.append(_told(shown, label, shown.found.of(event, best)))
         if harm[first] < harm[best]:
+            left = rounding.with_mcse(harm[first], shown.found.of(event, first).until.mcse)
             out[-1] += (
-                f" {shown.plans[first]} would leave {harm[first]:.3g}, but alarms without an effect with probability "
+                f" {shown.plans[first]} would leave {left}, but alarms without an effect with probability "
                 f"{power(shown.found.of(event, first, 'null').power)}."
             )
     return tuple(out)

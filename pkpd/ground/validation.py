@@ -82,8 +82,8 @@ def _fallback(kind: str, problem: str, names: Sequence[str]) -> str:
     if kind in _UNKNOWN:
         return f"the keys here are {', '.join(names)}" if names else "remove it"
     if kind.startswith(("greater_than", "less_than")):
-        return f"write a number that is {problem.removeprefix('must be ')}"
-    return "`vtrial schema model` or `vtrial schema protocol` shows what may stand here"
+        return f"write a number that is {problem.removeprefix('must be ').replace('or must be', 'or')}"
+    return "`vtrial schema KIND` (model, protocol, design, surveillance, ...) shows what may stand here"
 
 
 def _words(error: Any, alike: Sequence[Any], kinds: list[Any], last: str) -> tuple[str, str | None]:

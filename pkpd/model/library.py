@@ -45,5 +45,6 @@ def data_path(name: str) -> Path:
     """A library data file by its file name, such as `theophylline.csv`."""
     files = {path.name: path for path in (ROOT / "data").glob("*.csv")}
     if name not in files:
-        raise InputError("no such data file in the library", value=name, remedy=nearest(name, files))
+        remedy = f"{nearest(name, files)}; a file of your own: its path"
+        raise InputError("no such data file in the library", value=name, remedy=remedy)
     return files[name]

@@ -343,7 +343,7 @@ def _liver(study: Study, found: Liver) -> list[Block]:
     arms = [
         drawing.Dots(
             label=arm.label, look=arm.look, enzyme=mine[:, 0], bilirubin=mine[:, 1], hy=mine[:, 3] == 1,
-            shares=tuple(f"{rounding.fixed(100 * q[arm.index].expected.value, 2)} %" for q in found.quadrants),  # type: ignore[arg-type]
+            shares=tuple(f"{rounding.fixed(100 * q[arm.index].expected.value, 1)} %" for q in found.quadrants),  # type: ignore[arg-type]
         )
         for arm in study.arms
         for mine in [found.points[found.points[:, 2] == arm.index]]
