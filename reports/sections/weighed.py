@@ -206,7 +206,7 @@ def _effects(study: Study, found: Assessment) -> list[Block]:
             rows.append((
                 first.kind if n == 0 else "", arms[a].label, _told(found, e, (e.alternative, e.own)),
                 _told(found, e, (e.difference, (e.lower, e.upper))), rounding.fixed(e.better, 2),
-                needed.text() if needed else "–",
+                needed.text().replace(" (", "\n(") if needed else "–",
             ))  # fmt: skip
             marks.append("")
     table = Table(

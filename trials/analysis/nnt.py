@@ -71,6 +71,8 @@ def _reciprocal(x: float) -> float:
 
 
 def _shown(x: float) -> str:
+    if x >= 1000 and math.isfinite(x):  # a risk difference of a thousandth or less is not known to four digits
+        return f"{float(f'{x:.2g}'):,.0f}"
     return "∞" if math.isinf(x) else f"{x:.1f}" if x < 9.95 and abs(x - round(x)) > 0.05 else f"{x:.0f}"
 
 
