@@ -48,7 +48,7 @@ def risk_law(events: ArrayLike, people: ArrayLike) -> RiskLaw:
     """The law from counts (R,).
 
     >>> law = risk_law([0, 0, 0, 0], [50, 50, 50, 50])
-    >>> 0.001 < law.mixture.mean < 0.01
+    >>> 0.5 / 201 < law.mixture.mean < 0.5 / 5  # between 200 people who are independent and 4 groups that are one
     True
     """
     k, n = np.asarray(events, np.float64).reshape(-1), np.asarray(people, np.float64).reshape(-1)
