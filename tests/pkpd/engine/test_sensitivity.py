@@ -168,7 +168,7 @@ RECORDS = {
 
 OWN_TEXT = (
     "off and on", "infusions turn on", "steady state, bolus with lag", "steady state, lag longer than the interval",
-    "steady state, infusion",
+    "steady state, infusion", "steady state added",
 )  # fmt: skip
 """Records that no other test asks a text of: compiled for them alone, by hand."""
 

@@ -225,8 +225,8 @@ def test_golden_number(name: str, case: str, i: int, interpreted: Callable[..., 
     assert abs(found - expected) <= half_digit(expected, value.digits) * (1 + 1e-6)
 
 
-LARGE = ("davda_igg", "eleveld_propofol", "germovsek_gentamicin", "uva_padova_t1dm")
-"""Models that take longest to compile: by hand."""
+LARGE = ("davda_igg", "eleveld_propofol", "germovsek_gentamicin", "uva_padova_t1dm", "w2", "w3", "w4")
+"""Models that take longest to compile, and those that other tests solve against references: by hand."""
 
 
 def solved_cases() -> list[Any]:
